@@ -1,0 +1,143 @@
+"""Builds the extension modules. The only file that knows compiler flags."""
+
+import platform
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+PACKAGE = Path("src/relu_ext")
+
+
+class Level(NamedTuple):
+    """A CPU level: its psABI name, which the CPU is asked for, and the flags that target it."""
+
+    cpu: str | None
+    flags: list[str]
+
+
+LEVELS = {
+    "base": Level(None, []),
+    "v3": Level("x86-64-v3", ["-march=x86-64-v3"]),
+    "v4": Level("x86-64-v4", ["-march=x86-64-v4", "-mprefer-vector-width=512"]),
+}
+X86_64 = {"x86_64", "amd64"}
+
+# -O3, because GCC 12 vectorises no ReLU at -O2. The others let comparisons become selects and
+# keep results the same at every level; none changes a value, as -ffast-math would (it loses NaN).
+KERNEL_FLAGS = ["-O3", "-fno-trapping-math", "-fno-math-errno", "-ffp-contract=off"]
+UNIX_FLAGS = ["-O3"]
+OPENMP_FLAGS = ["-fopenmp"]
+
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": False,
+    "wraparound": False,
+    "initializedcheck": False,
+    "cdivision": True,
+    "binding": False,
+    "embedsignature": True,
+    "embedsignature.format": "clinic",
+}
+
+
+def extension(name: str) -> Extension:
+    return Extension(
+        f"relu_ext.{name}",
+        [str(PACKAGE / f"{name}.pyx")],
+        include_dirs=[str(PACKAGE), np.get_include()],
+        depends=[str(PACKAGE / header) for header in ("_half.h", "_stream.h")],
+        define_macros=[("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")],
+    )
+
+
+class BuildExtensions(build_ext):
+    """Builds each CPU level that the compiler can build and detect, and tells _dispatch which."""
+
+    def initialize_options(self) -> None:
+        super().initialize_options()
+        self.cython_c_in_temp = True
+        self.cython_directives = DIRECTIVES
+
+    def build_extensions(self) -> None:
+        missing = {name: why for name in LEVELS if (why := self.obstacle(name))}
+        self.extensions = [
+            extension
+            for extension in self.extensions
+            if extension.name.removeprefix("relu_ext._kernels_") not in missing
+        ]
+        for extension in self.extensions:
+            self.configure(extension, missing)
+        super().build_extensions()
+
+    def configure(self, extension: Extension, missing: dict[str, str]) -> None:
+        name = extension.name.removeprefix("relu_ext.")
+        unix = self.compiler.compiler_type == "unix"
+        if unix:
+            extension.extra_compile_args += UNIX_FLAGS
+        if name.startswith("_kernels_") and unix:
+            level = LEVELS[name.removeprefix("_kernels_")]
+            extension.extra_compile_args += KERNEL_FLAGS + level.flags
+        elif name == "_driver" and self.compiles("#include <omp.h>", OPENMP_FLAGS):
+            extension.extra_compile_args += OPENMP_FLAGS
+            extension.extra_link_args += OPENMP_FLAGS
+        elif name == "_dispatch":
+            built = [name for name in LEVELS if name not in missing]
+            above_base = [f'LEVEL("{name}", "{LEVELS[name].cpu}")' for name in built[1:]]
+            reasons = "; ".join(f"{name}: {why}" for name, why in missing.items())
+            extension.define_macros += [
+                ("RELU_EXT_LEVELS", f'"{" ".join(built)}"'),
+                ("RELU_EXT_LEVELS_ABOVE_BASE", " ".join(above_base)),
+                ("RELU_EXT_LEVELS_MISSING", f'"{reasons}"'),
+            ]
+
+    def obstacle(self, name: str) -> str | None:
+        """Why a level cannot be built here, or None."""
+        level = LEVELS[name]
+        if level.cpu is None:
+            return None
+        if platform.machine().lower() not in X86_64:
+            return f"this is {platform.machine()}, not x86-64"
+        if self.compiler.compiler_type != "unix":
+            return f"no flags are known for the {self.compiler.compiler_type} compiler"
+        if not self.compiles("", level.flags):
+            return f"the compiler does not take {' '.join(level.flags)}"
+        if not self.compiles(f'int yes(void) {{ return __builtin_cpu_supports("{level.cpu}"); }}'):
+            return f"the compiler cannot detect {level.cpu} (GCC 12 and Clang 18 can)"
+        return None
+
+    def compiles(self, code: str, flags: list[str] | None = None) -> bool:
+        """Whether the compiler makes a shared library of some code under some flags."""
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "probe.c")
+            source.write_text(f"{code}\nint main(void) {{ return 0; }}\n")
+            try:
+                objects = self.compiler.compile(
+                    [str(source)], output_dir=folder, extra_preargs=flags
+                )
+                self.compiler.link_shared_object(
+                    objects, str(Path(folder, "probe")), extra_preargs=flags
+                )
+            except Exception:
+                return False
+            return True
+
+
+setup(
+    ext_modules=[
+        extension(name)
+        for name in (
+            *(f"_kernels_{level}" for level in LEVELS),
+            "_dispatch",
+            "_driver",
+            "ufuncs",
+            "_memory",
+            "_api",
+        )
+    ],
+    cmdclass={"build_ext": BuildExtensions},
+)

@@ -1,0 +1,3 @@
+from relu_ext._table cimport KernelTable
+
+cdef KernelTable *active_table

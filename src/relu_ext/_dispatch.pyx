@@ -1,0 +1,93 @@
+"""The only file that knows CPUs: which kernel levels were built, run here, and are in use."""
+
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from relu_ext._table cimport KernelTable
+
+import os
+from collections import namedtuple
+from importlib import import_module
+
+cdef extern from *:
+    """
+    #include <string.h>
+    /* setup.py gives one LEVEL(name, cpu) for each level above base that it built. The question is
+     * asked from this module, compiled for the baseline: the initialisation of a level's own
+     * module already executes that level's instructions. */
+    static int relu_ext_cpu_supports(const char *level)
+    {
+    #define LEVEL(name, cpu) \\
+        if (strcmp(level, name) == 0) \\
+            return __builtin_cpu_supports(cpu);
+        RELU_EXT_LEVELS_ABOVE_BASE
+    #undef LEVEL
+        return strcmp(level, "base") == 0;
+    }
+    """
+    bint cpu_supports "relu_ext_cpu_supports"(const char *level)
+    const char *RELU_EXT_LEVELS
+    const char *RELU_EXT_LEVELS_MISSING
+
+CPULevels = namedtuple("CPULevels", ["built", "available", "active"])
+CPULevels.__doc__ = "The CPU levels of the kernels: built, available on this machine, active."
+
+cdef tuple built = tuple(RELU_EXT_LEVELS.decode().split())
+cdef tuple available = tuple(level for level in built if cpu_supports(level.encode()))
+cdef str active = None
+
+# Why each other level is missing, as setup.py found it: {level: reason}.
+missing = dict(
+    line.split(": ", 1) for line in RELU_EXT_LEVELS_MISSING.decode().split("; ") if line)
+
+
+def cpu_levels():
+    """The CPU levels of the kernels.
+
+    Returns
+    -------
+    CPULevels
+        A named tuple of ``built`` (levels compiled into this installation), ``available`` (those
+        that this CPU runs) and ``active`` (the one in use: the last available one, unless the
+        environment variable ``RELU_EXT_CPU_LEVEL`` named another when relu_ext was imported).
+
+    Examples
+    --------
+    >>> import relu_ext
+    >>> levels = relu_ext.cpu_levels()
+    >>> levels.active in levels.available
+    True
+    """
+    return CPULevels(built, available, active)
+
+
+def use(level):
+    """Make `level` the active one, for tests and benchmarks; no call may run at the time."""
+    global active, active_table
+    if level not in available:
+        raise ValueError(describe(level))
+    # A level that was built and runs here but cannot be imported is a broken installation: the
+    # ImportError says so.
+    module = import_module(f"relu_ext._kernels_{level}")
+    active_table = <KernelTable *>PyCapsule_GetPointer(module.kernel_table, "relu_ext.KernelTable")
+    active = level
+
+
+cdef str describe(level):
+    """What is wrong with a level that is not available."""
+    level = str(level)
+    if level in built:
+        reason = "is built, but this CPU does not run it"
+    elif level in missing:
+        reason = f"was not built ({missing[level]})"
+    else:
+        reason = "is no CPU level"
+    return f"{level!r} {reason}; valid here: {', '.join(map(repr, available))}"
+
+
+cdef start():
+    level = os.environ.get("RELU_EXT_CPU_LEVEL") or available[len(available) - 1]
+    if level not in available:
+        raise ValueError(f"environment variable RELU_EXT_CPU_LEVEL: {describe(level)}")
+    use(level)
+
+
+start()

@@ -1,0 +1,231 @@
+"""Walks whole buffers: alignment, cache blocks, streaming stores, threads.
+
+Contract: whole buffers, GIL released or not; raw pointers, no Python objects.
+"""
+
+from cython.parallel cimport prange
+from libc.stdint cimport uintptr_t
+from relu_ext._dispatch cimport active_table
+from relu_ext._table cimport Kernel
+
+import os
+from operator import index
+
+cdef extern from "_stream.h" nogil:
+    enum:
+        CACHE_LINE "RELU_EXT_CACHE_LINE"
+    void prefetch_for_read "relu_ext_prefetch_for_read"(const char *address, Py_ssize_t bytes)
+    void prefetch_for_write "relu_ext_prefetch_for_write"(const char *address, Py_ssize_t bytes)
+    void stream_copy "relu_ext_stream_copy"(char *to, const char *source, Py_ssize_t bytes)
+    void stream_fence "relu_ext_stream_fence"()
+
+cdef extern from *:
+    """
+    #ifdef _OPENMP
+    #include <omp.h>
+    #include <unistd.h>
+    #define RELU_EXT_OPENMP 1
+    #else
+    #define RELU_EXT_OPENMP 0
+    #define omp_get_max_threads() 1
+    #define getpid() 0
+    #endif
+    #ifdef _MSC_VER
+    #define RELU_EXT_LINE_ALIGNED __declspec(align(64))
+    #else
+    #define RELU_EXT_LINE_ALIGNED __attribute__((aligned(64)))
+    #endif
+    typedef struct { RELU_EXT_LINE_ALIGNED char bytes[2048]; } relu_ext_scratch;
+    """
+    bint OPENMP "RELU_EXT_OPENMP"
+    int omp_get_max_threads() nogil
+    int getpid() nogil
+    ctypedef struct Scratch "relu_ext_scratch":
+        char bytes[2048]
+
+cdef enum:
+    PREFETCH_BYTES = 4 << 20
+    PREFETCH_AHEAD = 8192
+    PREFETCH_BLOCK = 4096
+    STREAM_BYTES = 16 << 20
+    STREAM_AHEAD = 16384
+    STREAM_BLOCK = 2048
+    THREAD_BYTES = 2 << 20
+    MOST_THREADS = 1 << 16  # more than any machine has, and within C's int
+
+cdef int threads_asked = 1
+cdef int process_at_import = getpid()
+
+
+cdef struct Job:
+    Kernel kernel
+    char *out
+    const char *a
+    const char *b
+    const char *parameter
+    Py_ssize_t parameter_itemsize
+    Py_ssize_t itemsize
+    bint fresh
+
+
+cdef inline void apply(const Job *job, char *out, Py_ssize_t start, Py_ssize_t n) noexcept nogil:
+    """The kernel on elements start ... start + n, the result going to `out`."""
+    job.kernel(
+        out, job.a + start * job.itemsize,
+        job.b + start * job.itemsize if job.b != NULL else NULL,
+        job.parameter + start * job.parameter_itemsize,
+        job.parameter_itemsize != 0, n)
+
+
+cdef void apply_prefetched(const Job *job, Py_ssize_t start, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t block = PREFETCH_BLOCK // job.itemsize
+    cdef Py_ssize_t stop = start + n
+    cdef Py_ssize_t count
+    cdef char *out
+    while start < stop:
+        count = min(block, stop - start)
+        out = job.out + start * job.itemsize
+        prefetch_for_write(out + PREFETCH_AHEAD, PREFETCH_BLOCK)
+        apply(job, out, start, count)
+        start += count
+
+
+cdef void apply_streamed(const Job *job, Py_ssize_t start, Py_ssize_t n) noexcept nogil:
+    """Compute into a scratch that stays in the first-level cache, then stream it past the caches:
+    one routine for every operation, dtype and level."""
+    cdef Scratch scratch
+    cdef Py_ssize_t block = STREAM_BLOCK // job.itemsize
+    cdef Py_ssize_t blocks = n // block
+    cdef Py_ssize_t i
+    for i in range(blocks):
+        prefetch_for_read(job.a + start * job.itemsize + STREAM_AHEAD, STREAM_BLOCK)
+        if job.b != NULL:
+            prefetch_for_read(job.b + start * job.itemsize + STREAM_AHEAD, STREAM_BLOCK)
+        apply(job, scratch.bytes, start, block)
+        stream_copy(job.out + start * job.itemsize, scratch.bytes, STREAM_BLOCK)
+        start += block
+    stream_fence()
+    apply(job, job.out + start * job.itemsize, start, n - blocks * block)
+
+
+cdef void run_part(const Job *job, Py_ssize_t start, Py_ssize_t n) noexcept nogil:
+    """Elements start ... start + n on one thread.
+
+    First the elements up to the next cache line, so that no later store splits one: NumPy's data
+    lies at 16 modulo 64, and in a prototype 2**20 float32 in place went from 47.8 to 35.6 us.
+    """
+    cdef char *out = job.out + start * job.itemsize
+    cdef Py_ssize_t bytes = n * job.itemsize
+    cdef Py_ssize_t head = -<uintptr_t>out % CACHE_LINE
+    cdef bint in_place = job.out == job.a or job.out == job.b
+    if head % job.itemsize != 0:
+        apply(job, out, start, n)
+        return
+    head //= job.itemsize
+    if head:
+        apply(job, out, start, head)
+        start += head
+        n -= head
+    if in_place and bytes >= PREFETCH_BYTES:
+        apply_prefetched(job, start, n)
+    elif not in_place and not job.fresh and bytes >= STREAM_BYTES:
+        apply_streamed(job, start, n)
+    else:
+        apply(job, job.out + start * job.itemsize, start, n)
+
+
+cdef void run_large(int operation, int dtype, void *out, const void *a, const void *b,
+                    const void *parameter, Py_ssize_t step, Py_ssize_t n,
+                    bint fresh) noexcept nogil:
+    cdef Job job
+    cdef Py_ssize_t part, i
+    cdef int threads
+    job.kernel = active_table.kernel[operation][dtype]
+    job.itemsize = active_table.itemsize[dtype]
+    job.out = <char *>out
+    job.a = <const char *>a
+    job.b = <const char *>b
+    job.parameter = <const char *>parameter
+    job.parameter_itemsize = step * job.itemsize
+    job.fresh = fresh
+    threads = effective_threads() if n * job.itemsize >= THREAD_BYTES else 1
+    if threads == 1:
+        run_part(&job, 0, n)
+        return
+    part = (n + threads - 1) // threads
+    for i in prange(threads, num_threads=threads, schedule="static"):
+        run_part(&job, min(i * part, n), min(part, n - min(i * part, n)))
+
+
+cdef int effective_threads() noexcept nogil:
+    # libgomp's team does not survive a fork: a parallel region in the child would wait for
+    # threads that do not exist.
+    if threads_asked == 1 or getpid() != process_at_import:
+        return 1
+    return min(threads_asked, omp_get_max_threads())
+
+
+def set_num_threads(num_threads, /):
+    """Let large arrays be computed by several threads.
+
+    One thread is the default: nothing starts threads unasked.  More help arrays of several
+    megabytes on an otherwise idle machine; where the cores are busy they hurt.  A smaller
+    ``OMP_NUM_THREADS``, CPU affinity or `threadpoolctl` limit prevails.  After a fork the child
+    uses one thread.
+
+    Parameters
+    ----------
+    num_threads : int
+        At least 1.
+
+    Raises
+    ------
+    ValueError
+        If `num_threads` is less than 1 or more than 65,536.
+    TypeError
+        If it is no integer.
+
+    Examples
+    --------
+    >>> import relu_ext
+    >>> relu_ext.set_num_threads(1)
+    >>> relu_ext.get_num_threads()
+    1
+    """
+    global threads_asked
+    number = index(num_threads)
+    if not 1 <= number <= MOST_THREADS:
+        raise ValueError(f"set_num_threads: expected a number of threads from 1 to "
+                         f"{MOST_THREADS}, not {num_threads!r}")
+    threads_asked = number
+
+
+def get_num_threads():
+    """The number of threads that a call on a large array would use now.
+
+    Returns
+    -------
+    int
+        The number asked for, or fewer where OpenMP, its settings or a fork allow fewer.
+
+    See Also
+    --------
+    set_num_threads
+    """
+    return effective_threads()
+
+
+def has_openmp():
+    return bool(OPENMP)
+
+
+def _threads_from_environment():
+    """The number that RELU_EXT_NUM_THREADS asks for, 1 where it is not set."""
+    text = os.environ.get("RELU_EXT_NUM_THREADS") or "1"
+    if not text.strip().isdecimal() or not 1 <= int(text) <= MOST_THREADS:
+        raise ValueError("environment variable RELU_EXT_NUM_THREADS: expected a number of "
+                         f"threads from 1 to {MOST_THREADS}, not {text!r}")
+    return int(text)
+
+
+set_num_threads(_threads_from_environment())

@@ -1,0 +1,147 @@
+/* The C types of the buffers, and float16 and bfloat16 arithmetic: NumPy's and ml_dtypes' bit for
+ * bit, which multiply in float32 and round once, to nearest even. */
+#ifndef RELU_EXT_HALF_H
+#define RELU_EXT_HALF_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__F16C__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#if defined(__GNUC__)
+#define RELU_EXT_ANYWHERE __attribute__((aligned(1), may_alias))
+#else
+#define RELU_EXT_ANYWHERE
+#endif
+typedef uint16_t RELU_EXT_ANYWHERE relu_ext_float16;
+typedef uint16_t RELU_EXT_ANYWHERE relu_ext_bfloat16;
+typedef float RELU_EXT_ANYWHERE relu_ext_float32;
+typedef double RELU_EXT_ANYWHERE relu_ext_float64;
+typedef long double RELU_EXT_ANYWHERE relu_ext_longdouble;
+typedef int8_t RELU_EXT_ANYWHERE relu_ext_int8;
+typedef int16_t RELU_EXT_ANYWHERE relu_ext_int16;
+typedef int32_t RELU_EXT_ANYWHERE relu_ext_int32;
+typedef int64_t RELU_EXT_ANYWHERE relu_ext_int64;
+typedef uint8_t RELU_EXT_ANYWHERE relu_ext_uint8;
+typedef uint16_t RELU_EXT_ANYWHERE relu_ext_uint16;
+typedef uint32_t RELU_EXT_ANYWHERE relu_ext_uint32;
+typedef uint64_t RELU_EXT_ANYWHERE relu_ext_uint64;
+
+#define RELU_EXT_FLOAT16_ONE ((relu_ext_float16)0x3c00)
+#define RELU_EXT_BFLOAT16_ONE ((relu_ext_bfloat16)0x3f80)
+
+/* On the bits: 1 … infinity is positive, the same with the sign bit is negative, above is NaN. */
+#define RELU_EXT_HALF_COMPARISONS(FORMAT, INFINITY_BITS)                          \
+    static inline int relu_ext_##FORMAT##_is_positive(uint16_t x)                 \
+    {                                                                             \
+        return (uint16_t)(x - 1) < INFINITY_BITS;                                 \
+    }                                                                             \
+    static inline int relu_ext_##FORMAT##_is_negative(uint16_t x)                 \
+    {                                                                             \
+        return (uint16_t)(x - 0x8001) < INFINITY_BITS;                            \
+    }
+RELU_EXT_HALF_COMPARISONS(float16, 0x7c00)
+RELU_EXT_HALF_COMPARISONS(bfloat16, 0x7f80)
+
+static inline int relu_ext_half_is_zero(uint16_t x)
+{
+    return (uint16_t)(x << 1) == 0;
+}
+
+static inline float relu_ext_float_from_bits(uint32_t bits)
+{
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static inline uint32_t relu_ext_bits_of_float(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+/* bfloat16 is the upper half of a float32. Adding 0x7fff and the lowest bit that stays rounds to
+ * nearest even; NaN becomes the quiet NaN of its sign, as in ml_dtypes. */
+static inline relu_ext_bfloat16 relu_ext_bfloat16_product(uint16_t a, uint16_t b)
+{
+    const uint32_t bits = relu_ext_bits_of_float(relu_ext_float_from_bits((uint32_t)a << 16) *
+                                                 relu_ext_float_from_bits((uint32_t)b << 16));
+    const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    const uint32_t quiet_nan = (bits >> 16 & 0x8000) | 0x7fc0;
+    return (relu_ext_bfloat16)((bits & 0x7fffffff) > 0x7f800000 ? quiet_nan : rounded);
+}
+
+/* float16 products are made a block at a time, because compilers vectorise no scalar conversion. */
+#define RELU_EXT_HALF_BLOCK 64
+
+#if !defined(__F16C__) && !(defined(__ARM_NEON) && defined(__aarch64__))
+/* Exponent and mantissa move up by 13 bits and the bias grows by 112; 2^112 does both at once for
+ * normal and subnormal numbers alike. Infinity and NaN (quieted, as the hardware does) need all
+ * exponent bits set. */
+static inline float relu_ext_float_from_float16(uint16_t x)
+{
+    const uint32_t magnitude = (uint32_t)(x & 0x7fff) << 13;
+    const uint32_t finite = relu_ext_bits_of_float(relu_ext_float_from_bits(magnitude) * 0x1p112f);
+    const uint32_t quiet = magnitude > 0x0f800000 ? 0x00400000 : 0;
+    const uint32_t special = magnitude | 0x7f800000 | quiet;
+    return relu_ext_float_from_bits((magnitude >= 0x0f800000 ? special : finite) |
+                                    (uint32_t)(x & 0x8000) << 16);
+}
+
+/* Normal results: rebias by -112 and round the 13 lowest bits to nearest even, as for bfloat16
+ * above; a carry into the exponent is right, up to infinity. Subnormal results (below 2^-14):
+ * adding 0.5 leaves the rounded mantissa in the lowest bits of the sum. Above 65519: infinity. */
+static inline uint16_t relu_ext_float16_from_float(float value)
+{
+    const uint32_t bits = relu_ext_bits_of_float(value);
+    const uint32_t magnitude = bits & 0x7fffffff;
+    const uint32_t normal = (magnitude - 0x38000000 + 0xfff + ((magnitude >> 13) & 1)) >> 13;
+    const uint32_t subnormal =
+        relu_ext_bits_of_float(relu_ext_float_from_bits(magnitude) + 0.5f) - 0x3f000000;
+    const uint32_t nan = 0x7e00 | (magnitude >> 13 & 0x3ff);
+    uint32_t result = magnitude < 0x38800000 ? subnormal : normal;
+    result = magnitude >= 0x477ff000 ? 0x7c00 : result;
+    result = magnitude > 0x7f800000 ? nan : result;
+    return (uint16_t)(result | (bits >> 16 & 0x8000));
+}
+#endif
+
+/* out[i] = a[i] * b[i] for RELU_EXT_HALF_BLOCK numbers. */
+static inline void relu_ext_float16_multiply(uint16_t *out, const uint16_t *a, const uint16_t *b)
+{
+    int i;
+#if defined(__AVX512F__)
+    for (i = 0; i < RELU_EXT_HALF_BLOCK; i += 16) {
+        const __m512 x = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(a + i)));
+        const __m512 y = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(b + i)));
+        _mm256_storeu_si256((__m256i *)(out + i),
+                            _mm512_cvtps_ph(_mm512_mul_ps(x, y), _MM_FROUND_TO_NEAREST_INT));
+    }
+#elif defined(__F16C__)
+    for (i = 0; i < RELU_EXT_HALF_BLOCK; i += 8) {
+        const __m256 x = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(a + i)));
+        const __m256 y = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(b + i)));
+        _mm_storeu_si128((__m128i *)(out + i),
+                         _mm256_cvtps_ph(_mm256_mul_ps(x, y), _MM_FROUND_TO_NEAREST_INT));
+    }
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+    for (i = 0; i < RELU_EXT_HALF_BLOCK; i += 4) {
+        const float32x4_t x = vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(a + i)));
+        const float32x4_t y = vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(b + i)));
+        vst1_u16(out + i, vreinterpret_u16_f16(vcvt_f16_f32(vmulq_f32(x, y))));
+    }
+#else
+    for (i = 0; i < RELU_EXT_HALF_BLOCK; i++)
+        out[i] = relu_ext_float16_from_float(relu_ext_float_from_float16(a[i]) *
+                                             relu_ext_float_from_float16(b[i]));
+#endif
+}
+
+#endif

@@ -1,0 +1,3 @@
+# cython: language_level=3
+"""The kernels at level base: the compiler's default target. The flags are in setup.py."""
+include "_kernels.pxi"

@@ -1,0 +1,140 @@
+"""What each operation means for one number: the only place where a value is decided.
+
+Kernels, driver, ufuncs and front door apply these functions and add no case of their own.
+
+The functions take values, not pointers, and are written as selects with `|` and `&`: a load inside
+a conditional, `or`, `and` and chained comparisons become branches, which no compiler vectorises.
+An operation that multiplies is handed the product, so that the same definition serves the dtypes
+whose product is one instruction and float16, whose products the kernels make a block at a time.
+"""
+
+cdef extern from "_half.h" nogil:
+    # Unaligned, aliasing typedefs: a buffer may start at any byte and hold another type's memory.
+    # Cython merges members of a fused type that share a base type, so float16, bfloat16 and uint16
+    # are given bases that differ for Cython alone; the C compiler sees the types of _half.h.
+    ctypedef long float16 "relu_ext_float16"
+    ctypedef unsigned long bfloat16 "relu_ext_bfloat16"
+    ctypedef float float32 "relu_ext_float32"
+    ctypedef double float64 "relu_ext_float64"
+    ctypedef long double longdouble "relu_ext_longdouble"
+    ctypedef signed char int8 "relu_ext_int8"
+    ctypedef short int16 "relu_ext_int16"
+    ctypedef int int32 "relu_ext_int32"
+    ctypedef long long int64 "relu_ext_int64"
+    ctypedef unsigned char uint8 "relu_ext_uint8"
+    ctypedef unsigned short uint16 "relu_ext_uint16"
+    ctypedef unsigned int uint32 "relu_ext_uint32"
+    ctypedef unsigned long long uint64 "relu_ext_uint64"
+
+    bfloat16 bfloat16_product "relu_ext_bfloat16_product"(bfloat16 a, bfloat16 b)
+    bint float16_is_positive "relu_ext_float16_is_positive"(float16 x)
+    bint float16_is_negative "relu_ext_float16_is_negative"(float16 x)
+    bint bfloat16_is_positive "relu_ext_bfloat16_is_positive"(bfloat16 x)
+    bint bfloat16_is_negative "relu_ext_bfloat16_is_negative"(bfloat16 x)
+    bint half_is_zero "relu_ext_half_is_zero"(unsigned int x)
+    float16 FLOAT16_ONE "RELU_EXT_FLOAT16_ONE"
+    bfloat16 BFLOAT16_ONE "RELU_EXT_BFLOAT16_ONE"
+
+ctypedef fused number:
+    float16
+    bfloat16
+    float32
+    float64
+    longdouble
+    int8
+    int16
+    int32
+    int64
+    uint8
+    uint16
+    uint32
+    uint64
+
+
+# The number formats: comparison with zero (false for NaN), one, and the product.
+
+cdef inline bint is_positive(number x) noexcept nogil:
+    if number is float16:
+        return float16_is_positive(x)
+    elif number is bfloat16:
+        return bfloat16_is_positive(x)
+    else:
+        return x > 0
+
+
+cdef inline bint is_negative(number x) noexcept nogil:
+    if number is float16:
+        return float16_is_negative(x)
+    elif number is bfloat16:
+        return bfloat16_is_negative(x)
+    else:
+        return x < 0
+
+
+cdef inline bint is_zero(number x) noexcept nogil:
+    if number is float16 or number is bfloat16:
+        return half_is_zero(x)
+    else:
+        return x == 0
+
+
+cdef inline number one(number x) noexcept nogil:
+    if number is float16:
+        return FLOAT16_ONE
+    elif number is bfloat16:
+        return BFLOAT16_ONE
+    else:
+        return 1
+
+
+cdef inline number product(number a, number b) noexcept nogil:
+    """a * b rounded once; integers wrap, as NumPy's do (in unsigned arithmetic: C's signed would
+    be undefined)."""
+    if number is bfloat16:
+        return bfloat16_product(a, b)
+    elif number is int8 or number is int16 or number is int32 or number is uint16:
+        return <number>(<unsigned int>a * <unsigned int>b)
+    elif number is int64:
+        return <number>(<uint64>a * <uint64>b)
+    else:
+        return a * b
+
+
+# The operations.
+
+cdef inline number relu(number x) noexcept nogil:
+    """max(0, x): NaN stays, and -0.0 becomes +0.0."""
+    return <number>0 if is_negative(x) | is_zero(x) else x
+
+
+cdef inline number relu_subgradient(number x, number at_zero) noexcept nogil:
+    cdef number y = x
+    y = <number>0 if is_negative(x) else y
+    y = at_zero if is_zero(x) else y
+    return one(x) if is_positive(x) else y
+
+
+cdef inline number relu_backward(number grad, number x, number grad_at_zero) noexcept nogil:
+    """A select, never a product with a mask: inf * 0 must not appear."""
+    cdef number y = grad_at_zero if is_zero(x) else grad
+    return <number>0 if is_negative(x) else y
+
+
+cdef inline number grad_at_zero(number grad, number at_zero, number grad_times_at_zero) noexcept nogil:
+    """The gradient that `relu_backward` lets through at x = 0: none, all of it, or a share."""
+    cdef number y = grad if at_zero == one(at_zero) else grad_times_at_zero
+    return <number>0 if is_zero(at_zero) else y
+
+
+cdef inline number leaky_relu(number x, number x_times_slope) noexcept nogil:
+    """-0.0 and NaN are not negative: they stay."""
+    return x_times_slope if is_negative(x) else x
+
+
+cdef inline number leaky_relu_subgradient(number x, number slope) noexcept nogil:
+    cdef number y = slope if is_negative(x) | is_zero(x) else x
+    return one(x) if is_positive(x) else y
+
+
+cdef inline number leaky_relu_backward(number grad, number x, number grad_times_slope) noexcept nogil:
+    return grad if is_positive(x) else grad_times_slope
