@@ -17,7 +17,7 @@ from relu_ext._table cimport (
 )
 
 
-cdef extern from "_half.h" nogil:
+cdef extern from "_numbers.h" nogil:
     enum: BLOCK "RELU_EXT_HALF_BLOCK"
     void float16_multiply "relu_ext_float16_multiply"(
         float16 *out, const float16 *a, const float16 *b)
@@ -79,7 +79,7 @@ cdef void relu_backward(number *out, const number *grad, const number *x,
                 out[i] = _scalar.relu_backward(
                     grad[i], x[i], _scalar.grad_at_zero(grad[i], <number>0, <number>0))
             return
-        if value == one(value):
+        if _scalar.is_one(value):
             for i in range(n):
                 out[i] = _scalar.relu_backward(
                     grad[i], x[i], _scalar.grad_at_zero(grad[i], one(value), <number>0))

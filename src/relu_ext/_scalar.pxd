@@ -8,10 +8,10 @@ An operation that multiplies is handed the product, so that the same definition 
 whose product is one instruction and float16, whose products the kernels make a block at a time.
 """
 
-cdef extern from "_half.h" nogil:
+cdef extern from "_numbers.h" nogil:
     # Unaligned, aliasing typedefs: a buffer may start at any byte and hold another type's memory.
     # Cython merges members of a fused type that share a base type, so float16, bfloat16 and uint16
-    # are given bases that differ for Cython alone; the C compiler sees the types of _half.h.
+    # are given bases that differ for Cython alone; the C compiler sees the types of _numbers.h.
     ctypedef long float16 "relu_ext_float16"
     ctypedef unsigned long bfloat16 "relu_ext_bfloat16"
     ctypedef float float32 "relu_ext_float32"
@@ -31,7 +31,11 @@ cdef extern from "_half.h" nogil:
     bint float16_is_negative "relu_ext_float16_is_negative"(float16 x)
     bint bfloat16_is_positive "relu_ext_bfloat16_is_positive"(bfloat16 x)
     bint bfloat16_is_negative "relu_ext_bfloat16_is_negative"(bfloat16 x)
-    bint half_is_zero "relu_ext_half_is_zero"(unsigned int x)
+    bint half_is_zero "relu_ext_half_is_zero"(unsigned short x)
+    bint int64_is_positive "relu_ext_int64_is_positive"(int64 x)
+    bint int64_is_negative "relu_ext_int64_is_negative"(int64 x)
+    bint int64_is_zero "relu_ext_int64_is_zero"(int64 x)
+    int64 int64_choose "relu_ext_int64_choose"(bint condition, int64 a, int64 b)
     float16 FLOAT16_ONE "RELU_EXT_FLOAT16_ONE"
     bfloat16 BFLOAT16_ONE "RELU_EXT_BFLOAT16_ONE"
 
@@ -51,13 +55,17 @@ ctypedef fused number:
     uint64
 
 
-# The number formats: comparison with zero (false for NaN), one, and the product.
+# The number formats: comparison with zero (false for NaN), choice, one, product.
 
 cdef inline bint is_positive(number x) noexcept nogil:
     if number is float16:
         return float16_is_positive(x)
     elif number is bfloat16:
         return bfloat16_is_positive(x)
+    elif number is int64:
+        return int64_is_positive(x)
+    elif number is uint64:
+        return int64_is_zero(x) ^ 1
     else:
         return x > 0
 
@@ -67,6 +75,8 @@ cdef inline bint is_negative(number x) noexcept nogil:
         return float16_is_negative(x)
     elif number is bfloat16:
         return bfloat16_is_negative(x)
+    elif number is int64:
+        return int64_is_negative(x)
     else:
         return x < 0
 
@@ -74,11 +84,22 @@ cdef inline bint is_negative(number x) noexcept nogil:
 cdef inline bint is_zero(number x) noexcept nogil:
     if number is float16 or number is bfloat16:
         return half_is_zero(x)
+    elif number is int64 or number is uint64:
+        return int64_is_zero(x)
     else:
         return x == 0
 
 
+cdef inline number choose(bint condition, number a, number b) noexcept nogil:
+    """a where the condition holds, b elsewhere."""
+    if number is int64 or number is uint64:
+        return int64_choose(condition, a, b)
+    else:
+        return a if condition else b
+
+
 cdef inline number one(number x) noexcept nogil:
+    """1 in the format of x."""
     if number is float16:
         return FLOAT16_ONE
     elif number is bfloat16:
@@ -87,9 +108,19 @@ cdef inline number one(number x) noexcept nogil:
         return 1
 
 
+cdef inline bint is_one(number x) noexcept nogil:
+    if number is int64 or number is uint64:
+        return int64_is_zero(<int64>(<uint64>x - 1))
+    else:
+        return x == one(x)
+
+
 cdef inline number product(number a, number b) noexcept nogil:
-    """a * b rounded once; integers wrap, as NumPy's do (in unsigned arithmetic: C's signed would
-    be undefined)."""
+    """a * b, rounded once.
+
+    Integers wrap, as NumPy's do: in unsigned arithmetic, because in C a signed overflow, to which
+    a product of two uint16 is promoted, is undefined.  float16 has no product of one number.
+    """
     if number is bfloat16:
         return bfloat16_product(a, b)
     elif number is int8 or number is int16 or number is int32 or number is uint16:
@@ -104,37 +135,39 @@ cdef inline number product(number a, number b) noexcept nogil:
 
 cdef inline number relu(number x) noexcept nogil:
     """max(0, x): NaN stays, and -0.0 becomes +0.0."""
-    return <number>0 if is_negative(x) | is_zero(x) else x
+    return choose(is_negative(x) | is_zero(x), <number>0, x)
 
 
 cdef inline number relu_subgradient(number x, number at_zero) noexcept nogil:
-    cdef number y = x
-    y = <number>0 if is_negative(x) else y
-    y = at_zero if is_zero(x) else y
-    return one(x) if is_positive(x) else y
+    """NaN stays."""
+    cdef number y = choose(is_zero(x), at_zero, x)
+    y = choose(is_negative(x), <number>0, y)
+    return choose(is_positive(x), one(x), y)
 
 
 cdef inline number relu_backward(number grad, number x, number grad_at_zero) noexcept nogil:
-    """A select, never a product with a mask: inf * 0 must not appear."""
-    cdef number y = grad_at_zero if is_zero(x) else grad
-    return <number>0 if is_negative(x) else y
+    """A choice, never a product with a mask: inf * 0 must not appear.  NaN lets grad pass."""
+    cdef number y = choose(is_zero(x), grad_at_zero, grad)
+    return choose(is_negative(x), <number>0, y)
 
 
 cdef inline number grad_at_zero(number grad, number at_zero, number grad_times_at_zero) noexcept nogil:
-    """The gradient that `relu_backward` lets through at x = 0: none, all of it, or a share."""
-    cdef number y = grad if at_zero == one(at_zero) else grad_times_at_zero
-    return <number>0 if is_zero(at_zero) else y
+    """The gradient that `relu_backward` lets pass at x = 0: none, all of it, or a share."""
+    cdef number y = choose(is_one(at_zero), grad, grad_times_at_zero)
+    return choose(is_zero(at_zero), <number>0, y)
 
 
 cdef inline number leaky_relu(number x, number x_times_slope) noexcept nogil:
     """-0.0 and NaN are not negative: they stay."""
-    return x_times_slope if is_negative(x) else x
+    return choose(is_negative(x), x_times_slope, x)
 
 
 cdef inline number leaky_relu_subgradient(number x, number slope) noexcept nogil:
-    cdef number y = slope if is_negative(x) | is_zero(x) else x
-    return one(x) if is_positive(x) else y
+    """NaN stays."""
+    cdef number y = choose(is_negative(x) | is_zero(x), slope, x)
+    return choose(is_positive(x), one(x), y)
 
 
 cdef inline number leaky_relu_backward(number grad, number x, number grad_times_slope) noexcept nogil:
-    return grad if is_positive(x) else grad_times_slope
+    """Zero and NaN are not positive: they take the slope."""
+    return choose(is_positive(x), grad, grad_times_slope)

@@ -1,7 +1,8 @@
-/* The C types of the buffers, and float16 and bfloat16 arithmetic: NumPy's and ml_dtypes' bit for
- * bit, which multiply in float32 and round once, to nearest even. */
-#ifndef RELU_EXT_HALF_H
-#define RELU_EXT_HALF_H
+/* The C types of the buffers; what compilers do not vectorise by themselves: 64-bit comparisons in
+ * SSE2; float16 and bfloat16, whose arithmetic is NumPy's and ml_dtypes' bit for bit, which multiply
+ * in float32 and round once, to nearest even. */
+#ifndef RELU_EXT_NUMBERS_H
+#define RELU_EXT_NUMBERS_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -52,6 +53,50 @@ static inline int relu_ext_half_is_zero(uint16_t x)
 {
     return (uint16_t)(x << 1) == 0;
 }
+
+/* 64-bit integers: SSE2 does not compare them, but shifts and masks them. */
+#if defined(__SSE2__) && !defined(__SSE4_2__)
+static inline int relu_ext_int64_is_negative(uint64_t x)
+{
+    return (int)(x >> 63);
+}
+
+static inline int relu_ext_int64_is_positive(uint64_t x)
+{
+    return (int)((~x & (0 - x)) >> 63);
+}
+
+static inline int relu_ext_int64_is_zero(uint64_t x)
+{
+    return (int)(~(x | (0 - x)) >> 63);
+}
+
+static inline uint64_t relu_ext_int64_choose(int condition, uint64_t a, uint64_t b)
+{
+    const uint64_t mask = 0 - (uint64_t)condition;
+    return (a & mask) | (b & ~mask);
+}
+#else
+static inline int relu_ext_int64_is_negative(int64_t x)
+{
+    return x < 0;
+}
+
+static inline int relu_ext_int64_is_positive(int64_t x)
+{
+    return x > 0;
+}
+
+static inline int relu_ext_int64_is_zero(int64_t x)
+{
+    return x == 0;
+}
+
+static inline uint64_t relu_ext_int64_choose(int condition, uint64_t a, uint64_t b)
+{
+    return condition ? a : b;
+}
+#endif
 
 static inline float relu_ext_float_from_bits(uint32_t bits)
 {
