@@ -30,7 +30,7 @@ X86_64 = {"x86_64", "amd64"}
 # -O3, because GCC 12 vectorises no ReLU at -O2. The others let comparisons become selects and
 # keep results the same at every level; none changes a value, as -ffast-math would (it loses NaN).
 KERNEL_FLAGS = ["-O3", "-fno-trapping-math", "-fno-math-errno", "-ffp-contract=off"]
-UNIX_FLAGS = ["-O3"]
+UNIX_FLAGS = ["-O3", "-g0"]
 OPENMP_FLAGS = ["-fopenmp"]
 
 DIRECTIVES = {

@@ -35,7 +35,8 @@ REGISTERS = {"base": "xmm", "v3": "ymm", "v4": "zmm"}
 # No CPU has vectors of x87's longdouble.
 EXEMPT = "longdouble"
 
-FUNCTION = re.compile(r"<__pyx_fuse_(\d+)\w*_kernels_[a-z0-9]+_([a-z_]+)>:\n((?:.+\n)+)")
+KERNEL = re.compile(r"<__pyx_fuse_(\d+)\w*_kernels_[a-z0-9]+_([a-z_]+)>:\n((?:.+\n)+)")
+FLOAT16_BLOCK = re.compile(r"<__pyx_f_\w*_kernels_[a-z0-9]+_([a-z_]+)_block>:\n((?:.+\n)+)")
 
 
 def kernels(level: str) -> dict[tuple[str, str], str]:
@@ -48,11 +49,14 @@ def kernels(level: str) -> dict[tuple[str, str], str]:
         capture_output=True,
         text=True,
     ).stdout
-    return {
+    found = {
         (operation, DTYPES[int(number)]): body
-        for number, operation, body in FUNCTION.findall(listing)
+        for number, operation, body in KERNEL.findall(listing)
         if operation in LOOPS
     }
+    for operation, body in FLOAT16_BLOCK.findall(listing):
+        found[operation, "float16"] += body
+    return found
 
 
 def vector_stores(body: str, register: str) -> int:

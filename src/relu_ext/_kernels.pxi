@@ -6,7 +6,7 @@
 # because a stride that is not known defeats the vectoriser.
 
 from cpython.pycapsule cimport PyCapsule_New
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from relu_ext cimport _scalar
 from relu_ext._scalar cimport float16, number, one, product
@@ -18,33 +18,77 @@ from relu_ext._table cimport (
 
 
 cdef extern from "_numbers.h" nogil:
-    enum: BLOCK "RELU_EXT_HALF_BLOCK"
+    enum:
+        BLOCK "RELU_EXT_BLOCK"
+    void float16_expand "relu_ext_float16_expand"(float *out, const float16 *a)
     void float16_multiply "relu_ext_float16_multiply"(
-        float16 *out, const float16 *a, const float16 *b)
+        float16 *out, const float16 *a, const float *b)
+
+# A block of an operation on float16 that multiplies: `products` is a[i] * parameter[i].
+ctypedef void (*BlockFunction)(float16 *out, const float16 *a, const float16 *b,
+                               const float16 *parameter, const float16 *products) noexcept nogil
 
 
-cdef inline void multiply_block(float16 *out, const float16 *a, const float16 *parameter,
-                                Py_ssize_t step, Py_ssize_t count) noexcept nogil:
-    """Products of up to BLOCK numbers; a short block is padded, so that no number's product
-    depends on its place."""
-    cdef float16 padded[BLOCK]
+cdef inline void run_blocks(BlockFunction function, float16 *out, const float16 *a,
+                            const float16 *b, const float16 *parameter, Py_ssize_t step,
+                            Py_ssize_t n) noexcept nogil:
+    """A float16 kernel, block by block.
+
+    The last block is copied to where a whole one fits, so that no result depends on its place.
+    """
+    cdef float16 last[4][BLOCK]
     cdef float16 parameters[BLOCK]
-    cdef Py_ssize_t i
-    if count < BLOCK:
-        for i in range(BLOCK):
-            padded[i] = 0
-        memcpy(padded, a, count * sizeof(float16))
-        a = padded
+    cdef float16 products[BLOCK]
+    cdef float factors[BLOCK]
+    cdef Py_ssize_t start = 0
+    cdef Py_ssize_t count = n % BLOCK
+    cdef int i
     if step == 0:
         for i in range(BLOCK):
             parameters[i] = parameter[0]
         parameter = parameters
-    elif count < BLOCK:
-        for i in range(BLOCK):
-            parameters[i] = 0
-        memcpy(parameters, parameter, count * sizeof(float16))
-        parameter = parameters
-    float16_multiply(out, a, parameter)
+        float16_expand(factors, parameter)
+    while start + BLOCK <= n:
+        if step != 0:
+            float16_expand(factors, parameter + start)
+        float16_multiply(products, a + start, factors)
+        function(out + start, a + start, b + start, parameter + start * step, products)
+        start += BLOCK
+    if count > 0:
+        memset(last, 0, sizeof(last))
+        memcpy(last[1], a + start, count * sizeof(float16))
+        if b != NULL:
+            memcpy(last[2], b + start, count * sizeof(float16))
+        if step != 0:
+            memcpy(last[3], parameter + start, count * sizeof(float16))
+            parameter = last[3]
+            float16_expand(factors, parameter)
+        float16_multiply(products, last[1], factors)
+        function(last[0], last[1], last[2], parameter, products)
+        memcpy(out + start, last[0], count * sizeof(float16))
+
+
+cdef void relu_backward_block(float16 *out, const float16 *grad, const float16 *x,
+                              const float16 *at_zero, const float16 *products) noexcept nogil:
+    cdef int i
+    for i in range(BLOCK):
+        out[i] = _scalar.relu_backward(
+            grad[i], x[i], _scalar.grad_at_zero(grad[i], at_zero[i], products[i]))
+
+
+cdef void leaky_relu_block(float16 *out, const float16 *x, const float16 *unused_array,
+                           const float16 *unused_slope, const float16 *products) noexcept nogil:
+    cdef int i
+    for i in range(BLOCK):
+        out[i] = _scalar.leaky_relu(x[i], products[i])
+
+
+cdef void leaky_relu_backward_block(float16 *out, const float16 *grad, const float16 *x,
+                                    const float16 *unused_slope,
+                                    const float16 *products) noexcept nogil:
+    cdef int i
+    for i in range(BLOCK):
+        out[i] = _scalar.leaky_relu_backward(grad[i], x[i], products[i])
 
 
 cdef void relu(number *out, const number *x, const number *unused_array,
@@ -69,9 +113,8 @@ cdef void relu_subgradient(number *out, const number *x, const number *unused_ar
 
 cdef void relu_backward(number *out, const number *grad, const number *x,
                         const number *at_zero, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i, block, start, count
+    cdef Py_ssize_t i
     cdef number value
-    cdef float16 products[BLOCK]
     if step == 0:
         value = at_zero[0]
         if _scalar.is_zero(value):
@@ -85,15 +128,7 @@ cdef void relu_backward(number *out, const number *grad, const number *x,
                     grad[i], x[i], _scalar.grad_at_zero(grad[i], one(value), <number>0))
             return
     if number is float16:
-        for block in range((n + BLOCK - 1) // BLOCK):
-            start = block * BLOCK
-            count = min(<Py_ssize_t>BLOCK, n - start)
-            multiply_block(products, grad + start, at_zero + start * step, step, count)
-            for i in range(count):
-                value = at_zero[(start + i) * step]
-                out[start + i] = _scalar.relu_backward(
-                    grad[start + i], x[start + i],
-                    _scalar.grad_at_zero(grad[start + i], value, products[i]))
+        run_blocks(relu_backward_block, out, grad, x, at_zero, step, n)
     elif step == 0:
         value = at_zero[0]
         for i in range(n):
@@ -109,16 +144,10 @@ cdef void relu_backward(number *out, const number *grad, const number *x,
 
 cdef void leaky_relu(number *out, const number *x, const number *unused_array,
                      const number *slope, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i, block, start, count
+    cdef Py_ssize_t i
     cdef number value
-    cdef float16 products[BLOCK]
     if number is float16:
-        for block in range((n + BLOCK - 1) // BLOCK):
-            start = block * BLOCK
-            count = min(<Py_ssize_t>BLOCK, n - start)
-            multiply_block(products, x + start, slope + start * step, step, count)
-            for i in range(count):
-                out[start + i] = _scalar.leaky_relu(x[start + i], products[i])
+        run_blocks(leaky_relu_block, out, x, NULL, slope, step, n)
     elif step == 0:
         value = slope[0]
         for i in range(n):
@@ -144,17 +173,10 @@ cdef void leaky_relu_subgradient(number *out, const number *x, const number *unu
 
 cdef void leaky_relu_backward(number *out, const number *grad, const number *x,
                               const number *slope, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i, block, start, count
+    cdef Py_ssize_t i
     cdef number value
-    cdef float16 products[BLOCK]
     if number is float16:
-        for block in range((n + BLOCK - 1) // BLOCK):
-            start = block * BLOCK
-            count = min(<Py_ssize_t>BLOCK, n - start)
-            multiply_block(products, grad + start, slope + start * step, step, count)
-            for i in range(count):
-                out[start + i] = _scalar.leaky_relu_backward(
-                    grad[start + i], x[start + i], products[i])
+        run_blocks(leaky_relu_backward_block, out, grad, x, slope, step, n)
     elif step == 0:
         value = slope[0]
         for i in range(n):

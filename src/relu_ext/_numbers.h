@@ -124,7 +124,7 @@ static inline relu_ext_bfloat16 relu_ext_bfloat16_product(uint16_t a, uint16_t b
 }
 
 /* float16 products are made a block at a time, because compilers vectorise no scalar conversion. */
-#define RELU_EXT_HALF_BLOCK 64
+#define RELU_EXT_BLOCK 64
 
 #if !defined(__F16C__) && !(defined(__ARM_NEON) && defined(__aarch64__))
 /* Exponent and mantissa move up by 13 bits and the bias grows by 112; 2^112 does both at once for
@@ -158,34 +158,64 @@ static inline uint16_t relu_ext_float16_from_float(float value)
 }
 #endif
 
-/* out[i] = a[i] * b[i] for RELU_EXT_HALF_BLOCK numbers. */
-static inline void relu_ext_float16_multiply(uint16_t *out, const uint16_t *a, const uint16_t *b)
+/* out[i] = a[i] and out[i] = a[i] * b[i], for a block. Stores are as wide as the loads that will
+ * follow in the kernels: a load cannot be served from two stores still on their way. */
+static inline void relu_ext_float16_expand(float *out, const uint16_t *a)
 {
     int i;
 #if defined(__AVX512F__)
-    for (i = 0; i < RELU_EXT_HALF_BLOCK; i += 16) {
-        const __m512 x = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(a + i)));
-        const __m512 y = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(b + i)));
-        _mm256_storeu_si256((__m256i *)(out + i),
-                            _mm512_cvtps_ph(_mm512_mul_ps(x, y), _MM_FROUND_TO_NEAREST_INT));
+    for (i = 0; i < RELU_EXT_BLOCK; i += 16)
+        _mm512_storeu_ps(out + i, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(a + i))));
+#elif defined(__F16C__)
+    for (i = 0; i < RELU_EXT_BLOCK; i += 8)
+        _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(a + i))));
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+    for (i = 0; i < RELU_EXT_BLOCK; i += 4)
+        vst1q_f32(out + i, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(a + i))));
+#else
+    for (i = 0; i < RELU_EXT_BLOCK; i++)
+        out[i] = relu_ext_float_from_float16(a[i]);
+#endif
+}
+
+#if defined(__AVX512F__)
+static inline __m256i relu_ext_float16_multiply16(const uint16_t *a, const float *b)
+{
+    const __m512 x = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)a));
+    return _mm512_cvtps_ph(_mm512_mul_ps(x, _mm512_loadu_ps(b)), _MM_FROUND_TO_NEAREST_INT);
+}
+#elif defined(__F16C__)
+static inline __m128i relu_ext_float16_multiply8(const uint16_t *a, const float *b)
+{
+    const __m256 x = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)a));
+    return _mm256_cvtps_ph(_mm256_mul_ps(x, _mm256_loadu_ps(b)), _MM_FROUND_TO_NEAREST_INT);
+}
+#endif
+
+static inline void relu_ext_float16_multiply(uint16_t *out, const uint16_t *a, const float *b)
+{
+    int i;
+#if defined(__AVX512F__)
+    for (i = 0; i < RELU_EXT_BLOCK; i += 32) {
+        const __m256i low = relu_ext_float16_multiply16(a + i, b + i);
+        const __m256i high = relu_ext_float16_multiply16(a + i + 16, b + i + 16);
+        _mm512_storeu_si512(out + i, _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1));
     }
 #elif defined(__F16C__)
-    for (i = 0; i < RELU_EXT_HALF_BLOCK; i += 8) {
-        const __m256 x = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(a + i)));
-        const __m256 y = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(b + i)));
-        _mm_storeu_si128((__m128i *)(out + i),
-                         _mm256_cvtps_ph(_mm256_mul_ps(x, y), _MM_FROUND_TO_NEAREST_INT));
+    for (i = 0; i < RELU_EXT_BLOCK; i += 16) {
+        const __m128i low = relu_ext_float16_multiply8(a + i, b + i);
+        const __m128i high = relu_ext_float16_multiply8(a + i + 8, b + i + 8);
+        _mm256_storeu_si256((__m256i *)(out + i), _mm256_set_m128i(high, low));
     }
 #elif defined(__ARM_NEON) && defined(__aarch64__)
-    for (i = 0; i < RELU_EXT_HALF_BLOCK; i += 4) {
+    for (i = 0; i < RELU_EXT_BLOCK; i += 4) {
         const float32x4_t x = vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(a + i)));
-        const float32x4_t y = vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(b + i)));
-        vst1_u16(out + i, vreinterpret_u16_f16(vcvt_f16_f32(vmulq_f32(x, y))));
+        const float32x4_t y = vmulq_f32(x, vld1q_f32(b + i));
+        vst1_u16(out + i, vreinterpret_u16_f16(vcvt_f16_f32(y)));
     }
 #else
-    for (i = 0; i < RELU_EXT_HALF_BLOCK; i++)
-        out[i] = relu_ext_float16_from_float(relu_ext_float_from_float16(a[i]) *
-                                             relu_ext_float_from_float16(b[i]));
+    for (i = 0; i < RELU_EXT_BLOCK; i++)
+        out[i] = relu_ext_float16_from_float(relu_ext_float_from_float16(a[i]) * b[i]);
 #endif
 }
 

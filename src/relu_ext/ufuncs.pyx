@@ -188,7 +188,7 @@ cdef void loop(char **operands, const cnp.npy_intp *dimensions, const cnp.npy_in
 
 
 cdef class _Operation:
-    """What a ufunc points to, alive as long as this module."""
+    """What a ufunc points to for as long as the process runs."""
     cdef bytes name, doc, types
     cdef int operation, arrays, parameters
     cdef set dtypes
@@ -216,17 +216,19 @@ cdef register_bfloat16(dtype):
     global bfloat16_number
     cdef _Operation this
     cdef int numbers[4]
+    cdef int number
     cdef int i
     if bfloat16_number >= 0:
         return
-    bfloat16_number = np.dtype(dtype.type).num
+    number = np.dtype(dtype.type).num
     for i in range(4):
-        numbers[i] = bfloat16_number
+        numbers[i] = number
     for ufunc, this in operations.items():
         cnp.PyUFunc_RegisterLoopForType(
-            ufunc, bfloat16_number, <cnp.PyUFuncGenericFunction>loop, numbers,
+            ufunc, number, <cnp.PyUFuncGenericFunction>loop, numbers,
             &loops[this.operation][BFLOAT16])
         this.dtypes.add(dtype)
+    bfloat16_number = number
 
 
 cdef numpy_promotion(list dtypes):
@@ -311,6 +313,7 @@ cdef define(int operation, str name, str arrays, str parameter, str characters):
     except AttributeError:
         pass  # NumPy before 2.2; pickle then finds the ufunc by searching for it
     operations[ufunc] = this
+    cnp.Py_INCREF(this)  # for good: a ufunc may outlive this module's dictionary
     __all__.append(name)
     return ufunc
 

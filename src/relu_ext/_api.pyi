@@ -1,0 +1,244 @@
+# The overloads of an operation: the plain calls, whose dtype is known; `out`, which is returned;
+# everything else. A np.float64 is a float to a type checker but promotes like all NumPy scalars,
+# so these come before the Python numbers.
+
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+from typing_extensions import Buffer
+
+class _DLPack(Protocol):
+    def __dlpack__(self, *arguments: Any, **keywords: Any) -> Any: ...
+    def __dlpack_device__(self) -> tuple[Any, int]: ...
+
+_T = TypeVar("_T")
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+_Float = TypeVar("_Float", bound=np.floating[Any])
+_Int = TypeVar("_Int", bound=np.integer[Any])
+_Out = TypeVar("_Out", bound=NDArray[Any])
+_Written = TypeVar("_Written", bound=NDArray[Any] | Buffer | _DLPack)
+_Casting: TypeAlias = Literal["no", "equiv", "safe", "same_kind", "unsafe"]
+_Order: TypeAlias = Literal["K", "A", "C", "F"]
+
+def _empty(x: _T, /) -> _T: ...
+@overload
+def relu(x: NDArray[_Scalar], /) -> NDArray[_Scalar]: ...
+@overload
+def relu(
+    x: ArrayLike,
+    /,
+    *,
+    out: _Out | tuple[_Out],
+    where: ArrayLike = True,
+    casting: _Casting = "same_kind",
+    order: _Order = "K",
+    dtype: DTypeLike | None = None,
+    subok: bool = True,
+) -> _Out: ...
+@overload
+def relu(
+    x: ArrayLike,
+    /,
+    *,
+    out: None = None,
+    where: ArrayLike = True,
+    casting: _Casting = "same_kind",
+    order: _Order = "K",
+    dtype: DTypeLike | None = None,
+    subok: bool = True,
+) -> Any: ...
+def relu_(x: _Written, /) -> _Written: ...
+@overload
+def relu_subgradient(x: ArrayLike, /, *, at_zero: np.generic) -> Any: ...
+@overload
+def relu_subgradient(x: NDArray[_Float], /, *, at_zero: float = 0) -> NDArray[_Float]: ...
+@overload
+def relu_subgradient(x: NDArray[_Int], /, *, at_zero: int = 0) -> NDArray[_Int]: ...
+@overload
+def relu_subgradient(
+    x: ArrayLike,
+    /,
+    *,
+    at_zero: ArrayLike = 0,
+    out: _Out | tuple[_Out],
+    where: ArrayLike = True,
+    casting: _Casting = "same_kind",
+    order: _Order = "K",
+    dtype: DTypeLike | None = None,
+    subok: bool = True,
+) -> _Out: ...
+@overload
+def relu_subgradient(
+    x: ArrayLike,
+    /,
+    *,
+    at_zero: ArrayLike = 0,
+    out: None = None,
+    where: ArrayLike = True,
+    casting: _Casting = "same_kind",
+    order: _Order = "K",
+    dtype: DTypeLike | None = None,
+    subok: bool = True,
+) -> Any: ...
+def relu_subgradient_(x: _Written, /, *, at_zero: ArrayLike = 0) -> _Written: ...
+@overload
+def relu_backward(grad: ArrayLike, x: ArrayLike, /, *, at_zero: np.generic) -> Any: ...
+@overload
+def relu_backward(
+    grad: NDArray[_Float], x: NDArray[_Float], /, *, at_zero: float = 0
+) -> NDArray[_Float]: ...
+@overload
+def relu_backward(
+    grad: NDArray[_Int], x: NDArray[_Int], /, *, at_zero: int = 0
+) -> NDArray[_Int]: ...
+@overload
+def relu_backward(
+    grad: ArrayLike,
+    x: ArrayLike,
+    /,
+    *,
+    at_zero: ArrayLike = 0,
+    out: _Out | tuple[_Out],
+    where: ArrayLike = True,
+    casting: _Casting = "same_kind",
+    order: _Order = "K",
+    dtype: DTypeLike | None = None,
+    subok: bool = True,
+) -> _Out: ...
+@overload
+def relu_backward(
+    grad: ArrayLike,
+    x: ArrayLike,
+    /,
+    *,
+    at_zero: ArrayLike = 0,
+    out: None = None,
+    where: ArrayLike = True,
+    casting: _Casting = "same_kind",
+    order: _Order = "K",
+    dtype: DTypeLike | None = None,
+    subok: bool = True,
+) -> Any: ...
+def relu_backward_(grad: _Written, x: ArrayLike, /, *, at_zero: ArrayLike = 0) -> _Written: ...
+@overload
+def leaky_relu(x: ArrayLike, /, negative_slope: np.generic) -> Any: ...
+@overload
+def leaky_relu(x: NDArray[_Float], /, negative_slope: float = 0.01) -> NDArray[_Float]: ...
+@overload
+def leaky_relu(x: NDArray[_Int], /, negative_slope: int) -> NDArray[_Int]: ...
+@overload
+def leaky_relu(
+    x: NDArray[np.integer[Any]], /, negative_slope: float = 0.01
+) -> NDArray[np.float64]: ...
+@overload
+def leaky_relu(
+    x: ArrayLike,
+    /,
+    negative_slope: ArrayLike = 0.01,
+    *,
+    out: _Out | tuple[_Out],
+    where: ArrayLike = True,
+    casting: _Casting = "same_kind",
+    order: _Order = "K",
+    dtype: DTypeLike | None = None,
+    subok: bool = True,
+) -> _Out: ...
+@overload
+def leaky_relu(
+    x: ArrayLike,
+    /,
+    negative_slope: ArrayLike = 0.01,
+    *,
+    out: None = None,
+    where: ArrayLike = True,
+    casting: _Casting = "same_kind",
+    order: _Order = "K",
+    dtype: DTypeLike | None = None,
+    subok: bool = True,
+) -> Any: ...
+def leaky_relu_(x: _Written, /, negative_slope: ArrayLike = 0.01) -> _Written: ...
+@overload
+def leaky_relu_subgradient(x: ArrayLike, /, negative_slope: np.generic) -> Any: ...
+@overload
+def leaky_relu_subgradient(
+    x: NDArray[_Float], /, negative_slope: float = 0.01
+) -> NDArray[_Float]: ...
+@overload
+def leaky_relu_subgradient(x: NDArray[_Int], /, negative_slope: int) -> NDArray[_Int]: ...
+@overload
+def leaky_relu_subgradient(
+    x: NDArray[np.integer[Any]], /, negative_slope: float = 0.01
+) -> NDArray[np.float64]: ...
+@overload
+def leaky_relu_subgradient(
+    x: ArrayLike,
+    /,
+    negative_slope: ArrayLike = 0.01,
+    *,
+    out: _Out | tuple[_Out],
+    where: ArrayLike = True,
+    casting: _Casting = "same_kind",
+    order: _Order = "K",
+    dtype: DTypeLike | None = None,
+    subok: bool = True,
+) -> _Out: ...
+@overload
+def leaky_relu_subgradient(
+    x: ArrayLike,
+    /,
+    negative_slope: ArrayLike = 0.01,
+    *,
+    out: None = None,
+    where: ArrayLike = True,
+    casting: _Casting = "same_kind",
+    order: _Order = "K",
+    dtype: DTypeLike | None = None,
+    subok: bool = True,
+) -> Any: ...
+def leaky_relu_subgradient_(x: _Written, /, negative_slope: ArrayLike = 0.01) -> _Written: ...
+@overload
+def leaky_relu_backward(grad: ArrayLike, x: ArrayLike, /, negative_slope: np.generic) -> Any: ...
+@overload
+def leaky_relu_backward(
+    grad: NDArray[_Float], x: NDArray[_Float], /, negative_slope: float = 0.01
+) -> NDArray[_Float]: ...
+@overload
+def leaky_relu_backward(
+    grad: NDArray[_Int], x: NDArray[_Int], /, negative_slope: int
+) -> NDArray[_Int]: ...
+@overload
+def leaky_relu_backward(
+    grad: NDArray[np.integer[Any]], x: NDArray[np.integer[Any]], /, negative_slope: float = 0.01
+) -> NDArray[np.float64]: ...
+@overload
+def leaky_relu_backward(
+    grad: ArrayLike,
+    x: ArrayLike,
+    /,
+    negative_slope: ArrayLike = 0.01,
+    *,
+    out: _Out | tuple[_Out],
+    where: ArrayLike = True,
+    casting: _Casting = "same_kind",
+    order: _Order = "K",
+    dtype: DTypeLike | None = None,
+    subok: bool = True,
+) -> _Out: ...
+@overload
+def leaky_relu_backward(
+    grad: ArrayLike,
+    x: ArrayLike,
+    /,
+    negative_slope: ArrayLike = 0.01,
+    *,
+    out: None = None,
+    where: ArrayLike = True,
+    casting: _Casting = "same_kind",
+    order: _Order = "K",
+    dtype: DTypeLike | None = None,
+    subok: bool = True,
+) -> Any: ...
+def leaky_relu_backward_(
+    grad: _Written, x: ArrayLike, /, negative_slope: ArrayLike = 0.01
+) -> _Written: ...

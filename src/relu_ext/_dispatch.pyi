@@ -1,0 +1,11 @@
+from typing import NamedTuple
+
+class CPULevels(NamedTuple):
+    built: tuple[str, ...]
+    available: tuple[str, ...]
+    active: str
+
+missing: dict[str, str]
+
+def cpu_levels() -> CPULevels: ...
+def use(level: str) -> None: ...
