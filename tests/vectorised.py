@@ -35,8 +35,7 @@ REGISTERS = {"base": "xmm", "v3": "ymm", "v4": "zmm"}
 # No CPU has vectors of x87's longdouble.
 EXEMPT = "longdouble"
 
-KERNEL = re.compile(r"<__pyx_fuse_(\d+)\w*_kernels_[a-z0-9]+_([a-z_]+)>:\n((?:.+\n)+)")
-FLOAT16_BLOCK = re.compile(r"<__pyx_f_\w*_kernels_[a-z0-9]+_([a-z_]+)_block>:\n((?:.+\n)+)")
+FUNCTION = re.compile(r"<__pyx_fuse_(\d+)\w*_kernels_[a-z0-9]+_([a-z_]+)>:\n((?:.+\n)+)")
 
 
 def kernels(level: str) -> dict[tuple[str, str], str]:
@@ -49,14 +48,11 @@ def kernels(level: str) -> dict[tuple[str, str], str]:
         capture_output=True,
         text=True,
     ).stdout
-    found = {
+    return {
         (operation, DTYPES[int(number)]): body
-        for number, operation, body in KERNEL.findall(listing)
+        for number, operation, body in FUNCTION.findall(listing)
         if operation in LOOPS
     }
-    for operation, body in FLOAT16_BLOCK.findall(listing):
-        found[operation, "float16"] += body
-    return found
 
 
 def vector_stores(body: str, register: str) -> int:
