@@ -1,5 +1,6 @@
 """Builds the extension modules. The only file that knows compiler flags."""
 
+import os
 import platform
 import subprocess
 import tempfile
@@ -40,11 +41,12 @@ KERNEL_FLAGS = [
 UNIX_FLAGS = ["-O3", "-g0"]
 OPENMP_FLAGS = ["-fopenmp"]
 
+# For tests: RELU_EXT_SANITIZE=address,undefined. What they find ends the process.
+if sanitizers := os.environ.get("RELU_EXT_SANITIZE"):
+    UNIX_FLAGS += [f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all", "-g"]
+
 DIRECTIVES = {
     "language_level": 3,
-    "boundscheck": False,
-    "wraparound": False,
-    "initializedcheck": False,
     "cdivision": True,
     "binding": False,
     "embedsignature": True,

@@ -1,6 +1,6 @@
-# The overloads of an operation: the plain calls, whose dtype is known; `out`, which is returned;
-# everything else. A np.float64 is a float to a type checker but promotes like all NumPy scalars,
-# so these come before the Python numbers.
+# The overloads of an operation: calls with a NumPy scalar, which promotes, although np.float64 is a
+# float to a type checker; plain calls, whose dtype is known; of other dtypes, an array, without
+# which mypy would take a result of the wrong dtype for Any; `out`, which is returned; all others.
 
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
 
@@ -24,6 +24,8 @@ _Order: TypeAlias = Literal["K", "A", "C", "F"]
 def _empty(x: _T, /) -> _T: ...
 @overload
 def relu(x: NDArray[_Scalar], /) -> NDArray[_Scalar]: ...
+@overload
+def relu(x: NDArray[Any], /) -> NDArray[np.generic]: ...
 @overload
 def relu(
     x: ArrayLike,
@@ -55,6 +57,8 @@ def relu_subgradient(x: ArrayLike, /, *, at_zero: np.generic) -> Any: ...
 def relu_subgradient(x: NDArray[_Float], /, *, at_zero: float = 0) -> NDArray[_Float]: ...
 @overload
 def relu_subgradient(x: NDArray[_Int], /, *, at_zero: int = 0) -> NDArray[_Int]: ...
+@overload
+def relu_subgradient(x: NDArray[Any], /, *, at_zero: float = 0) -> NDArray[np.generic]: ...
 @overload
 def relu_subgradient(
     x: ArrayLike,
@@ -94,6 +98,10 @@ def relu_backward(
 ) -> NDArray[_Int]: ...
 @overload
 def relu_backward(
+    grad: NDArray[Any], x: NDArray[Any], /, *, at_zero: float = 0
+) -> NDArray[np.generic]: ...
+@overload
+def relu_backward(
     grad: ArrayLike,
     x: ArrayLike,
     /,
@@ -131,6 +139,8 @@ def leaky_relu(x: NDArray[_Int], /, negative_slope: int) -> NDArray[_Int]: ...
 def leaky_relu(
     x: NDArray[np.integer[Any]], /, negative_slope: float = 0.01
 ) -> NDArray[np.float64]: ...
+@overload
+def leaky_relu(x: NDArray[Any], /, negative_slope: float = 0.01) -> NDArray[np.generic]: ...
 @overload
 def leaky_relu(
     x: ArrayLike,
@@ -172,6 +182,10 @@ def leaky_relu_subgradient(
 ) -> NDArray[np.float64]: ...
 @overload
 def leaky_relu_subgradient(
+    x: NDArray[Any], /, negative_slope: float = 0.01
+) -> NDArray[np.generic]: ...
+@overload
+def leaky_relu_subgradient(
     x: ArrayLike,
     /,
     negative_slope: ArrayLike = 0.01,
@@ -211,6 +225,10 @@ def leaky_relu_backward(
 def leaky_relu_backward(
     grad: NDArray[np.integer[Any]], x: NDArray[np.integer[Any]], /, negative_slope: float = 0.01
 ) -> NDArray[np.float64]: ...
+@overload
+def leaky_relu_backward(
+    grad: NDArray[Any], x: NDArray[Any], /, negative_slope: float = 0.01
+) -> NDArray[np.generic]: ...
 @overload
 def leaky_relu_backward(
     grad: ArrayLike,

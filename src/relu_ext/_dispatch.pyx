@@ -84,7 +84,7 @@ cdef str describe(level):
 
 
 cdef start():
-    level = os.environ.get("RELU_EXT_CPU_LEVEL") or available[len(available) - 1]
+    level = os.environ.get("RELU_EXT_CPU_LEVEL") or available[-1]
     if level not in available:
         raise ValueError(f"environment variable RELU_EXT_CPU_LEVEL: {describe(level)}")
     use(level)
