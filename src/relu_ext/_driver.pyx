@@ -211,6 +211,12 @@ def get_num_threads():
     See Also
     --------
     set_num_threads
+
+    Examples
+    --------
+    >>> import relu_ext
+    >>> relu_ext.get_num_threads() >= 1
+    True
     """
     return effective_threads()
 

@@ -85,7 +85,7 @@ cdef over_dlpack(str name, target):
     cdef cnp.npy_intp shape[64]
     cdef cnp.npy_intp strides[64]
     cdef int i
-    device = target.__dlpack_device__()[0]
+    device, _ = target.__dlpack_device__()
     if device != CPU:
         raise not_in_place(name, target)
     try:
@@ -111,8 +111,10 @@ cdef over_dlpack(str name, target):
         shape[i] = tensor.shape[i]
         strides[i] = tensor.strides[i] * dtype.itemsize if tensor.strides != NULL else step
         step *= tensor.shape[i]
-    if step == 0 or tensor.data == NULL:
+    if step == 0:
         return np.empty([shape[i] for i in range(tensor.ndim)], dtype)
+    if tensor.data == NULL:
+        raise BufferError(f"{name}_: the tensor has no memory")
     Py_INCREF(dtype)  # PyArray_NewFromDescr steals it
     array = PyArray_NewFromDescr(
         &PyArray_Type, dtype, tensor.ndim, shape, strides, tensor.data + tensor.byte_offset,
