@@ -1,0 +1,32 @@
+"""Options and fixtures that all tests share."""
+
+import numpy as np
+import pytest
+
+import samples
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--large-memory", action="store_true", help="also the tests that need several GiB"
+    )
+
+
+@pytest.fixture
+def large_memory(request):
+    if not request.config.getoption("--large-memory"):
+        pytest.skip("needs several GiB: --large-memory")
+
+
+@pytest.fixture(params=samples.LEVELS)
+def level(request):
+    """Each CPU level that this machine can run, active during the test."""
+    with samples.at_level(request.param):
+        yield request.param
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """No value of an array makes the library raise or warn, whatever the caller's errstate."""
+    with np.errstate(all="raise"):
+        return (yield)
