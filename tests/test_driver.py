@@ -1,0 +1,236 @@
+"""Whole buffers: alignment heads, cache blocks, streaming stores, threads, forks."""
+
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import relu_ext
+
+import samples
+from samples import VECTOR, Guarded, assert_same_bits, each_operation, run_python
+
+MIB = 1 << 20
+# Around every size at which a buffer may be treated otherwise, and some in between.
+SIZES = [4096, 32 << 10, 300_000, MIB, 2 * MIB, 4 * MIB, 8 * MIB, 16 * MIB]
+DTYPES = [np.dtype("f4"), np.dtype("i1"), np.dtype("f2"), np.dtype("f8"), np.dtype("g")]
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    relu_ext.set_num_threads(request.param)
+    yield request.param
+    relu_ext.set_num_threads(1)
+
+
+def repeated(part, count):
+    """`part` over and over: large, and yet cheap to know the answer for."""
+    return np.resize(part, count)
+
+
+@each_operation
+def test_sizes(level, threads, operation):
+    """A value never depends on where in how large a buffer it stands, and by which thread."""
+    dtypes = DTYPES if level == samples.LEVELS[-1] else DTYPES[:1]
+    for dtype in dtypes:
+        period = 997  # prime: every element meets every position within a block
+        parts = samples.arrays(operation, dtype, period)
+        parameter = samples.parameters(operation, dtype)[0]
+        expected = operation.expected(*parts, parameter=parameter).values
+        sizes = SIZES if dtype == np.float32 else SIZES[-1:]
+        for size in sizes:
+            for extra in (-1, 0, 1, 77) if size < MIB else (-1, 77):
+                count = size // dtype.itemsize + extra
+                arrays = [repeated(part, count) for part in parts]
+                wanted = repeated(expected, count)
+                context = f"{dtype} {count=}"
+                assert_equal(operation.front(*arrays, parameter=parameter), wanted, context)
+                out = np.empty(count, dtype)
+                operation.front(*arrays, parameter=parameter, out=out)
+                assert_equal(out, wanted, context)
+                operation.in_place(*arrays, parameter=parameter)
+                assert_equal(arrays[0], wanted, context)
+
+
+def assert_equal(actual, expected, context):
+    """As `assert_same_bits`, in one pass where all is well."""
+    if actual.dtype.char == "g" or not np.array_equal(
+        actual.view(f"u{actual.itemsize}"), expected.view(f"u{actual.itemsize}")
+    ):
+        assert_same_bits(actual, expected, context)
+
+
+@each_operation
+def test_every_alignment_of_every_buffer(level, operation):
+    """The elements before the first cache line are a call of their own."""
+    for dtype in (np.dtype("f4"), np.dtype("f2"), np.dtype("i1"), np.dtype("f8")):
+        sources = samples.arrays(operation, dtype, 300)
+        parameter = samples.parameters(operation, dtype)[0]
+        expected = operation.expected(*sources, parameter=parameter)
+        for offset in range(VECTOR):
+            inputs = [Guarded(s, (offset * (i + 3)) % VECTOR) for i, s in enumerate(sources)]
+            out = Guarded(np.zeros(300, dtype), offset)
+            arrays = [buffer.array for buffer in inputs]
+            operation.front(*arrays, parameter=parameter, out=out.array)
+            assert_same_bits(out.array, expected, f"{dtype} {offset=}")
+            operation.in_place(*arrays, parameter=parameter)
+            assert_same_bits(arrays[0], expected, f"{dtype} {offset=}")
+            for buffer in (*inputs, out):
+                buffer.assert_guarded(f"{dtype} {offset=}")
+
+
+def test_large_buffers_are_guarded(level, threads):
+    source = repeated(samples.values(np.dtype("f4"), 997), 4 * MIB + 100)
+    expected = samples.OPERATIONS[0].expected(source).values
+    for offset in (0, 4, 16, 3):
+        x, out = Guarded(source, offset), Guarded(np.zeros_like(source), (offset + 8) % VECTOR)
+        relu_ext.relu(x.array, out=out.array)
+        relu_ext.relu_(x.array)
+        for buffer in (x, out):
+            assert_equal(buffer.array, expected, f"{offset=}")
+            buffer.assert_guarded(f"{offset=}")
+
+
+def test_number_of_threads():
+    before = relu_ext.get_num_threads()
+    try:
+        for asked in (1, 2, 64, np.int64(2)):
+            assert relu_ext.set_num_threads(asked) is None
+            assert 1 <= relu_ext.get_num_threads() <= asked
+        relu_ext.set_num_threads(1)
+        for bad, error in (
+            (0, ValueError), (-1, ValueError), (2**40, ValueError), (2**100, ValueError),
+            (1.5, TypeError), (2.0, TypeError), ("2", TypeError), (None, TypeError),
+        ):  # fmt: skip
+            with pytest.raises(error):
+                relu_ext.set_num_threads(bad)
+            assert relu_ext.get_num_threads() == 1
+    finally:
+        relu_ext.set_num_threads(before)
+
+
+def test_openmp_settings_prevail():
+    """OMP_NUM_THREADS and threadpoolctl are upper bounds."""
+    program = "import relu_ext; relu_ext.set_num_threads(8); print(relu_ext.get_num_threads())"
+    for limit in (1, 2, 3):
+        finished = run_python(program, OMP_NUM_THREADS=str(limit))
+        assert finished.returncode == 0, finished.stderr
+        assert int(finished.stdout) in {1, limit}  # 1 where the compiler has no OpenMP
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    relu_ext.set_num_threads(8)
+    try:
+        with threadpoolctl.threadpool_limits(1, user_api="openmp"):
+            assert relu_ext.get_num_threads() == 1
+    finally:
+        relu_ext.set_num_threads(1)
+
+
+FORKS = """
+import os, signal, sys, time, warnings
+import numpy as np, relu_ext
+warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads is the point here
+relu_ext.set_num_threads(2)
+x = np.resize(np.array([-1, 2], "f4"), 1 << 21)
+assert relu_ext.relu(x).sum() == x.size
+children = []
+for i in range(100):
+    child = os.fork()
+    if not child:
+        right = relu_ext.relu_(x.copy()).sum() == x.size and relu_ext.get_num_threads() == 1
+        os._exit(0 if right else 1)
+    children.append(child)
+    if len(children) == 4 or i == 99:
+        for child in children:
+            deadline = time.monotonic() + 30
+            while True:
+                done, status = os.waitpid(child, os.WNOHANG)
+                if done:
+                    break
+                if time.monotonic() > deadline:
+                    os.kill(child, signal.SIGKILL)
+                    sys.exit("a child hangs")
+                time.sleep(0.001)
+            if status:
+                sys.exit(f"a child ended with {status}")
+        children.clear()
+assert relu_ext.relu(x).sum() == x.size
+print("all")
+"""
+
+
+def test_a_hundred_forks_after_threads_were_used():
+    """libgomp deadlocks in the child of a process that has used it, unless the child is serial."""
+    finished = run_python(FORKS)
+    assert finished.stdout == "all\n", finished.stdout + finished.stderr
+
+
+def test_several_python_threads(threads):
+    """Each on its part of one array, with threads of the library or without."""
+    part = samples.values(np.dtype("f4"), 997)
+    expected_part = samples.OPERATIONS[0].expected(part).values
+    for size in (100, 5000, 700_000):
+        x = repeated(part, 8 * size)
+        barrier = threading.Barrier(8)
+
+        def call(piece, barrier=barrier):
+            barrier.wait()
+            for _ in range(5):
+                relu_ext.relu_(piece)
+
+        with ThreadPoolExecutor(8) as pool:
+            for future in [pool.submit(call, piece) for piece in np.split(x, 8)]:
+                future.result()
+        assert_equal(x, repeated(expected_part, 8 * size), f"{size=}")
+
+
+def test_setting_threads_while_others_compute():
+    x = np.resize(np.array([-1, 2], "f4"), 1 << 20)
+    stop = threading.Event()
+
+    def switch():
+        while not stop.is_set():
+            relu_ext.set_num_threads(2)
+            relu_ext.set_num_threads(1)
+
+    switcher = threading.Thread(target=switch)
+    switcher.start()
+    try:
+        for _ in range(20):
+            assert relu_ext.relu(x).sum() == x.size
+    finally:
+        stop.set()
+        switcher.join()
+        relu_ext.set_num_threads(1)
+
+
+def test_the_gil_is_released_for_large_arrays():
+    """Another Python thread runs while one long call does."""
+    x = np.ones(1 << 24, np.float32)
+    ticks, stop, started = [], threading.Event(), threading.Event()
+
+    def tick():
+        started.set()
+        while not stop.is_set():
+            ticks.append(time.perf_counter())
+            time.sleep(1e-4)
+
+    ticker = threading.Thread(target=tick)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(100)  # now nobody gets the GIL unless it is let go of
+    try:
+        ticker.start()
+        started.wait()
+        during = 0
+        for _ in range(100):  # a busy machine may let the other thread sleep through some
+            before = len(ticks)
+            relu_ext.leaky_relu_(x, 0.5)
+            during += len(ticks) - before
+            if during:
+                break
+    finally:
+        sys.setswitchinterval(interval)
+        stop.set()
+        ticker.join()
+    assert during > 0
