@@ -1,0 +1,113 @@
+"""Proof, not samples: all 4,294,967,296 bit patterns of float32, bit for bit against the oracle.
+
+Each operation, at every CPU level, through the front door on contiguous arrays (into a new array
+and in place) and through the ufunc on strided views, which takes another path. The grad of a
+backward is the pattern of x times an odd constant modulo 2**32: every grad occurs as well, and NaN
+and infinity meet every sign. `python tests/exhaustive.py` ends with 1 at a difference and names
+the first pattern that differs.
+"""
+
+import argparse
+import multiprocessing
+import os
+import sys
+import time
+from collections import Counter
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+import reference
+from samples import LEVELS, OPERATIONS, at_level
+
+PATTERNS = 2**32
+PART = 2**20  # patterns at a time
+GRAD_FACTOR = 0x9E3779B1
+
+# The contract's cases of a parameter, beside the default.
+PARAMETERS = {
+    "relu": (None,),
+    "relu_subgradient": (0, 0.5),
+    "relu_backward": (0, 1, 0.5),
+    "leaky_relu": (0.01,),
+    "leaky_relu_subgradient": (0.01,),
+    "leaky_relu_backward": (0.01,),
+}
+
+
+def new_array(operation, arrays, parameter):
+    return operation.front(*arrays, parameter=parameter)
+
+
+def in_place(operation, arrays, parameter):
+    written = arrays[0].copy()
+    return operation.in_place(written, *arrays[1:], parameter=parameter)
+
+
+def strided(operation, arrays, parameter):
+    """Every second element of buffers twice as long, into every second of another."""
+    views = [np.empty(2 * PART, np.float32)[::2] for _ in range(len(arrays) + 1)]
+    for view, array in zip(views, arrays, strict=False):
+        view[:] = array
+    number = None if parameter is None else np.float32(parameter)
+    return operation.direct(*views[:-1], parameter=number, out=views[-1])
+
+
+PATHS = (new_array, in_place, strided)
+
+
+@np.errstate(all="raise")
+def compare(part):
+    """Count what was compared, by operation; the second result describes the first difference."""
+    compared = Counter()
+    patterns = np.arange(part * PART, (part + 1) * PART, dtype=np.uint32)
+    x, grad = patterns.view(np.float32), (patterns * np.uint32(GRAD_FACTOR)).view(np.float32)
+    for operation in OPERATIONS:
+        arrays = [grad, x][-operation.arity :]
+        for parameter in PARAMETERS[operation.name]:
+            expected = reference.evaluate(operation.name, arrays, parameter).values.view(np.uint32)
+            for level in LEVELS:
+                with at_level(level):
+                    for path in PATHS:
+                        actual = path(operation, arrays, parameter).view(np.uint32)
+                        compared[operation.name] += PART
+                        if not np.array_equal(actual, expected):
+                            i = np.flatnonzero(actual != expected)[0]
+                            return compared, (
+                                f"{operation} {path.__name__} {level} {parameter=}: "
+                                f"x {patterns[i]:#010x}, grad {grad.view(np.uint32)[i]:#010x}, "
+                                f"expected {expected[i]:#010x}, got {actual[i]:#010x}"
+                            )
+    return compared, None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--every", type=int, default=1, help="only each n-th part, for a trial")
+    options = parser.parse_args()
+    parts = range(0, PATTERNS // PART, options.every)
+    compared, begin, console = Counter(), time.perf_counter(), Console(stderr=True)
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with (
+        multiprocessing.get_context("spawn").Pool(options.processes) as pool,
+        Progress(*columns, console=console) as progress,
+    ):
+        for counts, difference in progress.track(
+            pool.imap(compare, parts, chunksize=4), len(parts)
+        ):
+            compared += counts
+            if difference:
+                sys.exit(difference)
+    for name, count in compared.items():
+        print(f"{name:24} {count:>18,}")
+    print(
+        f"{compared.total():,} results equal the oracle bit for bit: {len(parts) * PART:,} "
+        f"patterns of float32, levels {', '.join(LEVELS)}, {len(PATHS)} paths, "
+        f"{time.perf_counter() - begin:,.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()

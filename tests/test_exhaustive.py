@@ -1,0 +1,33 @@
+"""The exhaustive script itself: it counts what it compares, and a wrong bit does not escape it."""
+
+import numpy as np
+import pytest
+
+import exhaustive
+import reference
+import samples
+
+
+@pytest.mark.parametrize("pattern", [0, 0x3F800000, 0x7F800000, 0x80000000, 0xFF800000, 0xFFFFFFFF])
+def test_parts_with_the_special_values(pattern):
+    compared, difference = exhaustive.compare(pattern // exhaustive.PART)
+    assert difference is None
+    assert set(compared) == set(exhaustive.PARAMETERS) == set(reference.OPERATIONS)
+    ways = len(samples.LEVELS) * len(exhaustive.PATHS) * exhaustive.PART
+    for name, count in compared.items():
+        assert count == ways * len(exhaustive.PARAMETERS[name])
+
+
+@pytest.mark.parametrize("operation", samples.OPERATIONS, ids=str)
+def test_one_wrong_bit_is_found(monkeypatch, operation):
+    right = reference.OPERATIONS[operation.name]
+
+    def wrong(*operands):
+        values = right(*operands)
+        values.view(np.uint32)[1234] ^= 1
+        return values
+
+    monkeypatch.setitem(reference.OPERATIONS, operation.name, wrong)
+    compared, difference = exhaustive.compare(0)
+    assert difference.startswith(operation.name) and f"x {1234:#010x}" in difference
+    assert compared[operation.name] == exhaustive.PART
