@@ -94,6 +94,8 @@ cdef void leaky_relu_backward_block(float16 *out, const float16 *grad, const flo
 cdef void relu(number *out, const number *x, const number *unused_array,
                const number *unused_parameter, Py_ssize_t unused_step, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
+    if _scalar.is_unsigned(<number>0) and out == x:
+        return  # relu is the identity
     for i in range(n):
         out[i] = _scalar.relu(x[i])
 

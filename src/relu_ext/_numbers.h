@@ -36,8 +36,12 @@ typedef uint64_t RELU_EXT_ANYWHERE relu_ext_uint64;
 #define RELU_EXT_FLOAT16_ONE ((relu_ext_float16)0x3c00)
 #define RELU_EXT_BFLOAT16_ONE ((relu_ext_bfloat16)0x3f80)
 
-/* On the bits: 1 … infinity is positive, the same with the sign bit is negative, above is NaN. */
+/* On the bits: 1 to infinity is positive, the same with the sign bit is negative, above is NaN. */
 #define RELU_EXT_HALF_COMPARISONS(FORMAT, INFINITY_BITS)                          \
+    static inline int relu_ext_##FORMAT##_is_signed(uint16_t x)                   \
+    {                                                                             \
+        return (uint16_t)(x - 0x8000) <= INFINITY_BITS;                           \
+    }                                                                             \
     static inline int relu_ext_##FORMAT##_is_positive(uint16_t x)                 \
     {                                                                             \
         return (uint16_t)(x - 1) < INFINITY_BITS;                                 \

@@ -27,6 +27,8 @@ cdef extern from "_numbers.h" nogil:
     ctypedef unsigned long long uint64 "relu_ext_uint64"
 
     bfloat16 bfloat16_product "relu_ext_bfloat16_product"(bfloat16 a, bfloat16 b)
+    bint float16_is_signed "relu_ext_float16_is_signed"(float16 x)
+    bint bfloat16_is_signed "relu_ext_bfloat16_is_signed"(bfloat16 x)
     bint float16_is_positive "relu_ext_float16_is_positive"(float16 x)
     bint float16_is_negative "relu_ext_float16_is_negative"(float16 x)
     bint bfloat16_is_positive "relu_ext_bfloat16_is_positive"(bfloat16 x)
@@ -81,6 +83,20 @@ cdef inline bint is_negative(number x) noexcept nogil:
         return x < 0
 
 
+cdef inline bint is_signed(number x) noexcept nogil:
+    """x < 0 or x = -0.0; whether +0.0 counts is left to the format: one comparison in each."""
+    if number is float16:
+        return float16_is_signed(x)
+    elif number is bfloat16:
+        return bfloat16_is_signed(x)
+    elif number is int64:
+        return int64_is_negative(x)
+    elif number is uint64:
+        return int64_is_zero(x)
+    else:
+        return x <= 0
+
+
 cdef inline bint is_zero(number x) noexcept nogil:
     if number is float16 or number is bfloat16:
         return half_is_zero(x)
@@ -106,6 +122,11 @@ cdef inline number one(number x) noexcept nogil:
         return BFLOAT16_ONE
     else:
         return 1
+
+
+cdef inline bint is_unsigned(number x) noexcept nogil:
+    """Whether the format has no numbers below 0."""
+    return number is uint8 or number is uint16 or number is uint32 or number is uint64
 
 
 cdef inline bint is_one(number x) noexcept nogil:
@@ -135,7 +156,7 @@ cdef inline number product(number a, number b) noexcept nogil:
 
 cdef inline number relu(number x) noexcept nogil:
     """max(0, x): NaN stays, and -0.0 becomes +0.0."""
-    return choose(is_negative(x) | is_zero(x), <number>0, x)
+    return choose(is_signed(x), <number>0, x)
 
 
 cdef inline number relu_subgradient(number x, number at_zero) noexcept nogil:
