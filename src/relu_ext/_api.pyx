@@ -163,6 +163,8 @@ cdef bint pack(object value, int dtype, object x, Parameter *parameter) noexcept
     if dtype == FLOAT64:
         parameter.float64 = number
         return True
+    if cnp.PyArray_ISBOOL(<cnp.ndarray>x):
+        return False  # promotes, as in x * value; only relu keeps bool, which it takes as uint8
     if number == 0 and PyLong_CheckExact(value):
         memset(parameter, 0, sizeof(Parameter))
         return True

@@ -23,10 +23,21 @@ cdef extern from "_numbers.h" nogil:
     void float16_expand "relu_ext_float16_expand"(float *out, const float16 *a)
     void float16_multiply "relu_ext_float16_multiply"(
         float16 *out, const float16 *a, const float *b)
+    float16 float16_nan_first "relu_ext_float16_nan_first"(float16 b, float16 product)
 
 # A block of an operation on float16 that multiplies: `products` is a[i] * parameter[i].
 ctypedef void (*BlockFunction)(float16 *out, const float16 *a, const float16 *b,
                                const float16 *parameter, const float16 *products) noexcept nogil
+
+
+cdef inline void multiply_block(float16 *out, const float16 *a, const float16 *b,
+                                const float *factors, bint any_nan) noexcept nogil:
+    """a[i] * b[i], where the factors are b in float32."""
+    cdef int i
+    float16_multiply(out, a, factors)
+    if any_nan:
+        for i in range(BLOCK):
+            out[i] = float16_nan_first(b[i], out[i])
 
 
 cdef inline void run_blocks(BlockFunction function, float16 *out, const float16 *a,
@@ -40,6 +51,7 @@ cdef inline void run_blocks(BlockFunction function, float16 *out, const float16 
     cdef float16 parameters[BLOCK]
     cdef float16 products[BLOCK]
     cdef float factors[BLOCK]
+    cdef bint any_nan = True
     cdef Py_ssize_t start = 0
     cdef Py_ssize_t count = n % BLOCK
     cdef int i
@@ -48,10 +60,11 @@ cdef inline void run_blocks(BlockFunction function, float16 *out, const float16 
             parameters[i] = parameter[0]
         parameter = parameters
         float16_expand(factors, parameter)
+        any_nan = factors[0] != factors[0]
     while start + BLOCK <= n:
         if step != 0:
             float16_expand(factors, parameter + start)
-        float16_multiply(products, a + start, factors)
+        multiply_block(products, a + start, parameter + start * step, factors, any_nan)
         function(out + start, a + start, b + start, parameter + start * step, products)
         start += BLOCK
     if count > 0:
@@ -63,7 +76,7 @@ cdef inline void run_blocks(BlockFunction function, float16 *out, const float16 
             memcpy(last[3], parameter + start, count * sizeof(float16))
             parameter = last[3]
             float16_expand(factors, parameter)
-        float16_multiply(products, last[1], factors)
+        multiply_block(products, last[1], parameter, factors, any_nan)
         function(last[0], last[1], last[2], parameter, products)
         memcpy(out + start, last[0], count * sizeof(float16))
 

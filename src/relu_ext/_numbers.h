@@ -117,14 +117,22 @@ static inline uint32_t relu_ext_bits_of_float(float value)
 }
 
 /* bfloat16 is the upper half of a float32. Adding 0x7fff and the lowest bit that stays rounds to
- * nearest even; NaN becomes the quiet NaN of its sign, as in ml_dtypes. */
+ * nearest even; NaN becomes the quiet NaN of its sign, as in ml_dtypes, where b's goes first. */
 static inline relu_ext_bfloat16 relu_ext_bfloat16_product(uint16_t a, uint16_t b)
 {
-    const uint32_t bits = relu_ext_bits_of_float(relu_ext_float_from_bits((uint32_t)a << 16) *
-                                                 relu_ext_float_from_bits((uint32_t)b << 16));
+    const float product = relu_ext_float_from_bits((uint32_t)a << 16) *
+                          relu_ext_float_from_bits((uint32_t)b << 16);
+    const uint32_t bits =
+        (b & 0x7fff) > 0x7f80 ? (uint32_t)b << 16 : relu_ext_bits_of_float(product);
     const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
     const uint32_t quiet_nan = (bits >> 16 & 0x8000) | 0x7fc0;
     return (relu_ext_bfloat16)((bits & 0x7fffffff) > 0x7f800000 ? quiet_nan : rounded);
+}
+
+/* a * b for float16, given the product that float16_multiply made: a NaN b goes first. */
+static inline relu_ext_float16 relu_ext_float16_nan_first(uint16_t b, uint16_t product)
+{
+    return (b & 0x7fff) > 0x7c00 ? b | 0x0200 : product;
 }
 
 /* float16 products are made a block at a time, because compilers vectorise no scalar conversion. */

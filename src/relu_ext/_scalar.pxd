@@ -137,7 +137,8 @@ cdef inline bint is_one(number x) noexcept nogil:
 
 
 cdef inline number product(number a, number b) noexcept nogil:
-    """a * b, rounded once.
+    """a * b, rounded once; of two NaNs b's, quieted, because compilers commute a product and CPUs
+    return the NaN that stands first.
 
     Integers wrap, as NumPy's do: in unsigned arithmetic, because in C a signed overflow, to which
     a product of two uint16 is promoted, is undefined.  float16 has no product of one number.
@@ -148,6 +149,11 @@ cdef inline number product(number a, number b) noexcept nogil:
         return <number>(<unsigned int>a * <unsigned int>b)
     elif number is int64:
         return <number>(<uint64>a * <uint64>b)
+    elif number is float32 or number is float64 or number is longdouble:
+        # A branch, so that the compiler takes it out of a loop over one b.
+        if b != b:
+            return b + b
+        return a * b
     else:
         return a * b
 

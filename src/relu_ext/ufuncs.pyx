@@ -61,7 +61,9 @@ cdef str NUMBERS = "efdgbBhHiIlLqQ"
 
 cdef name_dtypes():
     # By name, because two of C's integers are one dtype; longdouble's name differs by platform.
+    # relu keeps a bool as it does any uint8; no other operation has a loop for bool.
     cdef dict dtypes = {
+        "bool": UINT8,
         "float16": FLOAT16, "float32": FLOAT32, "float64": FLOAT64,
         "int8": INT8, "int16": INT16, "int32": INT32, "int64": INT64,
         "uint8": UINT8, "uint16": UINT16, "uint32": UINT32, "uint64": UINT64,
@@ -69,7 +71,7 @@ cdef name_dtypes():
     cdef int number
     for number in range(TYPES):
         kernel_dtypes[number] = -1
-    for character in NUMBERS:
+    for character in "?" + NUMBERS:
         dtype = np.dtype(character)
         number = dtype.num
         kernel_dtypes[number] = dtypes.get(dtype.name, LONGDOUBLE)
@@ -298,7 +300,7 @@ cdef define(int operation, str name, str arrays, str parameter, str characters):
         loops[operation][dtype] = Loop(operation, dtype, this.arrays, this.parameters)
     for i, character in enumerate(characters):
         number = np.dtype(character).num
-        dtype = UINT8 if number == cnp.NPY_BOOL else kernel_dtypes[number]
+        dtype = kernel_dtypes[number]
         this.functions[i] = <cnp.PyUFuncGenericFunction>loop
         this.data[i] = &loops[operation][dtype]
     ufunc = cnp.PyUFunc_FromFuncAndData(
