@@ -1,0 +1,63 @@
+"""What the commands share: one-line errors with exit code 2, files written whole or not at all."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+SCHEMA = 1
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line, with the valid choices in it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+    def one_of(self, kind: str, given: Iterable[str], valid: Iterable[str]) -> None:
+        valid = list(valid)
+        for name in given:
+            if name not in valid:
+                self.error(f"unknown {kind} {name!r}; valid: {', '.join(valid)}")
+
+    def output(self, path: Path | None) -> None:
+        """Refuse a file that could not be written, before there is anything to write."""
+        if path is None:
+            return
+        if path.is_dir() or (path.exists() and not os.access(path, os.W_OK)):
+            self.error(f"cannot write {path}; valid: a file that may be written")
+        if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+            self.error(f"cannot write into {path.parent}; valid: a directory that may be written")
+
+    def results(self, path: Path) -> dict[str, Any]:
+        """Read what run.py has written."""
+        try:
+            data = json.loads(path.read_text())
+        except OSError as error:
+            self.error(f"cannot read {path}: {error.strerror}; valid: a file written by run.py")
+        except ValueError:
+            data = None
+        if not (isinstance(data, dict) and data.get("schema") == SCHEMA):
+            self.error(f"{path} is not a results file; valid: JSON of schema {SCHEMA} by run.py")
+        return data
+
+
+def dumps(data: dict[str, Any]) -> str:
+    """JSON with one line for each cell, so that two files can be compared line by line."""
+    cells = ",\n".join(json.dumps(cell, ensure_ascii=False) for cell in data["cells"])
+    head = json.dumps(data | {"cells": []}, ensure_ascii=False, indent=1)
+    return head.replace('"cells": []', f'"cells": [\n{cells}\n]', 1) + "\n"
+
+
+def write(path: Path, text: str) -> None:
+    """Replace the file in one step, so that an interruption leaves the old one whole."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+        file.write(text)
+    written = Path(file.name)
+    written.chmod(0o644)
+    written.replace(path)

@@ -1,0 +1,69 @@
+#!/usr/bin/env python3
+"""Show ReLU units die: train one network at too high a rate with ReLU and with Leaky ReLU."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+import cli
+import digits
+import report
+
+LEARNING_RATE, EPOCHS, HIDDEN, SLOPE = 1.5, 30, (64,), 0.1
+
+
+def runs(
+    learning_rate: float = LEARNING_RATE, epochs: int = EPOCHS, seed: int = 0
+) -> dict[str, digits.Training]:
+    """Both trainings, from the same weights over the same batches."""
+    activations = {"ReLU": digits.RELU_EXT, "Leaky ReLU": digits.leaky(SLOPE)}
+    return {name: digits.train(activation, hidden=HIDDEN, epochs=epochs,
+                               learning_rate=learning_rate, seed=seed)
+            for name, activation in activations.items()}  # fmt: skip
+
+
+def picture(found: dict[str, digits.Training], learning_rate: float) -> Figure:
+    figure, axes = report.new_figure(4.6)
+    colours = (report.RED, report.BLUE)
+    for (name, run), colour, marker in zip(found.items(), colours, report.MARKERS, strict=False):
+        epochs = range(1, len(run.dead) + 1)
+        axes.plot(epochs, run.dead, color=colour, marker=marker, label=name, clip_on=False)
+    axes.set_ylim(0, sum(HIDDEN))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(f"silent units of {sum(HIDDEN)}")
+    axes.set_title(f"Units silent on every image, learning rate {learning_rate}")
+    axes.legend()
+    return figure
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = cli.Parser(prog="dying_relu.py", description=__doc__)
+    parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE, metavar="RATE")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, metavar="N")
+    parser.add_argument("--seed", type=int, default=0, metavar="N")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="draw dying_relu.svg and .png")
+    args = parser.parse_args(argv)
+    if args.epochs < 1 or not 0 < args.learning_rate < float("inf") or args.seed < 0:
+        parser.error("out of range; valid: epochs from 1, a learning rate above 0, a seed from 0")
+    if args.pictures:
+        parser.output(args.pictures / "_" if args.pictures.exists() else args.pictures)
+    found = runs(args.learning_rate, args.epochs, args.seed)
+    print(f"Hidden units, of {sum(HIDDEN)}, that are positive for no image, "
+          f"learning rate {args.learning_rate}")  # fmt: skip
+    print("epoch" + "".join(f"{name:>14}" for name in found))
+    for epoch, dead in enumerate(zip(*(run.dead for run in found.values()), strict=True), 1):
+        print(f"{epoch:5}" + "".join(f"{count:14}" for count in dead))
+    for name, run in found.items():
+        print(f"{name}: accuracy {run.accuracy:.1%}")
+    if args.pictures:
+        with mpl.rc_context(report.STYLE):
+            report.save(picture(found, args.learning_rate), args.pictures, "dying_relu")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

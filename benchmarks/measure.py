@@ -1,0 +1,347 @@
+"""How a number comes about: fresh input, contenders in turn, ratios within one round.
+
+A visit to a cell allocates its buffers anew, then times round after round: every contender once,
+in shuffled order, over the same ring of buffers, refilled with other numbers before each.
+A ratio is that of two times of one round, so that whatever slows the machine down for longer than
+a round slows both. The visits to a cell are spread over the whole run; the interval is bootstrapped
+over visits first and over rounds within them second, because what differs from visit to visit (the
+pages that the buffers lie in, the neighbours) does not average out within one.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import gc
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import relu_ext
+from relu_ext import ufuncs
+
+import cases
+import machine
+from cases import IN_PLACE, NEW, OPERATIONS, OTHER_FUNCTIONS, OURS, Cell, Contender
+
+# The oracle has one home; the tests use it too.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+import reference
+
+Call = Callable[..., Any]
+Loop = Callable[[list[Any], list[Any]], int]
+
+MOST_ROUNDS, LEAST_ROUNDS = 200, 3
+RESAMPLES = 400
+FRESH = 2**20
+"""So many elements have signs that a branch predictor does not remember from round to round."""
+MALLOC_HEADER, MMAP_THRESHOLD, PAGE = 16, 128 * 2**10, 4096
+"""glibc's: where successive arrays come to lie is part of what a user gets."""
+RING_LEVELS = (("L1", 2, 32), ("L2", 2, 2))
+"""A ring is half of the first cache (by name, share, least) to hold so many; else one buffer."""
+
+
+class Buffers:
+    """The ring of one visit: operands in one arena, laid out as malloc would lay them out."""
+
+    def __init__(self, cell: Cell, caches: Mapping[str, int], seed: int):
+        dtype = cases.numpy_dtype(cell.dtype)
+        slot = cell.nbytes + MALLOC_HEADER
+        slot += -slot % (MALLOC_HEADER if slot < MMAP_THRESHOLD else PAGE)
+        step = slot * len(cell.operands)
+        self.cell, self.warm, count = cell, 0, 1
+        for level, share, least in RING_LEVELS:
+            if caches.get(level, 0) // share // step >= least:
+                self.warm, count = 1, caches[level] // share // step
+                break
+        self.total = count * step
+        fitting = [level for level, size in caches.items() if self.total <= size]
+        self.resident = min(fitting, key=caches.__getitem__, default="memory")
+        memory = np.empty(self.total + PAGE, np.uint8)
+        offset = (MALLOC_HEADER - memory.ctypes.data) % PAGE
+        self.arena = memory[offset : offset + self.total]
+        self.rows = [
+            {
+                name: self.arena[at : at + cell.nbytes].view(dtype)
+                for name, at in zip(cell.operands, range(row, row + step, slot), strict=True)
+            }
+            for row in range(0, self.total, step)
+        ]
+        self.all = self.arena.view(dtype)
+        self.pool = {False: cases.inputs(dtype, self.all.size + FRESH, seed)}
+        self.all[:] = self.pool[False][: self.all.size]
+        self.repeats = cell.mode != IN_PLACE and self.all.size >= FRESH
+
+    def refill(self, at: int, rectified: bool = False) -> None:
+        """Other numbers into every buffer, unless there are too many to be remembered anyway."""
+        if not self.repeats:
+            np.copyto(self.all, self.pool[rectified][at : at + self.all.size])
+
+    def rectify(self) -> None:
+        """Prepare a second filling: what the operation leaves of the first."""
+        self.pool[True] = oracle(self.cell, OURS, {"x": self.pool[False]})
+
+    def views(self, library: str) -> list[Any]:
+        """What a loop iterates over: arrays as the library has them, in tuples where several."""
+        rows = [tuple(cases.view(library, a) for a in row.values()) for row in self.rows]
+        return [row[0] for row in rows] if len(self.cell.operands) == 1 else rows
+
+
+def oracle(cell: Cell, contender: str, row: Mapping[str, np.ndarray]) -> np.ndarray:
+    """What a contender must make of the operands: the operation, or another that is named."""
+    operation = OPERATIONS[cell.operation]
+    arrays = [row[name] for name in operation.operands]
+    if other := OTHER_FUNCTIONS.get((cell.operation, contender)):
+        return np.asarray(other(*(array.astype(np.float64) for array in arrays)))
+    takes_one_more = getattr(ufuncs, cell.operation).nin > len(arrays)
+    number = cases.slope_of(arrays[0].dtype) if operation.slope else 0
+    expected = reference.evaluate(cell.operation, arrays, number if takes_one_more else None)
+    return np.asarray(expected.values)
+
+
+class _Bind(ast.NodeTransformer):
+    """Look dotted names up beforehand, so that every contender calls a local variable."""
+
+    def __init__(self, names: dict[str, object]):
+        self.names = names
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        path = ast.unparse(node)
+        root = self.names.get(path.partition(".")[0])
+        if not isinstance(root, ModuleType) or not path.replace(".", "").isidentifier():
+            return self.generic_visit(node)
+        name = path.replace(".", "_")
+        self.names[name] = eval(path, {}, self.names)
+        return ast.copy_location(ast.Name(name, ast.Load()), node)
+
+
+def compile_statement(cell: Cell, contender: Contender, size: int) -> tuple[Call, Loop]:
+    """One call of the statement, and the loop that is timed: the same loop for everyone.
+
+    ImportError where the contender's library is not installed.
+    """
+    names = cases.namespace(contender.library, cases.numpy_dtype(cell.dtype), size)
+    statement = contender.statement
+    if contender.library == "numba":
+        names["kernel"] = cases.numba_kernel(statement, cell, names)
+        output = {NEW: f"np.empty_like({cell.operands[0]})"}.get(cell.mode, cell.written)
+        statement = f"kernel({', '.join(OPERATIONS[cell.operation].operands)}, {output})"
+    tree = _Bind(names).visit(ast.parse(statement))
+    statement, operands = ast.unparse(tree), ", ".join(cell.operands)
+    bound = "".join(f", {name}={name}" for name in names)
+    source = f"""
+def call({operands}{bound}):
+    {f"return {statement}" if cell.mode == NEW else f"{statement}; return {cell.written}"}
+
+def loop(warm, ring, clock=clock{bound}):
+    for {operands} in warm:
+        {statement}
+    start = clock()
+    for {operands} in ring:
+        {statement}
+    return clock() - start
+"""
+    scope: dict[str, Any] = names | {"clock": time.perf_counter_ns}
+    exec(source, scope)
+    return scope["call"], scope["loop"]
+
+
+class Refused(Exception):
+    """A contender does not take the dtype."""
+
+
+def right(result: np.ndarray, expected: np.ndarray, exact: bool) -> np.ndarray:
+    """Where two arrays hold the same numbers, signs of zero aside."""
+    if not exact:
+        tolerance = 1e-2 if result.itemsize < 4 else 1e-5
+        return np.asarray(np.isclose(result.astype(float), expected, tolerance, tolerance))
+    result = result.astype(expected.dtype)
+    return np.asarray((result == expected) | ((result != result) & (expected != expected)))
+
+
+def answer(cell: Cell, contender: Contender, row: Mapping[str, np.ndarray]) -> np.ndarray:
+    """One call; ImportError where it is not installed, Refused where it does not take the dtype."""
+    dtype = row["x"].dtype
+    try:
+        call, _ = compile_statement(cell, contender, row["x"].size)
+        views = [cases.view(contender.library, row[name]) for name in cell.operands]
+        result = cases.as_numpy(call(*views))
+    except ImportError:
+        raise
+    except Exception as error:
+        raise Refused(str(error).strip().partition("\n")[0] or type(error).__name__) from error
+    if not np.can_cast(dtype, result.dtype):
+        raise Refused(f"computes in {result.dtype}")
+    return result
+
+
+def differences(cell: Cell, contender: Contender) -> list[str]:
+    """Check a contender at the ends of its dtype's range; list where it departs from the contract.
+
+    AssertionError where it computes something else on finite input.
+    """
+    dtype, found = cases.numpy_dtype(cell.dtype), []
+    exact = (cell.operation, contender.name) not in OTHER_FUNCTIONS
+    for finite in (True, False) if exact else ():
+        columns = cases.edges(dtype, finite)
+        # Repeated, so that the body of a vectorised loop sees them and not its remainder alone.
+        row = {name: np.tile(column, 64) for name, column in columns.items()}
+        if not row["x"].size:
+            continue
+        expected = oracle(cell, contender.name, row)
+        result = answer(cell, contender, row | {"o": np.empty_like(expected)})
+        if finite and result.dtype != dtype:
+            found.append(f"returns {result.dtype}")
+        same = right(result, expected, exact)
+        if not finite:
+            same &= (np.signbit(result) == np.signbit(expected)) | (result != result)
+        for at in np.flatnonzero(~same.reshape(64, -1).all(axis=0)):
+            given = {name: columns[name][at] for name in OPERATIONS[cell.operation].operands}
+            where = ", ".join(f"{name} = {shown(value)}" for name, value in given.items())
+            found.append(f"{where}: {shown(result[at])}, not {shown(expected[at])}")
+            assert not finite, f"{cell}: {contender.statement}: {found[-1]}"
+    return found
+
+
+def shown(value: Any) -> str:
+    """An edge of a dtype, by the same name in all of them."""
+    subnormal = value != 0 and abs(value) < 1e-6
+    return f"{'-' if value < 0 else ''}subnormal" if subnormal else f"{float(value):.4g}"
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A contender that has been compiled, and its views of the buffers."""
+
+    call: Call
+    loop: Loop
+    views: list[Any]
+
+
+@dataclass
+class Experiment:
+    """A cell with everyone who can take part, and the times of all visits so far."""
+
+    cell: Cell
+    contenders: list[Contender]
+    caches: Mapping[str, int]
+    absent: dict[str, str] = field(default_factory=dict)
+    differs: dict[str, list[str]] = field(default_factory=dict)
+    visits: list[dict[str, list[float]]] = field(default_factory=list)
+    buffers: dict[str, Any] = field(default_factory=dict)
+    rounds: int = 0
+
+    @np.errstate(all="ignore")
+    def prepare(self, buffers: Buffers) -> dict[Contender, Ready]:
+        """Compile everyone; on the first visit check every result before anything is timed."""
+        expected = functools.cache(lambda who: [oracle(self.cell, who, r) for r in buffers.rows])
+        found = {}
+        for contender in self.contenders:
+            name, first = contender.name, contender.computes and not self.visits
+            try:
+                if name not in self.absent:
+                    if first:
+                        self.differs[name] = differences(self.cell, contender)
+                    call, loop = compile_statement(self.cell, contender, self.cell.size)
+                    found[contender] = Ready(call, loop, buffers.views(contender.library))
+            except ImportError:
+                self.absent[name] = "not installed"
+            except Refused as refusal:
+                if contender.library == OURS:
+                    raise
+                self.absent[name] = f"refuses {self.cell.dtype}: {refusal}"
+            if first and contender in found:
+                exact = (self.cell.operation, name) not in OTHER_FUNCTIONS
+                buffers.refill(0)
+                answers = expected(OURS if exact else name)
+                same = self.answers_alike(found[contender], buffers, answers, exact)
+                assert same, f"{self.cell}: {contender.statement} differs from the oracle"
+        return found
+
+    def answers_alike(
+        self, ready: Ready, buffers: Buffers, expected: list[np.ndarray], exact: bool
+    ) -> bool:
+        """Whether a statement, over the very ring that will be timed, gives the right numbers."""
+        if self.cell.mode == NEW:
+            several = len(self.cell.operands) > 1
+            given = (ready.call(*view) if several else ready.call(view) for view in ready.views)
+        else:
+            ready.loop([], ready.views)
+            given = (row[self.cell.written] for row in buffers.rows)
+        pairs = zip(map(cases.as_numpy, given), expected, strict=True)
+        return all(right(result, answer, exact).all() for result, answer in pairs)
+
+    def visit(self, seconds: float, rng: np.random.Generator) -> None:
+        """Time rounds for about so many seconds; the first visit fixes how many for all."""
+        began = time.perf_counter()
+        buffers = Buffers(self.cell, self.caches, int(rng.integers(2**31)))
+        if any(contender.rectified for contender in self.contenders):
+            buffers.rectify()
+        self.buffers = {
+            "count": len(buffers.rows) - buffers.warm,
+            "bytes": buffers.total,
+            "resident_in": buffers.resident,
+        }
+        ready = self.prepare(buffers)
+        machine.equalise(self.cell.threads)
+        times: dict[str, list[float]] = {contender.name: [] for contender in ready}
+        count, order = self.buffers["count"], list(ready)
+
+        def one_round(record: bool) -> None:
+            rng.shuffle(order)
+            for contender in order:
+                loop, views = ready[contender].loop, ready[contender].views
+                if self.cell.threads > 1:
+                    relu_ext.set_num_threads(contender.threads)
+                buffers.refill(int(rng.integers(FRESH)), contender.rectified)
+                elapsed = loop(views[: buffers.warm], views[buffers.warm :])
+                if record:
+                    times[contender.name].append(elapsed / count)
+
+        gc.disable()
+        try:
+            one_round(False)
+            start = time.perf_counter()
+            one_round(False)
+            cost = time.perf_counter() - start
+            if not self.rounds:
+                left = seconds - (start - began)
+                self.rounds = int(min(max(left / cost, LEAST_ROUNDS), MOST_ROUNDS))
+            for _ in range(self.rounds):
+                one_round(True)
+        finally:
+            gc.enable()
+        self.visits.append(times)
+
+    def results(self, rng: np.random.Generator) -> dict[str, object]:
+        """Every number of the cell, as it goes into the file."""
+        entries = []
+        for contender in self.contenders:
+            status = self.absent.get(contender.name, "measured")
+            entry = asdict(contender) | {"library": contender.library, "status": status}
+            if status == "measured" and self.visits:
+                times = np.array([visit[contender.name] for visit in self.visits])
+                ours = np.array([visit[OURS] for visit in self.visits])
+                entry["differs"] = self.differs.get(contender.name, [])
+                entry |= {"ns": summary(times, rng), "ratio": summary(times / ours, rng)}
+            entries.append(entry)
+        count = {"visits": len(self.visits), "rounds": self.rounds}
+        return asdict(self.cell) | count | {"buffers": self.buffers, "contenders": entries}
+
+
+def summary(samples: np.ndarray, rng: np.random.Generator) -> dict[str, object]:
+    """Median, 95 % interval and quartiles of samples[visit, round], and each visit's median."""
+    visits, rounds = samples.shape
+    chosen = rng.integers(visits, size=(RESAMPLES, visits, 1))
+    resampled = samples[chosen, rng.integers(rounds, size=(RESAMPLES, visits, rounds))]
+    low, high = np.quantile(np.median(resampled, axis=(1, 2)), (0.025, 0.975))
+    quartiles = np.quantile(samples, (0.25, 0.75))
+    numbers = (np.median(samples), low, high, *quartiles)
+    names = ("median", "low", "high", "quartile_1", "quartile_3")
+    found = {name: float(f"{n:.6g}") for name, n in zip(names, numbers, strict=True)}
+    return found | {"visits": [float(f"{n:.6g}") for n in np.median(samples, axis=1)]}

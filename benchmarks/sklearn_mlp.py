@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+"""Fit scikit-learn's MLPClassifier on handwritten digits with its own ReLU and with relu_ext's.
+
+The same loss curve bit for bit; the times to fit side by side. The bound is what a ReLU that costs
+nothing would give: the time of a fit, by that time less what scikit-learn's ReLU took of it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import relu_ext
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier, _base
+
+import cli
+import digits
+import machine
+
+LAYERS = ((100,), (256, 256), (64, 64, 64))
+Pair = tuple[Callable[[np.ndarray], object], Callable[[np.ndarray, np.ndarray], object]]
+THEIRS: Pair = (_base.ACTIVATIONS["relu"], _base.DERIVATIVES["relu"])
+OURS: Pair = (relu_ext.relu_, lambda z, delta: relu_ext.relu_backward_(delta, z))
+
+
+@contextmanager
+def relu_from(pair: Pair) -> Iterator[None]:
+    """Let scikit-learn's networks use another ReLU, forward and backward."""
+    _base.ACTIVATIONS["relu"], _base.DERIVATIVES["relu"] = pair
+    try:
+        yield
+    finally:
+        _base.ACTIVATIONS["relu"], _base.DERIVATIVES["relu"] = THEIRS
+
+
+def fit(pair: Pair, hidden: tuple[int, ...], dtype: str, epochs: int) -> tuple[float, list[float]]:
+    """Seconds that a fit takes, and its loss curve."""
+    images, labels = digits.data()
+    model = MLPClassifier(hidden, random_state=0, max_iter=epochs)
+    with relu_from(pair), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        start = time.perf_counter()
+        model.fit(images.astype(dtype), labels)
+        return time.perf_counter() - start, model.loss_curve_
+
+
+def timed(pair: Pair, spent: list[float]) -> Pair:
+    """The same functions, adding up what they take."""
+
+    def wrap(function: Callable[..., object]) -> Callable[..., None]:
+        def call(*arrays: np.ndarray) -> None:
+            start = time.perf_counter()
+            function(*arrays)
+            spent[0] += time.perf_counter() - start
+
+        return call
+
+    return wrap(pair[0]), wrap(pair[1])
+
+
+def compare(hidden: tuple[int, ...], dtype: str, epochs: int, repeats: int) -> dict[str, float]:
+    """Fits in turn: median times, their paired ratio, and the bound."""
+    rows, bounds = [], []
+    for repeat in range(repeats + 1):
+        runs = {id(pair): fit(pair, hidden, dtype, epochs)
+                for pair in ((THEIRS, OURS) if repeat % 2 else (OURS, THEIRS))}  # fmt: skip
+        (theirs, expected), (ours, curve) = runs[id(THEIRS)], runs[id(OURS)]
+        assert curve == expected, f"the loss curves differ: {hidden} {dtype}"
+        if repeat:  # the first pair has warmed the caches
+            spent = [0.0]
+            whole, _ = fit(timed(THEIRS, spent), hidden, dtype, epochs)
+            bounds.append(whole / (whole - spent[0]))
+            rows.append((theirs, ours, theirs / ours))
+    theirs, ours, ratio = np.median(rows, axis=0)
+    return {"theirs": theirs, "ours": ours, "ratio": ratio, "bound": float(np.median(bounds))}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = cli.Parser(prog="sklearn_mlp.py", description=__doc__)
+    parser.add_argument("--epochs", type=int, default=20, metavar="N")
+    parser.add_argument("--repeats", type=int, default=7, metavar="N")
+    args = parser.parse_args(argv)
+    if args.epochs < 1 or args.repeats < 1:
+        parser.error("out of range; valid: epochs and repeats from 1")
+    machine.equalise(1)
+    print(f"MLPClassifier.fit, one thread, {args.epochs} epochs: identical loss curves asserted")
+    print("| hidden layers | dtype | scikit-learn | with relu_ext | times as fast | bound |")
+    print("|---|---|--:|--:|--:|--:|")
+    for dtype in ("float32", "float64"):
+        for hidden in LAYERS:
+            found = compare(hidden, dtype, args.epochs, args.repeats)
+            print(f"| {hidden} | {dtype} | {1e3 * found['theirs']:.0f} ms "
+                  f"| {1e3 * found['ours']:.0f} ms | {found['ratio']:.2f}× "
+                  f"| {found['bound']:.2f}× |", flush=True)  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
