@@ -10,6 +10,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--large-memory", action="store_true", help="also the tests that need several GiB"
     )
+    parser.addoption("--builds", action="store_true", help="also the tests that build for minutes")
 
 
 @pytest.fixture

@@ -1,20 +1,13 @@
 """The oracle: the contract of values in plain NumPy, written apart from the library.
 
-The operations take arrays of one dtype (the parameter too) and return that dtype. `evaluate`
-promotes first and also says where the contract asks for a NaN but leaves open which one.
+The operations take arrays of one dtype (the parameter too) and return that dtype; `evaluate`
+promotes first.
 """
-
-from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
 
 bfloat16 = np.dtype(ml_dtypes.bfloat16)
-
-
-class Expected(NamedTuple):
-    values: np.ndarray
-    any_nan: np.ndarray  # where every NaN is right
 
 
 def is_floating(dtype):
@@ -29,8 +22,13 @@ def _table(x, positive, negative, zero, nan):
     return result
 
 
+def _product(a, parameter):
+    """Of two NaNs, the parameter's; in NumPy it depends on the order of the machine's operands."""
+    return np.where(parameter != parameter, parameter + parameter, a * parameter)
+
+
 def _share(grad, at_zero):
-    share = np.where(at_zero == 1, grad, grad * at_zero)
+    share = np.where(at_zero == 1, grad, _product(grad, at_zero))
     return np.where(at_zero == 0, np.zeros_like(share), share)
 
 
@@ -47,7 +45,7 @@ def relu_backward(grad, x, at_zero):
 
 
 def leaky_relu(x, negative_slope):
-    return _table(x, positive=x, negative=x * negative_slope, zero=x, nan=x)
+    return _table(x, positive=x, negative=_product(x, negative_slope), zero=x, nan=x)
 
 
 def leaky_relu_subgradient(x, negative_slope):
@@ -55,7 +53,7 @@ def leaky_relu_subgradient(x, negative_slope):
 
 
 def leaky_relu_backward(grad, x, negative_slope):
-    product = grad * negative_slope
+    product = _product(grad, negative_slope)
     return _table(x, positive=grad, negative=product, zero=product, nan=product)
 
 
@@ -68,11 +66,18 @@ OPERATIONS = {
 }  # fmt: skip
 
 
+def is_weak(number):
+    """Whether a Python number takes the dtype of a floating array, as NumPy versions differ about
+    subclasses of int and float."""
+    python = isinstance(number, (int, float)) and not isinstance(number, np.generic)
+    return python and np.result_type(np.float16, number) == np.float16
+
+
 def result_dtype(arrays, parameter):
     """The dtype in which everything is computed: that of ``x * parameter``, except that a Python
-    number leaves every floating dtype as it is (in NumPy, it widens bfloat16)."""
+    number leaves bfloat16, too, as it is."""
     dtype = np.result_type(*arrays)
-    if parameter is None or (type(parameter) in (int, float) and is_floating(dtype)):
+    if parameter is None or (is_floating(dtype) and is_weak(parameter)):
         return dtype
     return np.result_type(dtype, parameter)
 
@@ -81,18 +86,8 @@ def evaluate(operation, arrays, parameter=None):
     """What `operation` makes of `arrays` (x, or grad and x) and the `parameter`, if it has one."""
     arrays = [np.asarray(array) for array in arrays]
     dtype = result_dtype(arrays, parameter)
+    if parameter is not None:
+        arrays.append(np.asarray(parameter))
     with np.errstate(all="ignore"):
-        arrays = [array.astype(dtype) for array in np.broadcast_arrays(*arrays)]
-        if parameter is None:
-            values = OPERATIONS[operation](*arrays)
-            return Expected(values, np.zeros(values.shape, bool))
-        parameter = np.asarray(parameter).astype(dtype)
-        *arrays, parameters = np.broadcast_arrays(*arrays, parameter)
-        values = OPERATIONS[operation](*arrays, parameters)
-        # Of two NaNs multiplied, one survives: which, is the order of the machine's operands.
-        is_product = {
-            "relu_backward": lambda grad, x: (x == 0) & (parameters != 0) & (parameters != 1),
-            "leaky_relu": lambda x: x < 0,
-            "leaky_relu_backward": lambda grad, x: ~(x > 0),
-        }.get(operation, lambda *arrays: np.zeros(values.shape, bool))
-        return Expected(values, is_product(*arrays) & (parameters != parameters))
+        operands = [array.astype(dtype) for array in np.broadcast_arrays(*arrays)]
+        return OPERATIONS[operation](*operands)

@@ -176,21 +176,14 @@ def bits(array):
 
 
 def assert_same_bits(actual, expected, context=""):
-    """`expected` is an array or `reference.Expected`."""
-    if not isinstance(expected, reference.Expected):
-        expected = reference.Expected(np.asarray(expected), np.False_)
-    actual = np.asarray(actual)
-    assert actual.dtype == expected.values.dtype, context
-    assert actual.shape == expected.values.shape, context
-    wrong = bits(actual) != bits(expected.values)
-    if not wrong.any():
-        return
-    with np.errstate(invalid="ignore"):
-        right = expected.any_nan & (actual != actual)
-    wrong = wrong.reshape(*actual.shape, -1).any(-1) & ~right
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.dtype == expected.dtype, context
+    assert actual.shape == expected.shape, context
+    wrong = bits(actual) != bits(expected)
     if wrong.any():
+        wrong = wrong.reshape(*actual.shape, -1).any(-1)
         first = tuple(int(i) for i in np.argwhere(wrong)[0])
-        got, want = actual[first], expected.values[first]
+        got, want = actual[first], expected[first]
         raise AssertionError(
             f"{context} {wrong.sum()} of {wrong.size} wrong, the first at {first}: "
             f"{got!r} ({got.tobytes().hex()}) in place of {want!r} ({want.tobytes().hex()})"
@@ -204,7 +197,7 @@ def assert_same_array(actual, expected, context=""):
     assert actual.strides == expected.strides, context
     if isinstance(actual, np.ma.MaskedArray):
         np.testing.assert_array_equal(actual.mask, expected.mask)
-    assert_same_bits(actual, np.asarray(expected), context)
+    assert_same_bits(actual, expected, context)
 
 
 def aligned_bytes(count):

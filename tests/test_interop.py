@@ -1,17 +1,13 @@
-"""Other people's arrays: Dask, xarray and pandas, through both doors; the README's examples."""
+"""Other people's arrays: Dask, xarray and pandas, through both doors."""
 
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import samples
 from samples import assert_same_bits, each_operation
-
-README = Path(__file__).parents[1] / "README.md"
 
 
 def doors(operation):
@@ -132,25 +128,4 @@ def test_pandas(operation):
         assert isinstance(result, pandas.Series)
         assert result.name == "first" and result.index.name == "row"
         assert result.index.equals(index)
-        assert_same_bits(result.to_numpy(), expected.values[:, 0])
-
-
-def readme_examples():
-    """The README's Python, as written: what belongs together, and the example on a cluster."""
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    [on_a_cluster] = [block for block in blocks if "LocalCluster" in block]
-    blocks.remove(on_a_cluster)
-    return blocks, on_a_cluster
-
-
-def test_readme_examples():
-    blocks, _ = readme_examples()
-    finished = samples.run_python("\n".join(blocks))
-    assert finished.returncode == 0, finished.stderr
-
-
-def test_readme_example_on_a_cluster(dask_array, tmp_path):
-    pytest.importorskip("distributed")
-    script = tmp_path / "readme.py"
-    script.write_text(readme_examples()[1])
-    subprocess.run([sys.executable, script], cwd=tmp_path, check=True, timeout=120)
+        assert_same_bits(result.to_numpy(), expected[:, 0])
