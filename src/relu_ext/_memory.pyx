@@ -72,7 +72,7 @@ def writeable_array(str name, target):
 
 cdef over_buffer(str name, target):
     view = memoryview(target)
-    if view.format in ("B", "c") and not view.readonly:
+    if view.format.lstrip("@=<>!") in ("B", "c") and not view.readonly:
         raise TypeError(
             f"{name}_: the bytes of {type(target).__name__} carry no dtype; "
             f"use {name}_(np.frombuffer(x, dtype))")
