@@ -44,11 +44,11 @@ cdef extern from *:
         char bytes[2048]
 
 # Measured on an AMD EPYC (Zen 5; 48 KiB, 1 MiB and 32 MiB of cache), float32, medians of paired
-# ratios; "n times" is how many times as fast.
+# ratios; "1.2 times" is as fast.
 cdef enum:
     # In place, prefetching for write pays where the buffer just outgrows the last-level cache:
-    # 8 MiB 0.87 times, 16 MiB 1.15, 32 MiB 1.10, 64 MiB 0.98, 256 MiB 0.93.  4 KiB ahead gave
-    # 0.90 and 0.96 times where 16 KiB gave 1.15 and 1.10.
+    # 8 MiB 0.85 times, 16 MiB 1.20, 32 MiB 1.24, 64 MiB 1.00, 128 MiB 0.94.  4 KiB ahead gives 0.98
+    # at 16 MiB, 32 KiB 1.06.  With a second input it loses at every size, 0.72 to 0.93 times.
     PREFETCH_FROM_BYTES = 16 << 20
     PREFETCH_BELOW_BYTES = 64 << 20
     PREFETCH_AHEAD = 16 << 10
@@ -59,7 +59,11 @@ cdef enum:
     STREAM_BYTES = 16 << 20
     STREAM_AHEAD = 16 << 10
     STREAM_BLOCK = 2 << 10
-    THREAD_BYTES = 2 << 20
+    # Two threads in place: 512 KiB 0.95 times, 1 MiB 1.26, 4 MiB 1.71, 8 MiB 1.91, 32 MiB 1.32,
+    # 256 MiB 1.06, where one thread nearly fills the memory bus.  With both cores busy already,
+    # 4 MiB took 7.6 ms in the place of 47 us, because the team waits for a thread that does not
+    # run: which is why threads have to be asked for.
+    THREAD_BYTES = 1 << 20
     MOST_THREADS = 1 << 16  # more than any machine has, and within C's int
 
 cdef int threads_asked = 1
@@ -135,7 +139,7 @@ cdef void run_part(const Job *job, Py_ssize_t start, Py_ssize_t n) noexcept nogi
         apply(job, out, start, head)
         start += head
         n -= head
-    if in_place and PREFETCH_FROM_BYTES <= bytes < PREFETCH_BELOW_BYTES:
+    if in_place and job.b == NULL and PREFETCH_FROM_BYTES <= bytes < PREFETCH_BELOW_BYTES:
         apply_prefetched(job, start, n)
     elif not in_place and not job.fresh and bytes >= STREAM_BYTES:
         apply_streamed(job, start, n)
