@@ -7,6 +7,7 @@ standard error. Ctrl-C keeps what has been measured.
 
 from __future__ import annotations
 
+import os
 import re
 import statistics
 import subprocess
@@ -35,7 +36,7 @@ from results import Measured
 TABLE_SIZES = (64, 16_384, 2**20)
 SWEEP_SIZES = tuple(2**power for power in range(4, 25, 2))
 SECONDS = {"quick": 8.5, "default": 85.0, "self-check": 15.0}
-SECONDS_PER_FULL_CELL = 1.5
+SECONDS_PER_FULL_CELL = 0.6
 SWEEPS = {"quick": 3, "default": 5, "self-check": 5, "full": 7}
 LIBRARIES = {"quick": ("numpy",), "default": ("numpy", "scipy", "torch"), "full": cases.LIBRARIES}
 SELF_CHECK_MEDIAN, SELF_CHECK_CELL = 0.01, 0.10
@@ -195,13 +196,18 @@ def self_check(out: Console) -> bool:
 
 
 def import_times(count: int) -> list[float]:
-    """Milliseconds that `import relu_ext` takes after NumPy, each in a process of its own."""
+    """Milliseconds that `import relu_ext` takes after NumPy, each in a process of its own.
+
+    Without the threads that NumPy's OpenBLAS starts: on a virtual machine with two CPUs they
+    delayed every second load of a shared library, whosever it was, by 10 ms and more.
+    """
     code = (
         "import time, numpy; start = time.perf_counter(); import relu_ext; "
         "print(1e3 * (time.perf_counter() - start))"
     )
     run = [sys.executable, "-P", "-c", code]
-    return [float(subprocess.check_output(run, text=True)) for _ in range(count)]
+    alone = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    return [float(subprocess.check_output(run, text=True, env=alone)) for _ in range(count)]
 
 
 def main(argv: list[str] | None = None) -> int:
