@@ -2,7 +2,6 @@
 
 import os
 import platform
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import NamedTuple

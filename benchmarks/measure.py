@@ -100,8 +100,7 @@ def oracle(cell: Cell, contender: str, row: Mapping[str, np.ndarray]) -> np.ndar
         return np.asarray(other(*(array.astype(np.float64) for array in arrays)))
     takes_one_more = getattr(ufuncs, cell.operation).nin > len(arrays)
     number = cases.slope_of(arrays[0].dtype) if operation.slope else 0
-    expected = reference.evaluate(cell.operation, arrays, number if takes_one_more else None)
-    return expected
+    return reference.evaluate(cell.operation, arrays, number if takes_one_more else None)
 
 
 class _Bind(ast.NodeTransformer):
@@ -251,7 +250,7 @@ class Experiment:
                     found[contender] = Ready(call, loop, buffers.views(contender.library))
             except ImportError:
                 self.absent[name] = "not installed"
-            except Refused as refusal:
+            except (Refused, TypeError) as refusal:
                 if contender.library == OURS:
                     raise
                 self.absent[name] = f"refuses {self.cell.dtype}: {refusal}"
