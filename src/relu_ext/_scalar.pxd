@@ -178,7 +178,8 @@ cdef inline number relu_backward(number grad, number x, number grad_at_zero) noe
     return choose(is_negative(x), <number>0, y)
 
 
-cdef inline number grad_at_zero(number grad, number at_zero, number grad_times_at_zero) noexcept nogil:
+cdef inline number grad_at_zero(number grad, number at_zero,
+                                number grad_times_at_zero) noexcept nogil:
     """The gradient that `relu_backward` lets pass at x = 0: none, all of it, or a share."""
     cdef number y = choose(is_one(at_zero), grad, grad_times_at_zero)
     return choose(is_zero(at_zero), <number>0, y)
@@ -195,6 +196,7 @@ cdef inline number leaky_relu_subgradient(number x, number slope) noexcept nogil
     return choose(is_positive(x), one(x), y)
 
 
-cdef inline number leaky_relu_backward(number grad, number x, number grad_times_slope) noexcept nogil:
+cdef inline number leaky_relu_backward(number grad, number x,
+                                       number grad_times_slope) noexcept nogil:
     """Zero and NaN are not positive: they take the slope."""
     return choose(is_positive(x), grad, grad_times_slope)
