@@ -1,0 +1,545 @@
+"""Random calls through the front door, decent ones and hostile ones.
+
+Each is made twice, in two worlds alike: through the front door and through the ufunc. Result or
+exception must be the same, and afterwards every byte of memory; an exception of the caller's own
+must pass unchanged; and where the oracle has an answer, it must be that one.
+
+`python tests/fuzz.py --examples 200000` or `--minutes 10`. At a difference it prints the case, made
+as small as hypothesis can; should the process die, the file of `--last` has it. Each line of
+`fuzz_corpus.jsonl` is such a case, the first of its behaviour in the run that wrote it
+(`--write-corpus`).
+"""
+
+import argparse
+import dataclasses
+import itertools
+import json
+import math
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, assume, given, seed, settings
+from hypothesis import strategies as st
+from rich.console import Console
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+import reference
+import samples
+
+CORPUS = Path(__file__).with_name("fuzz_corpus.jsonl")
+BATCH = 1000  # examples of one seed
+MOST_BYTES = 1 << 20
+LARGE = [1000, 9000, 40_000]  # elements, on both sides of what is done with the GIL and blocks
+
+SUPPORTED = {c: np.dtype(c) for c in "?bBhHiIlLqQefdg"} | {"bfloat16": reference.bfloat16}
+DTYPES = SUPPORTED | {c: np.dtype(c) for c in "F D S3 U2 M8[D] m8[s] V4 f4,i2".split()}
+
+
+@dataclasses.dataclass
+class Operand:
+    """A strided view of the world's memory, as an object of some kind."""
+
+    kind: str
+    dtype: str
+    shape: list[int]
+    steps: list[int]  # of each axis, in elements; 0: every element of it the same
+    axes: list[int]  # from the slowest in memory to the fastest
+    offset: int  # bytes
+    seed: int
+
+    @property
+    def strides(self):
+        strides, span = [0] * len(self.shape), DTYPES[self.dtype].itemsize
+        for axis in reversed(self.axes):
+            strides[axis] = span * self.steps[axis]
+            span *= max(1, self.shape[axis] * abs(self.steps[axis]))
+        return strides
+
+    @property
+    def is_simple(self):
+        """Whether its view shows all that is written to the object, each element apart."""
+        return self.kind in {"array", "subclass", *EXPORTERS} and 0 not in self.steps
+
+    @property
+    def stop(self):
+        used = (n * abs(step) for n, step in zip(self.shape, self.steps, strict=True))
+        return self.offset + DTYPES[self.dtype].itemsize * math.prod(max(1, n) for n in used)
+
+    def view(self, memory):
+        backwards = (
+            -stride * (n - 1)
+            for stride, n in zip(self.strides, self.shape, strict=True)
+            if stride < 0 < n
+        )
+        start = self.offset + sum(backwards)
+        return np.ndarray(self.shape, DTYPES[self.dtype], memory, start, self.strides)
+
+    def clear_padding(self, memory):
+        """Of an x87 longdouble; in the other byte order, all of it, since the padding moves."""
+        if self.dtype == "g" and np.finfo("g").nmant == 63:
+            used = 0 if self.kind == "byte-swapped" else 10
+            elements = self.view(memory)
+            every_byte = np.lib.stride_tricks.as_strided(
+                elements.view(), (*elements.shape, 1), (*elements.strides, 1)
+            ).view(np.uint8)
+            every_byte[..., used:] = 0
+
+
+@dataclasses.dataclass
+class Case:
+    """A call; an int stands for the place in a list of choices."""
+
+    operation: str
+    level: int
+    in_place: bool
+    arrays: list[Operand]
+    parameter: Operand | int | None  # of PARAMETERS
+    out: Operand | int | None  # of the arrays
+    where: Operand | int  # of WHERES
+    keywords: dict[str, int]  # of KEYWORDS
+    strict: bool  # numpy.errstate(all="raise")
+
+    @property
+    def operands(self):
+        every = (*self.arrays, self.parameter, self.out, self.where)
+        return [x for x in every if isinstance(x, Operand)]
+
+    def to_json(self):
+        return json.dumps(dataclasses.astuple(self), separators=(",", ":"))
+
+
+def from_json(line):
+    def revived(x):
+        return Operand(*x) if isinstance(x, list) else x
+
+    operation, level, in_place, arrays, parameter, out, where, *rest = json.loads(line)
+    arrays = [Operand(*x) for x in arrays]
+    return Case(operation, level, in_place, arrays, *map(revived, (parameter, out, where)), *rest)
+
+
+# What an operand may be: made of its view, an exception and a number
+
+
+class CallersOwn(Exception):
+    pass
+
+
+def thing(**members):
+    return type("Thing", (), members)()
+
+
+def constant(value):
+    return lambda self, *arguments, **keywords: value
+
+
+def raising(error):
+    def fail(self, *arguments, **keywords):
+        raise error
+
+    return fail
+
+
+def read_only(view):
+    view = view[...]
+    view.flags.writeable = False
+    return view
+
+
+def masked(view):
+    mask = np.arange(view.size).reshape(view.shape) % 3 == 0
+    return np.ma.array(view, mask=mask, copy=False)
+
+
+def exporter(view, **members):
+    dlpack = {
+        "__dlpack__": lambda self, **keywords: view.__dlpack__(**keywords),
+        "__dlpack_device__": constant((1, 0)),
+    }
+    return thing(**dlpack | members)
+
+
+def interface(view, lie=None):
+    return SimpleNamespace(__array_interface__=view.__array_interface__ | (lie or {}))
+
+
+INTERFACE_LIES = [
+    {"shape": (-1,)}, {"shape": (2**62, 2**62)}, {"shape": "text"}, {"typestr": "<f3"},
+    {"typestr": None}, {"strides": (1, 2, 3)}, {"strides": "text"}, {"version": None},
+    {"data": None, "shape": None}, {"data": (0,)}, {"data": "text"}, {"descr": 3},
+]  # fmt: skip
+DEVICES = [(2, 0), (1,), (), 1, "11", None, (None, 0), {}, [1]]
+NO_CAPSULES = [None, 3, "text", [], np.ones(2), iter(())]
+LENGTHS = [3, -1, 2**70]
+NONSENSE = [
+    None, "text", b"bytes", object(), {}, {1}, ..., np.float32, len, iter([1]), [[1], [1, 2]],
+    bytearray(8), memoryview(b"12345678"), [None], NotImplemented, slice(3), range(3),
+]  # fmt: skip
+
+
+def pick(choices, n):
+    return choices[n % len(choices)]
+
+
+ARRAYS = {
+    "array": lambda v, *_: v,
+    "subclass": lambda v, *_: v.view(samples.Labelled),
+    "masked": lambda v, *_: masked(v),
+    "read-only": lambda v, *_: read_only(v),
+    "byte-swapped": lambda v, *_: v.view(v.dtype.newbyteorder()),
+}
+EXPORTERS = {
+    "memoryview": lambda v, *_: memoryview(v),
+    "DLPack": lambda v, *_: exporter(v),
+    "DLPack of version 0": lambda v, *_: exporter(v, __dlpack__=lambda self: v.__dlpack__()),
+}
+READABLE = {
+    "list": lambda v, *_: v.tolist(),
+    "scalar": lambda v, *_: v.flat[0] if v.size else v.dtype.type(0),
+    "number": lambda v, *_: v.flat[0].item() if v.size else 0,
+    "__array__": lambda v, *_: thing(__array__=constant(v)),
+    "__array_interface__": lambda v, *_: interface(v),
+}
+HOSTILE = {
+    "__array__ raises": lambda v, e, n: thing(__array__=raising(e)),
+    "__array__ lies": lambda v, e, n: thing(__array__=constant(pick([[1], None, "text"], n))),
+    "__array_interface__ lies": lambda v, e, n: interface(v, pick(INTERFACE_LIES, n)),
+    "__array_struct__ lies": lambda v, e, n: thing(__array_struct__=pick([3, None], n)),
+    "__array_ufunc__ None": lambda v, e, n: thing(__array_ufunc__=None),
+    "__array_ufunc__ declines": lambda v, e, n: thing(__array_ufunc__=constant(NotImplemented)),
+    "__array_ufunc__ answers": lambda v, e, n: thing(__array_ufunc__=constant("answer")),
+    "__array_ufunc__ raises": lambda v, e, n: thing(__array_ufunc__=raising(e)),
+    "__class__ lies": lambda v, e, n: thing(__class__=np.ndarray, flags=v.flags),
+    "__len__ lies": lambda v, e, n: thing(
+        __len__=constant(pick(LENGTHS, n)), __getitem__=raising(e)
+    ),
+    "__getattr__ raises": lambda v, e, n: thing(__getattr__=raising(e)),
+    "__dlpack__ raises": lambda v, e, n: exporter(v, __dlpack__=raising(e)),
+    "__dlpack__ lies": lambda v, e, n: exporter(v, __dlpack__=constant(pick(NO_CAPSULES, n))),
+    "__dlpack_device__ raises": lambda v, e, n: exporter(v, __dlpack_device__=raising(e)),
+    "__dlpack_device__ lies": lambda v, e, n: exporter(
+        v, __dlpack_device__=constant(pick(DEVICES, n))
+    ),
+    "nonsense": lambda v, e, n: pick(NONSENSE, n),
+}
+KINDS = ARRAYS | EXPORTERS | READABLE | HOSTILE
+# Those that NumPy promotes by their dtype.
+PLAIN = {"array", "subclass", "read-only", "memoryview", "list", "scalar", "__array__"}
+
+
+class Float(float):
+    pass
+
+
+class Integer(int):
+    pass
+
+
+PARAMETERS = [
+    0, 1, 0.5, 0.01, -2, 3, -0.0, 1.0, 300, 2**40, 2**70, 10**400, 1e300, 1e-300, 65520.0, 3.5e38,
+    math.inf, math.nan, True, False, np.float16(0.3), np.float32(0.3), np.float64(0.3),
+    np.longdouble(0.3), np.int8(3), np.uint64(3), np.bool(True), reference.bfloat16.type(0.5),
+    np.complex64(1), np.datetime64("2020"), Float(0.3), Integer(2), 1j, None, "0.5", b"1", [],
+    [0.5], ...,
+]  # fmt: skip
+NUMBERS = PARAMETERS.index(np.complex64(1))  # of them are real
+WHERES = [True, False, 1, None, [True], np.True_, "text"]
+KEYWORDS = {
+    "casting": ["same_kind", "unsafe", "safe", "equiv", "no", "nonsense", 3, None],
+    "order": ["K", "C", "F", "A", "Q", None, 3],
+    "dtype": [None, "f4", "f8", "f2", "i4", "c8", ">f4", "nonsense", float, 3, reference.bfloat16],
+    "subok": [True, False, 0, 1, None, "text"],
+}
+
+
+def initial_memory(case):
+    memory = np.full(max((x.stop for x in case.operands), default=0), 0xA5, np.uint8)
+    for operand in case.operands:
+        if operand.dtype in SUPPORTED:
+            view = operand.view(memory)
+            some = samples.values(view.dtype, min(view.size, 500), operand.seed)
+            view[...] = np.resize(some, view.shape)
+    return memory
+
+
+class World:
+    """One realisation of a case: the memory and the objects over it."""
+
+    def __init__(self, case, memory):
+        self.case, self.own = case, CallersOwn()
+        self.operation = samples.Operation(case.operation)
+        self.memory = samples.aligned_bytes(memory.size)
+        self.memory[:] = memory
+        self.arrays = [self.make(x) for x in case.arrays]
+        self.parameter = self.make(case.parameter, PARAMETERS)
+        self.out = self.make(case.out, self.arrays)
+        self.where = self.make(case.where, WHERES)
+
+    def make(self, x, choices=None):
+        if not isinstance(x, Operand):
+            return None if x is None else choices[x]
+        view = x.view(self.memory)
+        try:
+            return KINDS[x.kind](view, self.own, x.seed)
+        except (ValueError, TypeError, BufferError):
+            return view  # this dtype does not come in that kind
+
+    @property
+    def keywords(self):
+        chosen = {name: KEYWORDS[name][i] for name, i in self.case.keywords.items()}
+        if self.where is not True:
+            chosen["where"] = self.where
+        return chosen if self.out is None else chosen | {"out": self.out}
+
+    def through_the_front_door(self):
+        name = self.operation.parameter
+        keywords = {} if name is None else {name: self.parameter}
+        if self.case.in_place:
+            return self.operation.function_in_place(*self.arrays, **keywords)
+        return self.operation.function(*self.arrays, **keywords, **self.keywords)
+
+    def through_the_ufunc(self):
+        parameter = [] if self.operation.parameter is None else [self.parameter]
+        if not self.case.in_place:
+            return self.operation.ufunc(*self.arrays, *parameter, **self.keywords)
+        target, *others = self.arrays
+        array = self.writeable(target)
+        if self.operation.ufunc(array, *others, *parameter, out=array) is not array:
+            raise TypeError("an operand's __array_ufunc__ did something else")
+        return target
+
+    def writeable(self, target):
+        """The array that a call in place is documented to write in the place of `target`."""
+        kind, view = self.case.arrays[0].kind, self.case.arrays[0].view(self.memory)
+        if type(target) in (bytes, memoryview) and memoryview(target).readonly:
+            raise ValueError("read-only")
+        if type(target) is memoryview and target.format not in ("B", "c"):
+            return np.array(target, copy=False)
+        if kind in ("__dlpack__ raises", "__dlpack_device__ raises"):
+            raise self.own
+        if kind == "__dlpack_device__ lies":
+            _device, _ = pick(DEVICES, self.case.arrays[0].seed)
+        if kind == "__dlpack__ lies":
+            raise ValueError("no capsule")
+        if kind in ("DLPack", "DLPack of version 0") and type(target) is not np.ndarray:
+            view.__dlpack__()
+            return view
+        if not isinstance(target, np.ndarray):
+            raise TypeError("cannot be written in place")
+        if not target.flags.writeable:
+            raise ValueError("read-only")
+        return target
+
+    def outcome(self, call):
+        """What `call` returns or raises, in terms that mean the same in another world."""
+        floating = "raise" if self.case.strict else "ignore"
+        try:
+            with warnings.catch_warnings(), np.errstate(all=floating):
+                warnings.simplefilter("error")
+                with samples.at_level(pick(samples.LEVELS, self.case.level)):
+                    result = call(self)
+        except CallersOwn as error:
+            return "raised", "CallersOwn", error is self.own
+        except Exception as error:
+            public = ("builtins", "numpy.exceptions")
+            return "raised", next(c.__name__ for c in type(error).__mro__ if c.__module__ in public)
+        for i, mine in enumerate([self.out, *self.arrays]):
+            if result is mine:
+                return "returned", "out" if i == 0 else f"operand {i}"
+        if not isinstance(result, np.ndarray | np.generic):
+            return "returned", type(result).__name__
+        array = np.asarray(result)
+        mask = np.ma.getmaskarray(result).tobytes() if np.ma.isMA(result) else b""
+        what = (type(result).__name__, array.dtype, array.shape, array.strides, mask)
+        return "computed", what, samples.bits(array).tobytes(), array
+
+    def expected(self):
+        """The oracle's answer, or None where it has none; asked before the call."""
+        case = self.case
+        inputs = [x for x in (*case.arrays, case.parameter) if isinstance(x, Operand)]
+        disjoint = all(
+            a.stop <= b.offset or b.stop <= a.offset
+            for a, b in itertools.combinations(case.operands, 2)
+        )
+        number = not isinstance(case.parameter, int) or case.parameter < NUMBERS
+        plain = all(x.kind in PLAIN and x.dtype in SUPPORTED for x in inputs)
+        # Where operands overlap, some hold another dtype's bytes: no booleans, no longdoubles.
+        valid = disjoint or not any(x.dtype in "?g" for x in case.operands)
+        if case.where != 0 or any(case.keywords.values()) or not (number and plain and valid):
+            return None
+        arrays = [np.array(x) for x in self.arrays]
+        parameter = self.parameter
+        if isinstance(case.parameter, Operand):
+            parameter = np.array(parameter)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return reference.evaluate(case.operation, arrays, parameter)
+
+
+def check(case):
+    """Fail where the doors, or door and oracle, differ; else say in two words how it ended."""
+    memory = initial_memory(case)
+    front, apart = World(case, memory), World(case, memory)
+    try:
+        expected = World(case, memory).expected()
+    except (TypeError, ValueError, OverflowError):
+        expected = None  # no call of this kind: then the doors agree on an error
+    one, other = front.outcome(World.through_the_front_door), apart.outcome(World.through_the_ufunc)
+    assert one[:3] == other[:3], (one, other)
+    for world in (front, apart):
+        for operand in case.operands:
+            operand.clear_padding(world.memory)
+    assert np.array_equal(front.memory, apart.memory), "memory"
+    written = case.arrays[0] if case.in_place else case.out
+    if one[0] == "computed":
+        result = one[3]
+    elif one[0] == "returned" and isinstance(written, Operand) and written.is_simple:
+        result = written.view(front.memory)
+    else:
+        expected = None
+    if expected is not None and (result.dtype, result.shape) == (expected.dtype, expected.shape):
+        samples.assert_same_bits(result, expected)
+        return one[0], "oracle"
+    return one[0], "" if one[0] == "computed" else one[1]
+
+
+# Random cases
+
+
+@st.composite
+def operands(draw, shape, kinds):
+    shape = list(shape)
+    change = draw(st.sampled_from(["none"] * 6 + ["ones", "fewer", "other"]))
+    if change == "ones":
+        shape = [1 if draw(st.booleans()) else n for n in shape]
+    elif change == "fewer":
+        shape = shape[draw(st.integers(0, len(shape))) :]
+    elif change == "other":
+        shape = draw(st.lists(st.integers(0, 5), max_size=3))
+    plain = [1] * len(shape), list(range(len(shape)))
+    if draw(st.booleans()):
+        plain = (
+            draw(st.tuples(*[st.sampled_from([1, 1, 1, -1, 2, -2, 3, 0])] * len(shape))),
+            draw(st.permutations(range(len(shape)))),
+        )
+    return Operand(
+        kind=draw(kinds),
+        dtype=draw(st.sampled_from(["f", "d"] * 15 + [*SUPPORTED] * 3 + [*DTYPES])),
+        shape=shape,
+        steps=list(plain[0]),
+        axes=list(plain[1]),
+        offset=draw(st.sampled_from([0, 0, 1, 4, 8, 16, 64, 200, 5000, 200_000, 400_000])),
+        seed=draw(st.integers(0, 99)),
+    )
+
+
+SHAPES = st.one_of(
+    st.lists(st.integers(0, 6), max_size=4), st.lists(st.sampled_from(LARGE), max_size=1)
+)
+ANY_KIND = st.sampled_from(["array"] * 80 + [*ARRAYS, *EXPORTERS, *READABLE] * 2 + [*HOSTILE])
+
+
+@st.composite
+def cases(draw):
+    operation = draw(st.sampled_from(samples.OPERATIONS))
+    shape = draw(SHAPES)
+    of_any_kind = operands(shape, ANY_KIND)
+    arrays = [draw(of_any_kind) for _ in range(operation.arity)]
+    parameter = None
+    if operation.parameter:
+        small = st.integers(0, len(PARAMETERS) - 1)
+        parameter = draw(st.one_of(st.integers(0, 4), small, of_any_kind))
+    in_place = draw(st.booleans())
+    case = Case(
+        operation=operation.name,
+        level=draw(st.integers(0, 2)),
+        in_place=in_place,
+        arrays=arrays,
+        parameter=parameter,
+        out=None,
+        where=0,
+        keywords={},
+        strict=draw(st.booleans()),
+    )
+    if not in_place:
+        own = st.integers(0, operation.arity - 1)
+        case.out = draw(st.one_of(st.none(), own, of_any_kind))
+        if draw(st.integers(0, 5)) == 0:
+            wheres = operands(shape, st.just("array"))
+            case.where = draw(st.one_of(st.integers(0, len(WHERES) - 1), wheres))
+            if isinstance(case.where, Operand):
+                case.where.dtype = "?"
+            for name, choices in KEYWORDS.items():
+                case.keywords[name] = draw(st.sampled_from([0, 0, *range(len(choices))]))
+    if draw(st.booleans()):  # one dtype for all, without which there is no shortcut
+        for operand in case.operands:
+            operand.dtype = arrays[0].dtype if operand is not case.where else "?"
+    assume(all(x.stop < MOST_BYTES for x in case.operands))
+    return case
+
+
+def behaviours(case, outcome):
+    """What a corpus is to have an example of: how each kind of operand ends, at each door."""
+    return {(case.in_place, x.kind, *outcome) for x in case.operands}
+
+
+def batches(first_seed, examples, seconds):
+    """Functions that pass BATCH random cases each to another function."""
+    begin, done = time.monotonic(), 0
+    for number in itertools.count(first_seed):
+        if done >= examples or time.monotonic() - begin >= seconds:
+            return
+        options = settings(
+            max_examples=min(BATCH, examples - done),
+            database=None,
+            deadline=None,
+            phases=[Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck),
+        )
+        yield lambda run: seed(number)(options(given(cases())(run)))()  # noqa: B023, called at once
+        done += options.max_examples
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--examples", type=int, default=sys.maxsize)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seed", type=int, default=0, help="of the first batch")
+    parser.add_argument(
+        "--last", type=Path, default=Path(tempfile.gettempdir(), "relu_ext_last_case.json")
+    )
+    parser.add_argument("--write-corpus", action="store_true")
+    options = parser.parse_args()
+    seen, corpus, ends, begin = set(), [], Counter(), time.monotonic()
+    columns = TextColumn("{task.completed:,} cases"), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=None)
+
+        def run(case):
+            options.last.write_text(case.to_json())
+            outcome = check(case)
+            ends[outcome] += 1
+            if new := behaviours(case, outcome) - seen:
+                seen.update(new)
+                corpus.append(case)
+            progress.advance(task)
+
+        for batch in batches(options.seed, options.examples, 60 * options.minutes):
+            batch(run)
+    if options.write_corpus:
+        CORPUS.write_text("".join(case.to_json() + "\n" for case in corpus))
+    for end, count in ends.most_common():
+        print(f"{count:10,} {' '.join(end)}")
+    print(
+        f"{ends.total():,} cases, {len(seen):,} behaviours, no difference; "
+        f"{time.monotonic() - begin:,.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""A million calls of every public function, on success and on each error path, keep nothing.
+
+For each call: resident memory grows by less than 2 MiB, the interpreter's heap by less than a block
+for ten calls, and the reference counts of all arguments and dtypes end as they began.
+`python tests/leaks.py` ends with 1 at the first leak and names the call.
+"""
+
+import argparse
+import array
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from itertools import repeat
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+import relu_ext
+from relu_ext import _dispatch
+from rich.console import Console
+from rich.progress import track
+
+import reference
+import samples
+
+MOST_RESIDENT = 2 << 20  # bytes
+WARM_UP = 100  # calls: caches and free lists fill
+DTYPES = [np.dtype(c) for c in "bBhHiIlLqQefdgD"] + [reference.bfloat16]
+
+
+class Call(NamedTuple):
+    label: str
+    function: Callable
+    arguments: tuple = ()
+    keywords: Mapping[str, Any] = MappingProxyType({})
+    error: type[Exception] | tuple[()] = ()
+
+    def __str__(self):
+        return f"{self.function.__name__}: {self.label}"
+
+    def run(self, count):
+        function, arguments, keywords, error = self[1:]
+        for _ in repeat(None, count):
+            try:
+                function(*arguments, **keywords)
+            except error:
+                continue
+            if error:
+                raise AssertionError(f"{self}: no {error.__name__}")
+
+    def references(self):
+        """The counts of all that a call could forget to let go of, or let go of twice."""
+        held = [*self.arguments, *self.keywords.values()]
+        held += [x.base for x in held if isinstance(x, np.ndarray)]
+        shared = (int, type(None))  # whose counts anyone changes
+        held = [x for x in [*held, *DTYPES, self.function] if not isinstance(x, shared)]
+        return [sys.getrefcount(x) for x in held]
+
+
+class Exporter:
+    """Nothing but DLPack."""
+
+    def __init__(self, array, device=1):
+        self.array, self.device = array, device
+
+    def __dlpack__(self, **keywords):
+        return self.array.__dlpack__(**keywords)
+
+    def __dlpack_device__(self):
+        return self.device, 0
+
+
+class Raises:
+    """Of every protocol, nothing but its own exception."""
+
+    def fail(self, *arguments, **keywords):
+        raise ZeroDivisionError("the caller's own")
+
+    __array__ = __array_ufunc__ = __dlpack__ = __dlpack_device__ = fail
+
+
+class Answers:
+    def __array_ufunc__(self, *arguments, **keywords):
+        return self
+
+
+def calls_of(operation):
+    """Each way through the doors of one operation that the source tells apart."""
+    doors = {
+        "": operation.function,
+        "in place": operation.function_in_place,
+        "ufunc": operation.ufunc,
+    }
+    name = operation.parameter
+
+    def call(label, door, arrays, error=(), parameter=1, **keywords):
+        arguments = tuple(arrays)
+        if door == "ufunc" and name:
+            arguments += (parameter,)
+        elif name and parameter is not None:
+            keywords[name] = parameter
+        return Call(f"{door or 'front door'}, {label}", doors[door], arguments, keywords, error)
+
+    def both(x):
+        return [x] * operation.arity
+
+    f4 = np.linspace(-1, 1, 64, dtype="f4")
+    fresh = np.empty_like(f4)
+    read_only = f4.copy()
+    read_only.flags.writeable = False
+    for door in doors:
+        for label, x in {
+            "contiguous": f4.copy(),
+            "large": np.linspace(-1, 1, 1 << 14),
+            "strided": np.zeros(128, "f4")[::2],
+            "float16": f4.astype("f2"),
+            "bfloat16": f4.astype(reference.bfloat16),
+            "longdouble": f4.astype("g"),
+            "integer": np.arange(-32, 32),
+            "byte-swapped": f4.astype(">f4"),
+            "0-d": np.array(-1.0),
+            "empty": np.empty((0, 3)),
+            "subclass": f4.view(samples.Labelled).copy(),
+        }.items():
+            yield call(label, door, both(x))
+        yield call("complex", door, both(np.ones(2, "D")), TypeError)
+        yield call("object", door, both(np.ones(2, object)), TypeError)
+        yield call("no argument", door, [], TypeError, parameter=None)
+        yield call("unknown keyword", door, both(f4), TypeError, nonsense=1)
+        if operation.arity == 2:
+            yield call("other shape", door, [f4.copy(), np.ones(63, "f4")], ValueError)
+            yield call("other dtype", door, [f4.copy(), np.ones(64)])
+            yield call("raises", door, [f4.copy(), Raises()], ZeroDivisionError)
+        if name:
+            x = f4.copy()
+            yield call("float", door, both(x), parameter=0.5)
+            yield call("array", door, both(x), parameter=np.ones(64, "f4"))
+            yield call("text", door, both(x), TypeError, parameter="text")
+            yield call("object parameter", door, both(x), TypeError, parameter=object())
+            yield call("huge", door, both(x), OverflowError, parameter=10**400)
+            yield call("wrong shape", door, both(x), ValueError, parameter=np.ones(3))
+            yield call("parameter raises", door, both(x), ZeroDivisionError, parameter=Raises())
+    for door in ("", "ufunc"):
+        yield call("list", door, both([-1.0, 2.0]))
+        yield call("number", door, both(-1.5))
+        yield call("out", door, both(f4), out=fresh)
+        yield call("dtype", door, both(f4), dtype="f8")
+        yield call("where", door, both(f4), out=fresh, where=f4 > 0)
+        yield call("answers", door, both(Answers()))
+        yield call("all raise", door, both(Raises()), ZeroDivisionError)
+        yield call("out read-only", door, both(f4), ValueError, out=read_only)
+        yield call("out of another shape", door, both(f4), ValueError, out=np.ones(3, "f4"))
+        yield call("out of another dtype", door, both(f4), TypeError, out=np.ones(64, int))
+        yield call("out no array", door, both(f4), TypeError, out=[1.0])
+        yield call("bad dtype", door, both(f4), TypeError, dtype="nonsense")
+        yield call("bad casting", door, both(f4), ValueError, casting="nonsense")
+    door, others = "in place", [np.ones(4)] * (operation.arity - 1)
+    numbers = array.array("d", [-1, 2, -3, 4])
+    yield call("buffer", door, [numbers, *others])
+    yield call("memoryview", door, [memoryview(bytearray(32)).cast("d"), *others])
+    yield call("DLPack", door, [Exporter(np.ones(4)), *others])
+    yield call("another device", door, [Exporter(np.ones(4), device=2), *others], TypeError)
+    yield call("exporter raises", door, [Raises(), *others], ZeroDivisionError)
+    yield call("a list", door, [[-1.0], *others], TypeError)
+    yield call("raw bytes", door, [bytearray(4), *others], TypeError)
+    yield call("read-only", door, both(read_only), ValueError)
+    yield call("read-only buffer", door, [memoryview(numbers).toreadonly(), *others], ValueError)
+    if name:
+        yield call("no way back", door, both(np.ones(4, int)), TypeError, parameter=0.5)
+
+
+def calls():
+    for operation in samples.OPERATIONS:
+        yield from calls_of(operation)
+    yield Call("a number", relu_ext.set_num_threads, (1,))
+    yield Call("too few", relu_ext.set_num_threads, (0,), error=ValueError)
+    yield Call("no number", relu_ext.set_num_threads, ("1",), error=TypeError)
+    yield Call("", relu_ext.get_num_threads)
+    yield Call("", relu_ext.cpu_levels)
+    yield Call("", relu_ext.show_config)
+    yield Call("", _dispatch.use, (relu_ext.cpu_levels().active,))
+    yield Call("no level", _dispatch.use, ("v9",), error=ValueError)
+
+
+FUNCTIONS = list({call.function: None for call in calls()})
+
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def leak(call, count):
+    """What `count` calls leave behind, in words, or None."""
+    with contextlib.redirect_stdout(None):
+        call.run(WARM_UP)
+        references, blocks, memory = call.references(), sys.getallocatedblocks(), resident()
+        call.run(count)
+        blocks, memory = sys.getallocatedblocks() - blocks, resident() - memory
+        if call.references() != references:
+            return f"{call}: reference counts {references} became {call.references()}"
+    if blocks > max(count // 10, 10):
+        return f"{call}: {blocks} more blocks after {count} calls"
+    if memory >= MOST_RESIDENT:
+        return f"{call}: {memory} bytes more resident after {count} calls"
+    return None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--count", type=int, default=10**6, help="calls of each kind")
+    count = parser.parse_args().count
+    all_calls, begin, before = list(calls()), time.perf_counter(), resident()
+    for call in track(all_calls, "", console=Console(stderr=True)):
+        if found := leak(call, count):
+            sys.exit(found)
+    print(
+        f"{len(all_calls)} calls, {count:,} times each: no reference lost or kept, resident memory "
+        f"{(resident() - before) / 2**20:+.2f} MiB, {time.perf_counter() - begin:,.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()

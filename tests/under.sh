@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Tests where mistakes show that pass unnoticed elsewhere; arguments after the name go to pytest.
+#
+#   tests/under.sh sanitizers   AddressSanitizer and UndefinedBehaviorSanitizer
+#   tests/under.sh valgrind     memcheck, at the levels base and v3: valgrind has no AVX-512
+#   tests/under.sh old-cpus     x86-64 CPUs that lack AVX2, or AVX-512, emulated
+#   tests/under.sh aarch64      a Debian for aarch64, emulated (as root)
+#
+# Needs gcc, and of Debian's packages valgrind; qemu-user; debootstrap, proot and qemu-user.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+what=${1-}
+shift || true
+
+folder=$(mktemp --directory)
+trap 'rm -rf "$folder"' EXIT
+
+# Built from a copy: objects that another build left behind would be taken for this one's.
+copy_sources() {
+    mkdir "$folder/sources"
+    git ls-files --cached --others --exclude-standard -z |
+        tar --create --null --files-from=- | tar --extract --directory="$folder/sources"
+    cd "$folder/sources"
+}
+
+install() {
+    copy_sources
+    python3 -m venv "$folder/venv"
+    "$folder/venv/bin/pip" install --quiet '.[test]'
+}
+
+case $what in
+sanitizers)
+    RELU_EXT_SANITIZE=address,undefined install
+    # Freed memory is kept from reuse, so that memory grows, and Python's allocator, which would
+    # hide the ends of its blocks, counts none. Python itself frees little at its end.
+    PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
+        LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" \
+        "$folder/venv/bin/python" -m pytest --capture=sys \
+        --deselect tests/test_robustness.py::test_no_call_leaks \
+        --deselect tests/test_robustness.py::test_a_leak_is_found "$@"
+    ;;
+valgrind)
+    install
+    # Without longdouble, which valgrind computes in 64 bits. The dynamic linker, Python and NumPy
+    # have reports of their own; none may come from, or through, this library.
+    PYTHONMALLOC=malloc valgrind --quiet --num-callers=40 --log-file="$folder/%p.log" \
+        "$folder/venv/bin/python" -m pytest tests/test_kernels.py tests/test_robustness.py \
+        -k "not longdouble and not test_no_call_leaks and not test_a_leak_is_found \
+            and not guards_are_awake and not every_bit_pattern" "$@"
+    ! grep --before-context=40 --after-context=20 relu_ext "$folder"/*.log
+    ;;
+old-cpus)
+    install
+    for cpu in SandyBridge:base Haswell:v3; do
+        emulated=(qemu-x86_64 -cpu "${cpu%:*}" "$folder/venv/bin/python")
+        "${emulated[@]}" -c "import relu_ext; assert relu_ext.cpu_levels().active == '${cpu#*:}'"
+        # The tests that start other processes would start them on this machine's CPU.
+        "${emulated[@]}" -m pytest tests/test_{kernels,api,buffers,properties}.py "$@"
+    done
+    ;;
+aarch64)
+    copy_sources
+    debootstrap --foreign --arch=arm64 --variant=minbase \
+        --include=ca-certificates,gcc,libc6-dev,python3-dev,python3-venv bookworm "$folder/root"
+    for package in "$folder"/root/var/cache/apt/archives/*.deb; do
+        dpkg-deb --extract "$package" "$folder/root" # not configured, but Python and GCC run
+    done
+    emulated=(proot -q qemu-aarch64 -r "$folder/root" -b /dev -b /proc -b /etc/resolv.conf
+        -b /etc/ssl/certs -b "$folder/sources:/sources" -w /sources)
+    "${emulated[@]}" python3 -m venv /venv
+    "${emulated[@]}" /venv/bin/pip install --quiet . pytest hypothesis ml_dtypes rich
+    "${emulated[@]}" /venv/bin/python -c "
+import relu_ext; relu_ext.show_config(); assert relu_ext.cpu_levels().built == ('base',)"
+    "${emulated[@]}" /venv/bin/python -m pytest tests/test_{kernels,api,buffers,properties,ufuncs}.py "$@"
+    ;;
+*)
+    sed -n '2,/^set/s/^# \?//p' "$0"
+    exit 2
+    ;;
+esac
