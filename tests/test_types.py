@@ -1,0 +1,49 @@
+"""The stubs: against the modules they describe, and as a user's type checker sees them."""
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import typing_sample
+
+# Cython writes these into its modules.
+ALLOWED = r"relu_ext\..*\.__(test|pyx_capi)__"
+ARRAYS = {NDArray[scalar]: scalar for scalar in (np.float32, np.float64, np.int8, np.bool)}
+
+
+def check(folder, *arguments):
+    """Run a checker in `folder`, where it finds relu_ext as users do, installed."""
+    finished = subprocess.run(
+        [sys.executable, "-m", *arguments], check=False, cwd=folder, capture_output=True, text=True
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+
+
+def test_stubs_describe_the_modules(tmp_path):
+    allowed = tmp_path / "allowed"
+    allowed.write_text(ALLOWED)
+    check(tmp_path, "mypy.stubtest", "relu_ext", "--allowlist", str(allowed))
+
+
+def test_sample_of_user_code(tmp_path):
+    check(tmp_path, "mypy", "--strict", "--cache-dir", str(tmp_path), typing_sample.__file__)
+
+
+def test_static_types_are_those_at_run_time(monkeypatch):
+    checked = []
+
+    def assert_type(value, claimed):
+        if claimed in ARRAYS:
+            assert value.dtype == ARRAYS[claimed]
+        elif isinstance(claimed, str):
+            assert f"{type(value).__name__}[" in claimed
+        elif claimed is not Any:
+            assert isinstance(value, claimed)
+        checked.append(claimed)
+
+    monkeypatch.setattr(typing_sample, "assert_type", assert_type)
+    typing_sample.accepted()
+    assert checked
