@@ -92,8 +92,9 @@ cdef bint pairs_with(object out, object x) noexcept:
     return (
         cnp.PyArray_FLAGS(a) & cnp.PyArray_FLAGS(b) & ORDERS
         and cnp.PyArray_NDIM(a) == cnp.PyArray_NDIM(b)
-        and memcmp(cnp.PyArray_DIMS(a), cnp.PyArray_DIMS(b),
-                   cnp.PyArray_NDIM(a) * sizeof(cnp.npy_intp)) == 0
+        and (cnp.PyArray_NDIM(a) == 0  # whose dimensions are NULL
+             or memcmp(cnp.PyArray_DIMS(a), cnp.PyArray_DIMS(b),
+                       cnp.PyArray_NDIM(a) * sizeof(cnp.npy_intp)) == 0)
         and cnp.PyArray_TYPE(a) == cnp.PyArray_TYPE(b)
         and cnp.PyArray_ISNOTSWAPPED(a) == cnp.PyArray_ISNOTSWAPPED(b)
         and (data_of(a) == data_of(b) or data_of(a) + bytes <= data_of(b)
@@ -205,7 +206,9 @@ cdef object call(ufunc, tuple operands, out, where, casting, order, dtype, subok
 
 cdef object call_in_place(ufunc, target, tuple others):
     array = writeable_array(ufunc.__name__, target)
-    ufunc(array, *others, out=array)
+    if ufunc(array, *others, out=array) is not array:
+        raise TypeError(
+            f"{ufunc.__name__}_: the __array_ufunc__ of an operand did not write in place")
     return target
 
 

@@ -134,7 +134,7 @@ cdef void run_part(const Job *job, Py_ssize_t start, Py_ssize_t n) noexcept nogi
     if head % job.itemsize != 0:
         apply(job, out, start, n)
         return
-    head //= job.itemsize
+    head = min(head // job.itemsize, n)
     if head:
         apply(job, out, start, head)
         start += head
@@ -161,7 +161,11 @@ cdef void run_large(int operation, int dtype, void *out, const void *a, const vo
     job.parameter = <const char *>parameter
     job.parameter_itemsize = step * job.itemsize
     job.fresh = fresh
-    threads = effective_threads() if n * job.itemsize >= THREAD_BYTES else 1
+    threads = 1
+    if n * job.itemsize >= THREAD_BYTES:
+        # As many as leave each a half of what two threads pay for.
+        threads = <int>min(
+            <Py_ssize_t>effective_threads(), n * job.itemsize // (THREAD_BYTES // 2))
     if threads == 1:
         run_part(&job, 0, n)
         return
@@ -241,10 +245,11 @@ def has_openmp():
 def _threads_from_environment():
     """The number that RELU_EXT_NUM_THREADS asks for, 1 where it is not set."""
     text = os.environ.get("RELU_EXT_NUM_THREADS") or "1"
-    if not text.strip().isdecimal() or not 1 <= int(text) <= MOST_THREADS:
+    digits = text.strip().lstrip("0")
+    if not digits.isdecimal() or len(digits) > 5 or int(digits) > MOST_THREADS:
         raise ValueError("environment variable RELU_EXT_NUM_THREADS: expected a number of "
                          f"threads from 1 to {MOST_THREADS}, not {text!r}")
-    return int(text)
+    return int(digits)
 
 
 set_num_threads(_threads_from_environment())

@@ -172,7 +172,7 @@ static inline uint16_t relu_ext_float16_from_float(float value)
 
 /* out[i] = a[i] and out[i] = a[i] * b[i], for a block. Stores are as wide as the loads that will
  * follow in the kernels: a load cannot be served from two stores still on their way. */
-static inline void relu_ext_float16_expand(float *out, const uint16_t *a)
+static inline void relu_ext_float16_expand(float *out, const relu_ext_float16 *a)
 {
     int i;
 #if defined(__AVX512F__)
@@ -191,20 +191,21 @@ static inline void relu_ext_float16_expand(float *out, const uint16_t *a)
 }
 
 #if defined(__AVX512F__)
-static inline __m256i relu_ext_float16_multiply16(const uint16_t *a, const float *b)
+static inline __m256i relu_ext_float16_multiply16(const relu_ext_float16 *a, const float *b)
 {
     const __m512 x = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)a));
     return _mm512_cvtps_ph(_mm512_mul_ps(x, _mm512_loadu_ps(b)), _MM_FROUND_TO_NEAREST_INT);
 }
 #elif defined(__F16C__)
-static inline __m128i relu_ext_float16_multiply8(const uint16_t *a, const float *b)
+static inline __m128i relu_ext_float16_multiply8(const relu_ext_float16 *a, const float *b)
 {
     const __m256 x = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)a));
     return _mm256_cvtps_ph(_mm256_mul_ps(x, _mm256_loadu_ps(b)), _MM_FROUND_TO_NEAREST_INT);
 }
 #endif
 
-static inline void relu_ext_float16_multiply(uint16_t *out, const uint16_t *a, const float *b)
+static inline void relu_ext_float16_multiply(relu_ext_float16 *out, const relu_ext_float16 *a,
+                                             const float *b)
 {
     int i;
 #if defined(__AVX512F__)

@@ -210,7 +210,9 @@ cdef str name_of(dtype):
 
 cdef is_bfloat16(dtype):
     ml_dtypes = sys.modules.get("ml_dtypes")
-    return ml_dtypes is not None and dtype.type is ml_dtypes.bfloat16
+    # None, too, while another thread is still importing it.
+    bfloat16 = getattr(ml_dtypes, "bfloat16", None)
+    return bfloat16 is not None and dtype.type is bfloat16
 
 
 cdef register_bfloat16(dtype):
