@@ -4,9 +4,8 @@
 #   tests/under.sh sanitizers   AddressSanitizer and UndefinedBehaviorSanitizer
 #   tests/under.sh valgrind     memcheck, at the levels base and v3: valgrind has no AVX-512
 #   tests/under.sh old-cpus     x86-64 CPUs that lack AVX2, or AVX-512, emulated
-#   tests/under.sh aarch64      a Debian for aarch64, emulated (as root)
 #
-# Needs gcc, and of Debian's packages valgrind; qemu-user; debootstrap, proot and qemu-user.
+# Needs gcc, valgrind and, for the last, qemu-user.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1-}
@@ -58,21 +57,6 @@ old-cpus)
         # The tests that start other processes would start them on this machine's CPU.
         "${emulated[@]}" -m pytest tests/test_{kernels,api,buffers,properties}.py "$@"
     done
-    ;;
-aarch64)
-    copy_sources
-    debootstrap --foreign --arch=arm64 --variant=minbase \
-        --include=ca-certificates,gcc,libc6-dev,python3-dev,python3-venv bookworm "$folder/root"
-    for package in "$folder"/root/var/cache/apt/archives/*.deb; do
-        dpkg-deb --extract "$package" "$folder/root" # not configured, but Python and GCC run
-    done
-    emulated=(proot -q qemu-aarch64 -r "$folder/root" -b /dev -b /proc -b /etc/resolv.conf
-        -b /etc/ssl/certs -b "$folder/sources:/sources" -w /sources)
-    "${emulated[@]}" python3 -m venv /venv
-    "${emulated[@]}" /venv/bin/pip install --quiet . pytest hypothesis ml_dtypes rich
-    "${emulated[@]}" /venv/bin/python -c "
-import relu_ext; relu_ext.show_config(); assert relu_ext.cpu_levels().built == ('base',)"
-    "${emulated[@]}" /venv/bin/python -m pytest tests/test_{kernels,api,buffers,properties,ufuncs}.py "$@"
     ;;
 *)
     sed -n '2,/^set/s/^# \?//p' "$0"
