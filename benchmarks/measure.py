@@ -154,11 +154,13 @@ class Refused(Exception):
     """A contender does not take the dtype."""
 
 
-def right(result: np.ndarray, expected: np.ndarray, exact: bool) -> np.ndarray:
+def right(
+    result: np.ndarray, expected: np.ndarray, exact: bool, dtype: np.dtype[Any]
+) -> np.ndarray:
     """Where two arrays hold the same numbers, signs of zero aside."""
     if not exact:
         # x and g reach 5: terms of up to 125 that cancel, which bfloat16 rounds to 8 bits.
-        tolerance = 0.5 if result.itemsize < 4 else 1e-5
+        tolerance = 0.5 if dtype.itemsize < 4 else 1e-5
         return np.asarray(np.isclose(result.astype(float), expected, tolerance, tolerance))
     result = result.astype(expected.dtype)
     return np.asarray((result == expected) | ((result != result) & (expected != expected)))
@@ -197,7 +199,7 @@ def differences(cell: Cell, contender: Contender) -> list[str]:
         result = answer(cell, contender, row | {"o": np.empty_like(expected)})
         if finite and result.dtype != dtype:
             found.append(f"returns {result.dtype}")
-        same = right(result, expected, exact)
+        same = right(result, expected, exact, dtype)
         if not finite:
             same &= (np.signbit(result) == np.signbit(expected)) | (result != result)
         for at in np.flatnonzero(~same.reshape(64, -1).all(axis=0)):
@@ -274,7 +276,8 @@ class Experiment:
             ready.loop([], ready.views)
             given = (row[self.cell.written] for row in buffers.rows)
         pairs = zip(map(cases.as_numpy, given), expected, strict=True)
-        return all(right(result, answer, exact).all() for result, answer in pairs)
+        dtype = cases.numpy_dtype(self.cell.dtype)
+        return all(right(result, answer, exact, dtype).all() for result, answer in pairs)
 
     def visit(self, seconds: float, rng: np.random.Generator) -> None:
         """Time rounds for about so many seconds; the first visit fixes how many for all."""

@@ -354,6 +354,9 @@ class World:
         if not isinstance(result, np.ndarray | np.generic):
             return "returned", type(result).__name__
         array = np.asarray(result)
+        if self.out is None and self.where is not True:
+            array = array.copy()  # what `where` left unwritten is whatever the memory held
+            array[~np.broadcast_to(np.asarray(self.where, bool), array.shape)] = 0
         mask = np.ma.getmaskarray(result).tobytes() if np.ma.isMA(result) else b""
         what = (type(result).__name__, array.dtype, array.shape, array.strides, mask)
         return "computed", what, samples.bits(array).tobytes(), array
