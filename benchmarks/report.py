@@ -194,7 +194,7 @@ def table(data: dict[str, Any], cells: Cells) -> Iterator[str]:
         yield f"`import relu_ext` after NumPy: {statistics.median(data['import_ms']):.2f} ms."
     yield ""
     commit, date = data["machine"]["commit"], data["machine"]["date"][:10]
-    yield f"{tables.machine_line(data)}. Medians of paired ratios on fresh input, measured by "
+    yield f"{tables.machine_line(data)}. Medians of paired ratios on fresh input, measured by"
     yield f"`{' '.join(data['settings']['command'])}` on {date} at commit {commit or 'unknown'}."
 
 

@@ -1,11 +1,15 @@
 """The stubs: against the modules they describe, and as a user's type checker sees them."""
 
+import ast
+import inspect
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from relu_ext import _api
 
 import typing_sample
 
@@ -26,6 +30,21 @@ def test_stubs_describe_the_modules(tmp_path):
     allowed = tmp_path / "allowed"
     allowed.write_text(ALLOWED)
     check(tmp_path, "mypy.stubtest", "relu_ext", "--allowlist", str(allowed))
+
+
+def test_defaults_of_overloads():
+    """Which stubtest does not compare."""
+    stub = ast.parse(Path(_api.__file__).with_name("_api.pyi").read_text())
+    functions = [node for node in stub.body if isinstance(node, ast.FunctionDef)]
+    assert functions
+    for function in functions:
+        for node in ast.walk(function.args):
+            if isinstance(node, ast.arg):
+                node.annotation = None
+        overload = inspect.signature(eval(f"lambda {ast.unparse(function.args)}: ..."))
+        there = inspect.signature(getattr(_api, function.name)).parameters
+        for name, parameter in overload.parameters.items():
+            assert parameter.default in (parameter.empty, there[name].default), function.name
 
 
 def test_sample_of_user_code(tmp_path):
