@@ -82,7 +82,7 @@ class Operand:
 
     def clear_padding(self, memory):
         """Of an x87 longdouble; in the other byte order, all of it, since the padding moves."""
-        if self.dtype == "g" and np.finfo("g").nmant == 63:
+        if self.dtype == "g" and samples.X87:
             used = 0 if self.kind == "byte-swapped" else 10
             elements = self.view(memory)
             every_byte = np.lib.stride_tricks.as_strided(

@@ -18,6 +18,8 @@ import reference
 
 VECTOR = 64  # bytes, the widest that any level works with
 LEVELS = relu_ext.cpu_levels().available
+X87 = np.finfo(np.longdouble).nmant == 63
+"""Whether a longdouble is one of 80 bits, with padding."""
 
 
 @contextmanager
@@ -135,7 +137,8 @@ def specials(dtype):
     if dtype == np.longdouble:
         info = np.finfo(dtype)
         some = [0, info.smallest_subnormal, info.tiny, 1, info.max, np.inf, np.nan]
-        return np.concatenate([np.array(some, dtype), -np.array(some, dtype)])
+        found = np.concatenate([np.array(some, dtype), -np.array(some, dtype)])
+        return np.concatenate([found, no_numbers()]) if X87 else found
     mantissa = {2: 10, 4: 23, 8: 52}[dtype.itemsize] if dtype != reference.bfloat16 else 7
     word = np.dtype(f"u{dtype.itemsize}")
     least_normal, sign = 1 << mantissa, 1 << (8 * dtype.itemsize - 1)
@@ -144,6 +147,15 @@ def specials(dtype):
     bits = [0, 1, least_normal - 1, least_normal, one, one + 3, infinity - 1, infinity]
     bits += [infinity + 1, infinity + quiet - 1, infinity + quiet, infinity + quiet + 5, sign - 1]
     return np.array([sign * s + b for b in bits for s in (0, 1)], word).view(dtype)
+
+
+def no_numbers():
+    """Bits of x87 whose exponent and leading bit contradict each other; all but the first, the
+    pseudo-denormal, compare as NaN does."""
+    words = np.zeros((10, 8), "u2")
+    words[:, 4] = np.repeat([0, 1, 0x3FFF, 0x7FFF, 0x7FFF], 2) | np.tile([0, 0x8000], 5)
+    words[:, 3] = np.repeat([0x8000, 0x4000, 0, 0, 0x4000], 2)
+    return words.view(np.longdouble).ravel()
 
 
 def values(dtype, count, seed=0):
@@ -171,7 +183,7 @@ def bits(array):
     array = np.ascontiguousarray(array)
     if array.dtype.hasobject:
         return array.astype("f8").view("u8")[..., None]
-    used = 10 if array.dtype.char == "g" and np.finfo("g").nmant == 63 else array.itemsize
+    used = 10 if array.dtype.char == "g" and X87 else array.itemsize
     return array.view(np.uint8).reshape(*array.shape, array.itemsize)[..., :used]
 
 

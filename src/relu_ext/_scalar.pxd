@@ -38,8 +38,17 @@ cdef extern from "_numbers.h" nogil:
     bint int64_is_negative "relu_ext_int64_is_negative"(int64 x)
     bint int64_is_zero "relu_ext_int64_is_zero"(int64 x)
     int64 int64_choose "relu_ext_int64_choose"(bint condition, int64 a, int64 b)
+    bint longdouble_is_positive "relu_ext_longdouble_is_positive"(longdouble x)
+    bint longdouble_is_negative "relu_ext_longdouble_is_negative"(longdouble x)
+    bint longdouble_is_signed "relu_ext_longdouble_is_signed"(longdouble x)
+    bint longdouble_is_zero "relu_ext_longdouble_is_zero"(longdouble x)
+    bint longdouble_is_one "relu_ext_longdouble_is_one"(longdouble x)
+    longdouble longdouble_choose "relu_ext_longdouble_choose"(
+        bint condition, longdouble a, longdouble b)
+    longdouble longdouble_product "relu_ext_longdouble_product"(longdouble a, longdouble b)
     float16 FLOAT16_ONE "RELU_EXT_FLOAT16_ONE"
     bfloat16 BFLOAT16_ONE "RELU_EXT_BFLOAT16_ONE"
+    longdouble LONGDOUBLE_ONE "RELU_EXT_LONGDOUBLE_ONE"
 
 ctypedef fused number:
     float16
@@ -64,6 +73,8 @@ cdef inline bint is_positive(number x) noexcept nogil:
         return float16_is_positive(x)
     elif number is bfloat16:
         return bfloat16_is_positive(x)
+    elif number is longdouble:
+        return longdouble_is_positive(x)
     elif number is int64:
         return int64_is_positive(x)
     elif number is uint64:
@@ -77,6 +88,8 @@ cdef inline bint is_negative(number x) noexcept nogil:
         return float16_is_negative(x)
     elif number is bfloat16:
         return bfloat16_is_negative(x)
+    elif number is longdouble:
+        return longdouble_is_negative(x)
     elif number is int64:
         return int64_is_negative(x)
     else:
@@ -89,6 +102,8 @@ cdef inline bint is_signed(number x) noexcept nogil:
         return float16_is_signed(x)
     elif number is bfloat16:
         return bfloat16_is_signed(x)
+    elif number is longdouble:
+        return longdouble_is_signed(x)
     elif number is int64:
         return int64_is_negative(x)
     elif number is uint64:
@@ -100,6 +115,8 @@ cdef inline bint is_signed(number x) noexcept nogil:
 cdef inline bint is_zero(number x) noexcept nogil:
     if number is float16 or number is bfloat16:
         return half_is_zero(x)
+    elif number is longdouble:
+        return longdouble_is_zero(x)
     elif number is int64 or number is uint64:
         return int64_is_zero(x)
     else:
@@ -110,6 +127,8 @@ cdef inline number choose(bint condition, number a, number b) noexcept nogil:
     """a where the condition holds, b elsewhere."""
     if number is int64 or number is uint64:
         return int64_choose(condition, a, b)
+    elif number is longdouble:
+        return longdouble_choose(condition, a, b)
     else:
         return a if condition else b
 
@@ -120,6 +139,8 @@ cdef inline number one(number x) noexcept nogil:
         return FLOAT16_ONE
     elif number is bfloat16:
         return BFLOAT16_ONE
+    elif number is longdouble:
+        return LONGDOUBLE_ONE
     else:
         return 1
 
@@ -132,6 +153,8 @@ cdef inline bint is_unsigned(number x) noexcept nogil:
 cdef inline bint is_one(number x) noexcept nogil:
     if number is int64 or number is uint64:
         return int64_is_zero(<int64>(<uint64>x - 1))
+    elif number is longdouble:
+        return longdouble_is_one(x)
     else:
         return x == one(x)
 
@@ -145,11 +168,13 @@ cdef inline number product(number a, number b) noexcept nogil:
     """
     if number is bfloat16:
         return bfloat16_product(a, b)
+    elif number is longdouble:
+        return longdouble_product(a, b)
     elif number is int8 or number is int16 or number is int32 or number is uint16:
         return <number>(<unsigned int>a * <unsigned int>b)
     elif number is int64:
         return <number>(<uint64>a * <uint64>b)
-    elif number is float32 or number is float64 or number is longdouble:
+    elif number is float32 or number is float64:
         # A branch, so that the compiler takes it out of a loop over one b.
         if b != b:
             return b + b
