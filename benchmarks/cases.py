@@ -24,6 +24,8 @@ IN_PLACE, OUT, NEW = MODES = ("in place", "out=", "new array")
 OURS, FLOOR, ONE_THREAD, ROOFLINE = "relu_ext", "empty call", "one thread", "roofline: "
 SMALL = 1024
 """Up to this many elements the empty call is shown beside the others."""
+PERIOD = 2**22
+"""After so many, random numbers repeat."""
 SLOPE = 2.0**-7
 """Exact in every floating dtype: rounding the slope before the product or after is the same."""
 
@@ -303,17 +305,22 @@ def dtypes(operation: str) -> tuple[str, ...]:
 DTYPES = tuple(dict.fromkeys(name for operation in OPERATIONS for name in dtypes(operation)))
 
 
-def inputs(dtype: np.dtype, size: int, seed: int) -> np.ndarray:
-    """Random numbers of either sign, with a period of 2^21 elements."""
-    rng, count = np.random.default_rng(seed), min(size, 2**21)
+@cache
+@np.errstate(under="ignore")  # a few are smaller than float16 has any
+def _random(dtype: np.dtype) -> np.ndarray:
+    rng = np.random.default_rng(0)
     if dtype.kind == "b":
-        values = rng.integers(2, size=count, dtype=np.uint8).astype(bool)
-    elif dtype.kind in "iu":
+        return rng.integers(2, size=PERIOD, dtype=np.uint8).astype(bool)
+    if dtype.kind in "iu":
         limits = np.iinfo(dtype)
-        values = rng.integers(limits.min, limits.max, count, dtype, endpoint=True)
-    else:
-        values = rng.standard_normal(count, dtype=np.float32).astype(dtype)
-    return np.resize(values, size)
+        return rng.integers(limits.min, limits.max, PERIOD, dtype, endpoint=True)
+    return rng.standard_normal(PERIOD, dtype=np.float32).astype(dtype)
+
+
+def inputs(dtype: np.dtype, size: int) -> np.ndarray:
+    """Random numbers of either sign, the same at every call: not to be written."""
+    values = _random(dtype)
+    return values[:size] if size <= PERIOD else np.resize(values, size)
 
 
 def edges(dtype: np.dtype, finite: bool) -> dict[str, np.ndarray]:

@@ -11,8 +11,6 @@ from typing import Any
 import cli
 import results
 
-GOOD_HALF_WIDTH = 0.05
-
 
 def overlap(a: dict[str, float], b: dict[str, float]) -> bool:
     return a["low"] <= b["high"] and b["low"] <= a["high"]
@@ -59,10 +57,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{verdict}: {cell}: {change:.2f} times the speed ({' to '.join(times)})")
     agree = statistics.mean(not beyond for _, beyond in pairs)
     widths = [half_width(rival["ratio"]) for cell in found for rival in after[cell].rivals.values()]
-    narrow = statistics.mean(width <= GOOD_HALF_WIDTH for width in widths)
+    narrow = statistics.mean(width <= results.GOOD_HALF_WIDTH for width in widths)
     print(f"{len(found)} cells, {len(moved)} beyond the noise; of {len(pairs)} ratios {agree:.1%} "
           f"agree within their intervals, {narrow:.1%} have a half-width of at most "
-          f"{GOOD_HALF_WIDTH:.0%}")  # fmt: skip
+          f"{results.GOOD_HALF_WIDTH:.0%}")  # fmt: skip
     return 0
 
 

@@ -5,7 +5,8 @@ in shuffled order, over the same ring of buffers, refilled with other numbers be
 A ratio is that of two times of one round, so that whatever slows the machine down for longer than
 a round slows both. The visits to a cell are spread over the whole run; the interval is bootstrapped
 over visits first and over rounds within them second, because what differs from visit to visit (the
-pages that the buffers lie in, the neighbours) does not average out within one.
+pages that the buffers lie in, the neighbours) does not average out within one. Time that is left
+goes to the cells whose intervals it can still make narrow.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from relu_ext import ufuncs
 import cases
 import machine
 from cases import IN_PLACE, NEW, OPERATIONS, OTHER_FUNCTIONS, OURS, Cell, Contender
+from results import GOOD_HALF_WIDTH
 
 # The oracle has one home; the tests use it too.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
@@ -37,6 +39,7 @@ Call = Callable[..., Any]
 Loop = Callable[[list[Any], list[Any]], int]
 
 MOST_ROUNDS, LEAST_ROUNDS = 200, 3
+LEAST_VISITS, MOST_VISITS = 4, 100
 RESAMPLES = 400
 FRESH = 2**20
 """So many elements have signs that a branch predictor does not remember from round to round."""
@@ -49,7 +52,7 @@ RING_LEVELS = (("L1", 2, 32), ("L2", 2, 2))
 class Buffers:
     """The ring of one visit: operands in one arena, laid out as malloc would lay them out."""
 
-    def __init__(self, cell: Cell, caches: Mapping[str, int], seed: int):
+    def __init__(self, cell: Cell, caches: Mapping[str, int]):
         dtype = cases.numpy_dtype(cell.dtype)
         slot = cell.nbytes + MALLOC_HEADER
         slot += -slot % (MALLOC_HEADER if slot < MMAP_THRESHOLD else PAGE)
@@ -73,7 +76,7 @@ class Buffers:
             for row in range(0, self.total, step)
         ]
         self.all = self.arena.view(dtype)
-        self.pool = {False: cases.inputs(dtype, self.all.size + FRESH, seed)}
+        self.pool = {False: cases.inputs(dtype, self.all.size + FRESH)}
         self.all[:] = self.pool[False][: self.all.size]
         self.repeats = cell.mode != IN_PLACE and self.all.size >= FRESH
 
@@ -225,7 +228,7 @@ class Ready:
     views: list[Any]
 
 
-@dataclass
+@dataclass(eq=False)
 class Experiment:
     """A cell with everyone who can take part, and the times of all visits so far."""
 
@@ -237,6 +240,8 @@ class Experiment:
     visits: list[dict[str, list[float]]] = field(default_factory=list)
     buffers: dict[str, Any] = field(default_factory=dict)
     rounds: int = 0
+    seconds: float = 0
+    """What the last visit took."""
 
     @np.errstate(all="ignore")
     def prepare(self, buffers: Buffers) -> dict[Contender, Ready]:
@@ -282,7 +287,7 @@ class Experiment:
     def visit(self, seconds: float, rng: np.random.Generator) -> None:
         """Time rounds for about so many seconds; the first visit fixes how many for all."""
         began = time.perf_counter()
-        buffers = Buffers(self.cell, self.caches, int(rng.integers(2**31)))
+        buffers = Buffers(self.cell, self.caches)
         if any(contender.rectified for contender in self.contenders):
             buffers.rectify()
         self.buffers = {
@@ -309,10 +314,10 @@ class Experiment:
         gc.disable()
         try:
             one_round(False)
-            start = time.perf_counter()
-            one_round(False)
-            cost = time.perf_counter() - start
             if not self.rounds:
+                start = time.perf_counter()
+                one_round(False)
+                cost = time.perf_counter() - start
                 left = seconds - (start - began)
                 self.rounds = int(min(max(left / cost, LEAST_ROUNDS), MOST_ROUNDS))
             for _ in range(self.rounds):
@@ -320,6 +325,27 @@ class Experiment:
         finally:
             gc.enable()
         self.visits.append(times)
+        self.seconds = time.perf_counter() - began
+
+    def seconds_to_good(self) -> float:
+        """How long it would take to make the widest interval narrow enough; 0 where it is, and
+        infinity where that would take too many visits.
+
+        By the normal approximation for a median of visits: cheap enough to be asked after each.
+        """
+        count = len(self.visits)
+        if count < LEAST_VISITS:
+            return (LEAST_VISITS - count) * self.seconds
+        rivals = [c.name for c in self.contenders if c.computes and c.name in self.visits[0]]
+        medians = np.array([
+            [np.median(np.divide(visit[name], visit[OURS])) for name in rivals]
+            for visit in self.visits
+        ])  # fmt: skip
+        deviations = np.std(medians, axis=0, ddof=1) / np.mean(medians, axis=0)
+        # The standard error of a median is that of a mean times the root of pi / 2.
+        half_width = 1.96 * (np.pi / 2 / count) ** 0.5 * float(deviations.max())
+        more = count * ((half_width / GOOD_HALF_WIDTH) ** 2 - 1)
+        return max(more, 0.0) * self.seconds if count + more <= MOST_VISITS else float("inf")
 
     def results(self, rng: np.random.Generator) -> dict[str, object]:
         """Every number of the cell, as it goes into the file."""

@@ -11,6 +11,9 @@ from cases import FIGURES, FLOOR, ONE_THREAD, OTHER_FUNCTIONS, OURS, ROOFLINE, C
 NOISE_FLOOR = 0.95
 """A cell is lost where the interval of the ratio lies below."""
 
+GOOD_HALF_WIDTH = 0.05
+"""Of an interval, as a share of the ratio: what a run aims at."""
+
 UNITS = {"s": 1e9, "ms": 1e6, "µs": 1e3, "ns": 1.0}
 
 

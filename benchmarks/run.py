@@ -36,8 +36,10 @@ from results import Measured
 TABLE_SIZES = (64, 16_384, 2**20)
 SWEEP_SIZES = tuple(2**power for power in range(4, 25, 2))
 SECONDS = {"quick": 8.5, "default": 85.0, "self-check": 15.0}
-SECONDS_PER_FULL_CELL = 0.45
+SECONDS_PER_FULL_CELL = 1.7
 SWEEPS = {"quick": 3, "default": 5, "self-check": 5, "full": 7}
+SWEEPING = 0.6
+"""The share of the time in which every cell gets the same."""
 LIBRARIES = {"quick": ("numpy",), "default": ("numpy", "scipy", "torch"), "full": cases.LIBRARIES}
 SELF_CHECK_MEDIAN, SELF_CHECK_CELL = 0.01, 0.10
 
@@ -146,22 +148,38 @@ def experiments(args: Any, left_out: list[str]) -> list[Experiment]:
 
 
 def measure(plan: list[Experiment], extent: str) -> bool:
-    """Visit every cell once per sweep, in shuffled order. False if Ctrl-C ended it."""
-    rng, sweeps = np.random.default_rng(0), SWEEPS[extent]
-    deadline = time.perf_counter() + SECONDS.get(extent, SECONDS_PER_FULL_CELL * len(plan))
-    visits = [plan[i] for _ in range(sweeps) for i in rng.permutation(len(plan))]
+    """Visit every cell once per sweep, in shuffled order; in the time that is left, those again
+    whose intervals are wide, first where least is missing. False if Ctrl-C ended it."""
+    rng, began = np.random.default_rng(0), time.perf_counter()
+    seconds = SECONDS.get(extent, SECONDS_PER_FULL_CELL * len(plan))
+    visits = [plan[i] for _ in range(SWEEPS[extent]) for i in rng.permutation(len(plan))]
+
+    def left(share: float) -> float:
+        return share * seconds - (time.perf_counter() - began)
+
     bars = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(elapsed_when_finished=True))
     columns = (TextColumn("{task.description}"), *bars)
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("", total=len(visits))
         try:
             for done, experiment in enumerate(visits):
-                left = deadline - time.perf_counter()
-                if left < 0 and done >= len(plan):
+                if left(SWEEPING) < 0 and done >= len(plan):
                     break
                 progress.update(task, completed=done, description=str(experiment.cell))
-                experiment.visit(max(left, 0) / (len(visits) - done), rng)
-            progress.update(task, completed=len(visits), description="measured")
+                experiment.visit(max(left(SWEEPING), 0) / (len(visits) - done), rng)
+            progress.update(task, completed=len(visits), description="every cell measured")
+            wide = {experiment: experiment.seconds_to_good() for experiment in plan}
+            wide = {e: needed for e, needed in wide.items() if 0 < needed < float("inf")}
+            task = progress.add_task("", total=len(wide))
+            narrowed = 0
+            while wide and left(1) > 0:
+                experiment = min(wide, key=wide.__getitem__)
+                progress.update(task, completed=narrowed, description=f"{experiment.cell}, again")
+                experiment.visit(0, rng)
+                wide[experiment] = experiment.seconds_to_good()
+                if not 0 < wide[experiment] < float("inf"):
+                    narrowed += wide.pop(experiment) == 0
+            progress.update(task, completed=narrowed, description="wide intervals made narrow")
         except KeyboardInterrupt:
             return False
     return True

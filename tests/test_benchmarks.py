@@ -75,7 +75,7 @@ def test_contenders_equal_the_oracle(operation, mode):
     for dtype in cases.dtypes(operation):
         cell = Cell(operation, dtype, 67, mode)
         experiment = measure.Experiment(cell, statements(cell), TINY)
-        ready = experiment.prepare(measure.Buffers(cell, TINY, 0))
+        ready = experiment.prepare(measure.Buffers(cell, TINY))
         assert OURS in {contender.name for contender in ready}
         assert experiment.differs[OURS] == []
         assert all("refuses" in reason for reason in experiment.absent.values())
@@ -117,7 +117,7 @@ def test_absent_and_refusing_contenders_are_listed(monkeypatch):
 def test_input_is_fresh(mode, monkeypatch):
     monkeypatch.setattr(measure, "FRESH", 2**20)
     cell = Cell("relu", "float32", 100, mode)
-    buffers = measure.Buffers(cell, {"L1": 0, "L2": 2**20}, 0)
+    buffers = measure.Buffers(cell, {"L1": 0, "L2": 2**20})
     assert len(buffers.rows) > 2 and buffers.warm == 1 and buffers.resident == "L2"
     before = [row["x"].copy() for row in buffers.rows]
     for row in buffers.rows:
@@ -129,7 +129,7 @@ def test_input_is_fresh(mode, monkeypatch):
 
 
 def test_one_buffer_where_no_cache_holds_a_ring():
-    buffers = measure.Buffers(Cell("relu_backward", "float64", 5000, OUT), TINY, 0)
+    buffers = measure.Buffers(Cell("relu_backward", "float64", 5000, OUT), TINY)
     assert (len(buffers.rows), buffers.warm, buffers.resident) == (1, 0, "memory")
 
 
@@ -292,6 +292,30 @@ def test_interruption_keeps_what_was_measured(tmp_path, monkeypatch, capsys):
     assert "interrupted: 2 of 6 cells measured" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("spread", "least", "most"), [(0, 0, 0), (0.2, 5, 80), (1, np.inf, np.inf)]
+)
+def test_wide_intervals_are_visited_again(spread, least, most, monkeypatch):
+    rng = np.random.default_rng(0)
+    cell = Cell("relu", "float32", 64, IN_PLACE)
+    experiment = measure.Experiment(cell, statements(cell, ("numpy", OURS))[:2], TINY, seconds=1)
+
+    def visit(experiment, seconds, rng_of_the_run):
+        times = {OURS: [1.0], "maximum": [7 * (1 + spread * rng.uniform(-1, 1))]}
+        experiment.visits.append(times)
+
+    monkeypatch.setattr(measure.Experiment, "visit", visit)
+    experiment.visit(0, None)
+    assert experiment.seconds_to_good() == measure.LEAST_VISITS - 1
+    for _ in range(7):
+        experiment.visit(0, None)
+    assert least <= experiment.seconds_to_good() <= most
+    experiment.visits.clear()
+    assert run.measure([experiment], "default")
+    assert len(experiment.visits) >= run.SWEEPS["default"]
+    assert experiment.seconds_to_good() in (0, np.inf)
+
+
 def test_self_check_finds_what_beats_itself(monkeypatch):
     from rich.console import Console
 
@@ -309,7 +333,7 @@ def test_self_check_finds_what_beats_itself(monkeypatch):
 
 def test_rectified_input_is_rectified():
     cell = Cell("relu", "float32", 100, IN_PLACE)
-    buffers = measure.Buffers(cell, TINY, 0)
+    buffers = measure.Buffers(cell, TINY)
     buffers.rectify()
     buffers.refill(0, rectified=True)
     assert all((row["x"] >= 0).all() and row["x"].any() for row in buffers.rows)

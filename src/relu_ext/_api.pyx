@@ -304,8 +304,8 @@ def relu_subgradient(x, /, *, at_zero=0, out=None, where=True, casting="same_kin
         Any shape; floating (bfloat16 of ml_dtypes too), integer or bool.
     at_zero : scalar or array_like, default 0
         The value at x = ±0.  Every value from 0 to 1 is a subgradient; PyTorch, JAX and
-        scikit-learn take 0, some textbooks 1.  A Python number takes
-        the dtype of floating `x`.
+        scikit-learn take 0, some textbooks 1.  A Python number takes the dtype of floating
+        `x`.
     out, where, casting, order, dtype, subok
         As for any NumPy ufunc.
 
@@ -353,8 +353,8 @@ def relu_subgradient_(x, /, *, at_zero=0):
         Overwritten; nothing is copied.  Any shape and layout.
     at_zero : scalar or array_like, default 0
         The value at x = ±0.  Every value from 0 to 1 is a subgradient; PyTorch, JAX and
-        scikit-learn take 0, some textbooks 1.  A Python number takes
-        the dtype of floating `x`.
+        scikit-learn take 0, some textbooks 1.  A Python number takes the dtype of floating
+        `x`.
 
     Returns
     -------
@@ -397,8 +397,8 @@ def relu_backward(grad, x, /, *, at_zero=0, out=None, where=True, casting="same_
         0 wherever x <= 0.
     at_zero : scalar or array_like, default 0
         The share of grad that passes at x = ±0.  Every value from 0 to 1 is a subgradient;
-        PyTorch, JAX and scikit-learn take 0, some textbooks 1.  A Python number takes
-        the dtype of floating `x`.
+        PyTorch, JAX and scikit-learn take 0, some textbooks 1.  A Python number takes the dtype of floating
+        `x`.
     out, where, casting, order, dtype, subok
         As for any NumPy ufunc.
 
@@ -446,8 +446,8 @@ def relu_backward_(grad, x, /, *, at_zero=0):
         What `relu` was given; its output will do instead only for ``at_zero=0``.
     at_zero : scalar or array_like, default 0
         The share of grad that passes at x = ±0.  Every value from 0 to 1 is a subgradient;
-        PyTorch, JAX and scikit-learn take 0, some textbooks 1.  A Python number takes
-        the dtype of floating `x`.
+        PyTorch, JAX and scikit-learn take 0, some textbooks 1.  A Python number takes the dtype of floating
+        `x`.
 
     Returns
     -------
