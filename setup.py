@@ -1,7 +1,6 @@
 """Builds the extension modules. The only file that knows compiler flags."""
 
 import os
-import platform
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError, LinkError
 
 PACKAGE = Path("src/relu_ext")
 
@@ -108,8 +108,8 @@ class BuildExtensions(build_ext):
         level = LEVELS[name]
         if level.cpu is None:
             return None
-        if platform.machine().lower() not in X86_64:
-            return f"this is {platform.machine()}, not x86-64"
+        if (machine := self.plat_name.rpartition("-")[2]) not in X86_64:
+            return f"this is {machine}, not x86-64"
         if self.compiler.compiler_type != "unix":
             return f"no flags are known for the {self.compiler.compiler_type} compiler"
         if not self.compiles("", level.flags):
@@ -130,7 +130,7 @@ class BuildExtensions(build_ext):
                 self.compiler.link_shared_object(
                     objects, str(Path(folder, "probe")), extra_preargs=flags
                 )
-            except Exception:
+            except (CompileError, LinkError):
                 return False
             return True
 

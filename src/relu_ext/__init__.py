@@ -1,14 +1,13 @@
 """ReLU, its subgradient and Leaky ReLU for NumPy arrays, in place and fast.
 
-How a value is computed, from the ground up:
+`relu`, `relu_subgradient`, `relu_backward`, `leaky_relu`, `leaky_relu_subgradient` and
+`leaky_relu_backward` return new arrays, or write into ``out=``; with a trailing underscore, as in
+`relu_`, they overwrite their first argument and return it.  `relu_ext.ufuncs` has them as NumPy
+ufuncs.
 
-a. `_scalar.pxd`: what an operation means for one number, NaN and -0.0 included
-b. `_kernels.pxi`: loops over contiguous memory, compiled once per CPU level
-c. `_driver.pyx`: whole buffers: alignment, cache blocks, streaming stores, threads
-d. `ufuncs.pyx`: NumPy ufuncs: every dtype, stride, shape and array type
-e. `_api.pyx`: the front door: the common call at once, every other call through d
-
-`_dispatch.pyx` chooses the CPU level of b; `_table.pxd` is the form in which a level exports it.
+`set_num_threads`, or the environment variable ``RELU_EXT_NUM_THREADS``, lets large arrays be
+computed by several threads.  `cpu_levels` tells which CPU level computes (``RELU_EXT_CPU_LEVEL``
+chooses another at import) and `show_config` everything there is to know of an installation.
 """
 
 from relu_ext import ufuncs

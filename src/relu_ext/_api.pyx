@@ -21,7 +21,7 @@ from relu_ext._table cimport (
 from relu_ext.ufuncs cimport PyArray_DESCR, PyArray_Descr, PyArrayObject, native_dtype
 
 from relu_ext import ufuncs
-from relu_ext._memory import writeable_array
+from relu_ext._memory import array_over, writeable_array
 
 cnp.import_array()
 
@@ -51,7 +51,7 @@ cdef str K_ORDER = "K"
 ctypedef union Parameter:
     float float32
     double float64
-    long double any
+    long double largest
 
 
 def _empty(x, /):
@@ -61,7 +61,7 @@ def _empty(x, /):
 
 # The short cut.
 
-cdef inline int dtype_of(object x) noexcept:
+cdef inline int shortcut_dtype(object x) noexcept:
     """The kernels' dtype for a contiguous ndarray proper, -1 for anything else."""
     if not (cnp.PyArray_CheckExact(x) and cnp.PyArray_FLAGS(<cnp.ndarray>x) & ORDERS):
         return -1
@@ -84,10 +84,11 @@ cdef inline char *data_of(object x) noexcept:
     return <char *>cnp.PyArray_DATA(<cnp.ndarray>x)
 
 
-cdef bint pairs_with(object out, object x) noexcept:
-    """Whether x, shortcut already, lies element for element beside out, another ndarray proper."""
-    cdef cnp.ndarray a = <cnp.ndarray>out
-    cdef cnp.ndarray b = <cnp.ndarray>x
+cdef bint match(object x, object y) noexcept:
+    """Whether two ndarrays proper agree in shape, memory order, dtype and byte order, and share all
+    of their memory or none."""
+    cdef cnp.ndarray a = <cnp.ndarray>x
+    cdef cnp.ndarray b = <cnp.ndarray>y
     cdef Py_ssize_t bytes = size_of(b) * cnp.PyArray_ITEMSIZE(b)
     return (
         cnp.PyArray_FLAGS(a) & cnp.PyArray_FLAGS(b) & ORDERS
@@ -107,6 +108,7 @@ cdef inline object new_like(object x):
     Py_INCREF(<object>dtype)  # PyArray_NewFromDescr steals it
     return PyArray_NewFromDescr(
         &PyArray_Type, dtype, cnp.PyArray_NDIM(array), cnp.PyArray_DIMS(array), NULL, NULL,
+        # As flags: anything but 0 asks for Fortran's order.
         not cnp.PyArray_FLAGS(array) & cnp.NPY_ARRAY_C_CONTIGUOUS, NULL)
 
 
@@ -126,14 +128,14 @@ cdef object compute_into(object out, int operation, int dtype, object a, object 
                          const Parameter *parameter):
     """The operation into `out`, or a new array for None; None where there is no short cut."""
     if cnp.PyArray_NDIM(<cnp.ndarray>a) == 0:
-        return None
-    if b is not None and not (cnp.PyArray_CheckExact(b) and pairs_with(a, b)):
+        return None  # the result is a scalar
+    if b is not None and not (cnp.PyArray_CheckExact(b) and match(a, b)):
         return None
     fresh = out is None
     if fresh:
         out = new_like(a)
-    elif not (cnp.PyArray_CheckExact(out) and is_writeable(out) and pairs_with(out, a)
-              and (b is None or pairs_with(out, b))):
+    elif not (cnp.PyArray_CheckExact(out) and is_writeable(out) and match(out, a)
+              and (b is None or match(out, b))):
         return None
     compute(operation, dtype, out, a, NULL if b is None else data_of(b), parameter, fresh)
     return out
@@ -206,9 +208,15 @@ cdef object call(ufunc, tuple operands, out, where, casting, order, dtype, subok
 
 cdef object call_in_place(ufunc, target, tuple others):
     array = writeable_array(ufunc.__name__, target)
+    if array is not target and hasattr(type(target), "__dlpack__"):
+        # Of its own kind too, because np.asarray does not take every tensor: none of bfloat16.
+        others = tuple([
+            array_over(ufunc.__name__, other) if type(other) is type(target) else other
+            for other in others])
     if ufunc(array, *others, out=array) is not array:
         raise TypeError(
-            f"{ufunc.__name__}_: the __array_ufunc__ of an operand did not write in place")
+            f"{ufunc.__name__}_: an __array_ufunc__ or __array_wrap__ of the operands returned "
+            f"another object than the one to write in, which may have been written")
     return target
 
 
@@ -248,9 +256,9 @@ def relu(x, /, *, out=None, where=True, casting="same_kind", order="K", dtype=No
     >>> relu_ext.relu(np.array([-2.0, -0.0, 3.0, np.nan]))
     array([ 0.,  0.,  3., nan])
     """
-    cdef int kind = dtype_of(x)
-    if kind >= 0 and is_plain(where, casting, order, dtype, subok):
-        result = compute_into(out, RELU, kind, x, None, NULL)
+    cdef int kernel_dtype = shortcut_dtype(x)
+    if kernel_dtype >= 0 and is_plain(where, casting, order, dtype, subok):
+        result = compute_into(out, RELU, kernel_dtype, x, None, NULL)
         if result is not None:
             return result
     return call(ufuncs.relu, (x,), out, where, casting, order, dtype, subok)
@@ -287,10 +295,10 @@ def relu_(x, /):
     >>> x
     array([0., 3.])
     """
-    cdef int kind = dtype_of(x)
-    if kind < 0 or not is_writeable(x):
+    cdef int kernel_dtype = shortcut_dtype(x)
+    if kernel_dtype < 0 or not is_writeable(x):
         return call_in_place(ufuncs.relu, x, ())
-    compute(RELU, kind, x, x, NULL, NULL, False)
+    compute(RELU, kernel_dtype, x, x, NULL, NULL, False)
     return x
 
 
@@ -304,8 +312,7 @@ def relu_subgradient(x, /, *, at_zero=0, out=None, where=True, casting="same_kin
         Any shape; floating (bfloat16 of ml_dtypes too), integer or bool.
     at_zero : scalar or array_like, default 0
         The value at x = ±0.  Every value from 0 to 1 is a subgradient; PyTorch, JAX and
-        scikit-learn take 0, some textbooks 1.  A Python number takes the dtype of floating
-        `x`.
+        scikit-learn take 0, some textbooks 1.  A Python number keeps a floating dtype.
     out, where, casting, order, dtype, subok
         As for any NumPy ufunc.
 
@@ -313,6 +320,7 @@ def relu_subgradient(x, /, *, at_zero=0, out=None, where=True, casting="same_kin
     -------
     ndarray or scalar
         1 where x > 0, 0 where x < 0, `at_zero` where x is +0 or -0, and NaN where x is NaN.
+        The dtype is that of ``x * at_zero``.
 
     Raises
     ------
@@ -335,10 +343,10 @@ def relu_subgradient(x, /, *, at_zero=0, out=None, where=True, casting="same_kin
     array([0. , 0.5, 1. ])
     """
     cdef Parameter parameter
-    cdef int kind = dtype_of(x)
-    if (kind >= 0 and is_plain(where, casting, order, dtype, subok)
-            and pack(at_zero, kind, x, &parameter)):
-        result = compute_into(out, RELU_SUBGRADIENT, kind, x, None, &parameter)
+    cdef int kernel_dtype = shortcut_dtype(x)
+    if (kernel_dtype >= 0 and is_plain(where, casting, order, dtype, subok)
+            and pack(at_zero, kernel_dtype, x, &parameter)):
+        result = compute_into(out, RELU_SUBGRADIENT, kernel_dtype, x, None, &parameter)
         if result is not None:
             return result
     return call(ufuncs.relu_subgradient, (x, at_zero), out, where, casting, order, dtype, subok)
@@ -353,8 +361,7 @@ def relu_subgradient_(x, /, *, at_zero=0):
         Overwritten; nothing is copied.  Any shape and layout.
     at_zero : scalar or array_like, default 0
         The value at x = ±0.  Every value from 0 to 1 is a subgradient; PyTorch, JAX and
-        scikit-learn take 0, some textbooks 1.  A Python number takes the dtype of floating
-        `x`.
+        scikit-learn take 0, some textbooks 1.  A Python number keeps a floating dtype.
 
     Returns
     -------
@@ -377,10 +384,10 @@ def relu_subgradient_(x, /, *, at_zero=0):
     array([0., 0., 1.])
     """
     cdef Parameter parameter
-    cdef int kind = dtype_of(x)
-    if kind < 0 or not is_writeable(x) or not pack(at_zero, kind, x, &parameter):
+    cdef int kernel_dtype = shortcut_dtype(x)
+    if kernel_dtype < 0 or not is_writeable(x) or not pack(at_zero, kernel_dtype, x, &parameter):
         return call_in_place(ufuncs.relu_subgradient, x, (at_zero,))
-    compute(RELU_SUBGRADIENT, kind, x, x, NULL, &parameter, False)
+    compute(RELU_SUBGRADIENT, kernel_dtype, x, x, NULL, &parameter, False)
     return x
 
 
@@ -397,8 +404,8 @@ def relu_backward(grad, x, /, *, at_zero=0, out=None, where=True, casting="same_
         0 wherever x <= 0.
     at_zero : scalar or array_like, default 0
         The share of grad that passes at x = ±0.  Every value from 0 to 1 is a subgradient;
-        PyTorch, JAX and scikit-learn take 0, some textbooks 1.  A Python number takes the dtype of floating
-        `x`.
+        PyTorch, JAX and scikit-learn take 0, some textbooks 1.  A Python number keeps a floating
+        dtype.
     out, where, casting, order, dtype, subok
         As for any NumPy ufunc.
 
@@ -407,7 +414,7 @@ def relu_backward(grad, x, /, *, at_zero=0, out=None, where=True, casting="same_
     ndarray or scalar
         grad where x > 0; 0 where x < 0, even where grad is infinite or NaN; where x is ±0, 0 for
         ``at_zero=0``, grad for ``at_zero=1`` and ``at_zero * grad`` for other values; grad where
-        x is NaN (PyTorch's rule).
+        x is NaN (PyTorch's rule).  The dtype is that of ``grad * x * at_zero``.
 
     Raises
     ------
@@ -425,10 +432,10 @@ def relu_backward(grad, x, /, *, at_zero=0, out=None, where=True, casting="same_
     array([5., 0., 0.])
     """
     cdef Parameter parameter
-    cdef int kind = dtype_of(grad)
-    if (kind >= 0 and is_plain(where, casting, order, dtype, subok)
-            and pack(at_zero, kind, grad, &parameter)):
-        result = compute_into(out, RELU_BACKWARD, kind, grad, x, &parameter)
+    cdef int kernel_dtype = shortcut_dtype(grad)
+    if (kernel_dtype >= 0 and is_plain(where, casting, order, dtype, subok)
+            and pack(at_zero, kernel_dtype, grad, &parameter)):
+        result = compute_into(out, RELU_BACKWARD, kernel_dtype, grad, x, &parameter)
         if result is not None:
             return result
     return call(
@@ -446,8 +453,8 @@ def relu_backward_(grad, x, /, *, at_zero=0):
         What `relu` was given; its output will do instead only for ``at_zero=0``.
     at_zero : scalar or array_like, default 0
         The share of grad that passes at x = ±0.  Every value from 0 to 1 is a subgradient;
-        PyTorch, JAX and scikit-learn take 0, some textbooks 1.  A Python number takes the dtype of floating
-        `x`.
+        PyTorch, JAX and scikit-learn take 0, some textbooks 1.  A Python number keeps a floating
+        dtype.
 
     Returns
     -------
@@ -470,11 +477,11 @@ def relu_backward_(grad, x, /, *, at_zero=0):
     array([5., 0.])
     """
     cdef Parameter parameter
-    cdef int kind = dtype_of(grad)
-    if (kind < 0 or not is_writeable(grad) or not cnp.PyArray_CheckExact(x)
-            or not pairs_with(grad, x) or not pack(at_zero, kind, grad, &parameter)):
+    cdef int kernel_dtype = shortcut_dtype(grad)
+    if (kernel_dtype < 0 or not is_writeable(grad) or not cnp.PyArray_CheckExact(x)
+            or not match(grad, x) or not pack(at_zero, kernel_dtype, grad, &parameter)):
         return call_in_place(ufuncs.relu_backward, grad, (x, at_zero))
-    compute(RELU_BACKWARD, kind, grad, grad, data_of(x), &parameter, False)
+    compute(RELU_BACKWARD, kernel_dtype, grad, grad, data_of(x), &parameter, False)
     return grad
 
 
@@ -490,8 +497,8 @@ def leaky_relu(x, /, negative_slope=0.01, *, out=None, where=True, casting="same
     x : array_like
         Any shape; floating (bfloat16 of ml_dtypes too), integer or bool.
     negative_slope : scalar or array_like, default 0.01
-        The slope for x < 0 (0.01 in PyTorch, JAX and ONNX).  A Python number takes the dtype of
-        floating `x`; an array broadcasts (PReLU).
+        The slope for x < 0 (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a floating
+        dtype; an array broadcasts (PReLU).
     out, where, casting, order, dtype, subok
         As for any NumPy ufunc.
 
@@ -499,7 +506,7 @@ def leaky_relu(x, /, negative_slope=0.01, *, out=None, where=True, casting="same
     -------
     ndarray or scalar
         As ``np.where(x < 0, x * negative_slope, x)``: -0.0 and NaN stay as they are.  Overflow and
-        underflow are silent.
+        underflow are silent.  The dtype is that of ``x * negative_slope``.
 
     Raises
     ------
@@ -516,10 +523,10 @@ def leaky_relu(x, /, negative_slope=0.01, *, out=None, where=True, casting="same
     array([-1., -0.,  3.])
     """
     cdef Parameter parameter
-    cdef int kind = dtype_of(x)
-    if (kind >= 0 and is_plain(where, casting, order, dtype, subok)
-            and pack(negative_slope, kind, x, &parameter)):
-        result = compute_into(out, LEAKY_RELU, kind, x, None, &parameter)
+    cdef int kernel_dtype = shortcut_dtype(x)
+    if (kernel_dtype >= 0 and is_plain(where, casting, order, dtype, subok)
+            and pack(negative_slope, kernel_dtype, x, &parameter)):
+        result = compute_into(out, LEAKY_RELU, kernel_dtype, x, None, &parameter)
         if result is not None:
             return result
     return call(ufuncs.leaky_relu, (x, negative_slope), out, where, casting, order, dtype, subok)
@@ -533,8 +540,8 @@ def leaky_relu_(x, /, negative_slope=0.01):
     x : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
         Overwritten; nothing is copied.  Any shape and layout.
     negative_slope : scalar or array_like, default 0.01
-        The slope for x < 0 (0.01 in PyTorch, JAX and ONNX).  A Python number takes the dtype of
-        floating `x`; an array broadcasts (PReLU).
+        The slope for x < 0 (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a floating
+        dtype; an array broadcasts (PReLU).
 
     Returns
     -------
@@ -557,10 +564,11 @@ def leaky_relu_(x, /, negative_slope=0.01):
     array([-1.,  3.])
     """
     cdef Parameter parameter
-    cdef int kind = dtype_of(x)
-    if kind < 0 or not is_writeable(x) or not pack(negative_slope, kind, x, &parameter):
+    cdef int kernel_dtype = shortcut_dtype(x)
+    if (kernel_dtype < 0 or not is_writeable(x)
+            or not pack(negative_slope, kernel_dtype, x, &parameter)):
         return call_in_place(ufuncs.leaky_relu, x, (negative_slope,))
-    compute(LEAKY_RELU, kind, x, x, NULL, &parameter, False)
+    compute(LEAKY_RELU, kernel_dtype, x, x, NULL, &parameter, False)
     return x
 
 
@@ -573,8 +581,8 @@ def leaky_relu_subgradient(x, /, negative_slope=0.01, *, out=None, where=True,
     x : array_like
         Any shape; floating (bfloat16 of ml_dtypes too), integer or bool.
     negative_slope : scalar or array_like, default 0.01
-        The slope for x < 0 (0.01 in PyTorch, JAX and ONNX).  A Python number takes the dtype of
-        floating `x`; an array broadcasts (PReLU).
+        The slope for x < 0 (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a floating
+        dtype; an array broadcasts (PReLU).
     out, where, casting, order, dtype, subok
         As for any NumPy ufunc.
 
@@ -582,7 +590,7 @@ def leaky_relu_subgradient(x, /, negative_slope=0.01, *, out=None, where=True,
     -------
     ndarray or scalar
         1 where x > 0, `negative_slope` where x <= 0 (PyTorch's choice at ±0; JAX takes 1), and NaN
-        where x is NaN.
+        where x is NaN.  The dtype is that of ``x * negative_slope``.
 
     Raises
     ------
@@ -599,10 +607,10 @@ def leaky_relu_subgradient(x, /, negative_slope=0.01, *, out=None, where=True,
     array([0.5, 0.5, 1. ])
     """
     cdef Parameter parameter
-    cdef int kind = dtype_of(x)
-    if (kind >= 0 and is_plain(where, casting, order, dtype, subok)
-            and pack(negative_slope, kind, x, &parameter)):
-        result = compute_into(out, LEAKY_RELU_SUBGRADIENT, kind, x, None, &parameter)
+    cdef int kernel_dtype = shortcut_dtype(x)
+    if (kernel_dtype >= 0 and is_plain(where, casting, order, dtype, subok)
+            and pack(negative_slope, kernel_dtype, x, &parameter)):
+        result = compute_into(out, LEAKY_RELU_SUBGRADIENT, kernel_dtype, x, None, &parameter)
         if result is not None:
             return result
     return call(ufuncs.leaky_relu_subgradient, (x, negative_slope), out, where, casting, order,
@@ -617,8 +625,8 @@ def leaky_relu_subgradient_(x, /, negative_slope=0.01):
     x : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
         Overwritten; nothing is copied.  Any shape and layout.
     negative_slope : scalar or array_like, default 0.01
-        The slope for x < 0 (0.01 in PyTorch, JAX and ONNX).  A Python number takes the dtype of
-        floating `x`; an array broadcasts (PReLU).
+        The slope for x < 0 (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a floating
+        dtype; an array broadcasts (PReLU).
 
     Returns
     -------
@@ -641,10 +649,11 @@ def leaky_relu_subgradient_(x, /, negative_slope=0.01):
     array([0.5, 1. ])
     """
     cdef Parameter parameter
-    cdef int kind = dtype_of(x)
-    if kind < 0 or not is_writeable(x) or not pack(negative_slope, kind, x, &parameter):
+    cdef int kernel_dtype = shortcut_dtype(x)
+    if (kernel_dtype < 0 or not is_writeable(x)
+            or not pack(negative_slope, kernel_dtype, x, &parameter)):
         return call_in_place(ufuncs.leaky_relu_subgradient, x, (negative_slope,))
-    compute(LEAKY_RELU_SUBGRADIENT, kind, x, x, NULL, &parameter, False)
+    compute(LEAKY_RELU_SUBGRADIENT, kernel_dtype, x, x, NULL, &parameter, False)
     return x
 
 
@@ -660,8 +669,8 @@ def leaky_relu_backward(grad, x, /, negative_slope=0.01, *, out=None, where=True
         What `leaky_relu` was given.  Its output will do instead only for a slope > 0, which keeps
         the sign.
     negative_slope : scalar or array_like, default 0.01
-        The slope for x < 0 (0.01 in PyTorch, JAX and ONNX).  A Python number takes the dtype of
-        floating `x`; an array broadcasts (PReLU).
+        The slope for x < 0 (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a floating
+        dtype; an array broadcasts (PReLU).
     out, where, casting, order, dtype, subok
         As for any NumPy ufunc.
 
@@ -669,7 +678,7 @@ def leaky_relu_backward(grad, x, /, negative_slope=0.01, *, out=None, where=True
     -------
     ndarray or scalar
         grad where x > 0 and ``negative_slope * grad`` elsewhere: where x < 0, ±0 or NaN
-        (PyTorch's rule).
+        (PyTorch's rule).  The dtype is that of ``grad * x * negative_slope``.
 
     Raises
     ------
@@ -686,10 +695,10 @@ def leaky_relu_backward(grad, x, /, negative_slope=0.01, *, out=None, where=True
     array([5., 3.])
     """
     cdef Parameter parameter
-    cdef int kind = dtype_of(grad)
-    if (kind >= 0 and is_plain(where, casting, order, dtype, subok)
-            and pack(negative_slope, kind, grad, &parameter)):
-        result = compute_into(out, LEAKY_RELU_BACKWARD, kind, grad, x, &parameter)
+    cdef int kernel_dtype = shortcut_dtype(grad)
+    if (kernel_dtype >= 0 and is_plain(where, casting, order, dtype, subok)
+            and pack(negative_slope, kernel_dtype, grad, &parameter)):
+        result = compute_into(out, LEAKY_RELU_BACKWARD, kernel_dtype, grad, x, &parameter)
         if result is not None:
             return result
     return call(ufuncs.leaky_relu_backward, (grad, x, negative_slope), out, where, casting,
@@ -706,8 +715,8 @@ def leaky_relu_backward_(grad, x, /, negative_slope=0.01):
     x : array_like
         What `leaky_relu` was given; its output will do instead only for a slope > 0.
     negative_slope : scalar or array_like, default 0.01
-        The slope for x < 0 (0.01 in PyTorch, JAX and ONNX).  A Python number takes the dtype of
-        floating `x`; an array broadcasts (PReLU).
+        The slope for x < 0 (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a floating
+        dtype; an array broadcasts (PReLU).
 
     Returns
     -------
@@ -730,9 +739,9 @@ def leaky_relu_backward_(grad, x, /, negative_slope=0.01):
     array([5., 3.])
     """
     cdef Parameter parameter
-    cdef int kind = dtype_of(grad)
-    if (kind < 0 or not is_writeable(grad) or not cnp.PyArray_CheckExact(x)
-            or not pairs_with(grad, x) or not pack(negative_slope, kind, grad, &parameter)):
+    cdef int kernel_dtype = shortcut_dtype(grad)
+    if (kernel_dtype < 0 or not is_writeable(grad) or not cnp.PyArray_CheckExact(x)
+            or not match(grad, x) or not pack(negative_slope, kernel_dtype, grad, &parameter)):
         return call_in_place(ufuncs.leaky_relu_backward, grad, (x, negative_slope))
-    compute(LEAKY_RELU_BACKWARD, kind, grad, grad, data_of(x), &parameter, False)
+    compute(LEAKY_RELU_BACKWARD, kernel_dtype, grad, grad, data_of(x), &parameter, False)
     return grad

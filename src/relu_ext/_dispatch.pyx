@@ -27,7 +27,7 @@ cdef extern from *:
     const char *RELU_EXT_LEVELS
     const char *RELU_EXT_LEVELS_MISSING
 
-CPULevels = namedtuple("CPULevels", ["built", "available", "active"])
+CPULevels = namedtuple("CPULevels", ["built", "available", "active"], module=__name__)
 CPULevels.__doc__ = "The CPU levels of the kernels: built, available on this machine, active."
 
 cdef tuple built = tuple(RELU_EXT_LEVELS.decode().split())

@@ -1,7 +1,7 @@
 # The only loops: one per operation, fused over dtypes, compiled once per CPU level by the shims
 # that include this file.
 #
-# Contract: out is an input or disjoint from it; any alignment; any n >= 0; no Python.
+# Contract: `Kernel` in _table.pxd.
 # The parameter is read from its array or, where one serves all, held in a register: two loops,
 # because a stride that is not known defeats the vectoriser.
 
@@ -70,8 +70,7 @@ cdef inline void run_blocks(BlockFunction function, float16 *out, const float16 
     if count > 0:
         memset(last, 0, sizeof(last))
         memcpy(last[1], a + start, count * sizeof(float16))
-        if b != NULL:
-            memcpy(last[2], b + start, count * sizeof(float16))
+        memcpy(last[2], b + start, count * sizeof(float16))
         if step != 0:
             memcpy(last[3], parameter + start, count * sizeof(float16))
             parameter = last[3]
@@ -162,7 +161,7 @@ cdef void leaky_relu(number *out, const number *x, const number *unused_array,
     cdef Py_ssize_t i
     cdef number value
     if number is float16:
-        run_blocks(leaky_relu_block, out, x, NULL, slope, step, n)
+        run_blocks(leaky_relu_block, out, x, x, slope, step, n)
     elif step == 0:
         value = slope[0]
         for i in range(n):

@@ -55,16 +55,20 @@ cdef not_in_place(str name, target):
         f"use {name}, which returns a new array, or pass a writeable ndarray")
 
 
-def writeable_array(str name, target):
-    """The ndarray that `name`, an operation, is to write into in the place of `target`."""
+def array_over(str name, target):
+    """An ndarray over the memory of `target`, for `name`, an operation in place."""
     if isinstance(target, np.ndarray):
-        array = target
-    elif hasattr(type(target), "__dlpack__") and not isinstance(target, np.generic):
-        array = over_dlpack(name, target)
-    elif PyObject_CheckBuffer(target) and not isinstance(target, np.generic):
-        array = over_buffer(name, target)
-    else:
-        raise not_in_place(name, target)
+        return target
+    if hasattr(type(target), "__dlpack__") and not isinstance(target, np.generic):
+        return over_dlpack(name, target)
+    if PyObject_CheckBuffer(target) and not isinstance(target, np.generic):
+        return over_buffer(name, target)
+    raise not_in_place(name, target)
+
+
+def writeable_array(str name, target):
+    """The ndarray that `name` is to write into in the place of `target`."""
+    array = array_over(name, target)
     if not array.flags.writeable:
         raise ValueError(f"{name}_: this {type(target).__name__} is read-only")
     return array
@@ -125,12 +129,17 @@ cdef over_dlpack(str name, target):
 
 
 cdef dlpack_dtype(str name, const Tensor *tensor):
-    if tensor.dtype_lanes == 1 and tensor.dtype_code == BFLOAT and tensor.dtype_bits == 16:
-        import ml_dtypes
-        return np.dtype(ml_dtypes.bfloat16)
     kind = dtype_kinds.get(tensor.dtype_code)
-    if kind is None or tensor.dtype_lanes != 1 or tensor.dtype_bits % 8 != 0:
-        raise TypeError(
-            f"{name}_: DLPack dtype of code {tensor.dtype_code}, {tensor.dtype_bits} bits and "
-            f"{tensor.dtype_lanes} lanes is not supported")
-    return np.dtype(f"{kind}{tensor.dtype_bits // 8}")
+    try:
+        if tensor.dtype_lanes == 1 and tensor.dtype_code == BFLOAT and tensor.dtype_bits == 16:
+            import ml_dtypes
+            return np.dtype(ml_dtypes.bfloat16)
+        if tensor.dtype_lanes == 1 and kind is not None and tensor.dtype_bits % 8 == 0:
+            return np.dtype(f"{kind}{tensor.dtype_bits // 8}")
+    except ImportError:
+        raise TypeError(f"{name}_: a tensor of bfloat16 needs the package ml_dtypes") from None
+    except TypeError:
+        pass  # NumPy has no dtype of this width
+    raise TypeError(
+        f"{name}_: DLPack dtype of code {tensor.dtype_code}, {tensor.dtype_bits} bits and "
+        f"{tensor.dtype_lanes} lanes is not supported")

@@ -1,6 +1,8 @@
-/* The C types of the buffers; what compilers do not vectorise by themselves: 64-bit comparisons in
- * SSE2; float16 and bfloat16, whose arithmetic is NumPy's and ml_dtypes' bit for bit, which multiply
- * in float32 and round once, to nearest even; what they make branches of: choices in x87. */
+/* The C types of the buffers, and what compilers do badly by themselves:
+ * - 64-bit comparisons in SSE2, which they do not vectorise;
+ * - products of float16 and bfloat16, neither: in float32, rounded once to nearest even, bit for
+ *   bit as in NumPy and ml_dtypes;
+ * - choices between long doubles, which in x87 become branches. */
 #ifndef RELU_EXT_NUMBERS_H
 #define RELU_EXT_NUMBERS_H
 
@@ -44,7 +46,7 @@ typedef uint64_t RELU_EXT_ANYWHERE relu_ext_uint64;
 
 /* On the bits: 1 to infinity is positive, the same with the sign bit is negative, above is NaN. */
 #define RELU_EXT_HALF_COMPARISONS(FORMAT, INFINITY_BITS)                          \
-    static inline int relu_ext_##FORMAT##_is_signed(uint16_t x)                   \
+    static inline int relu_ext_##FORMAT##_rectifies_to_zero(uint16_t x)           \
     {                                                                             \
         return (uint16_t)(x - 0x8000) <= INFINITY_BITS;                           \
     }                                                                             \
@@ -131,7 +133,7 @@ static inline int relu_ext_longdouble_is_number(unsigned __int128 x)
     return ((exponent == 0) | (int)(mantissa >> 63)) & ((exponent != 0x7fff) | !(mantissa << 1));
 }
 
-static inline int relu_ext_longdouble_is_signed(unsigned __int128 x)
+static inline int relu_ext_longdouble_rectifies_to_zero(unsigned __int128 x)
 {
     return (int)(x >> 79 & 1) & relu_ext_longdouble_is_number(x);
 }
@@ -144,7 +146,7 @@ static inline int relu_ext_longdouble_is_positive(unsigned __int128 x)
 
 static inline int relu_ext_longdouble_is_negative(unsigned __int128 x)
 {
-    return relu_ext_longdouble_is_signed(x) & !relu_ext_longdouble_is_zero(x);
+    return relu_ext_longdouble_rectifies_to_zero(x) & !relu_ext_longdouble_is_zero(x);
 }
 
 static inline unsigned __int128 relu_ext_longdouble_choose(int condition, unsigned __int128 a,
@@ -172,7 +174,7 @@ static inline unsigned __int128 relu_ext_longdouble_product(unsigned __int128 a,
 #define RELU_EXT_LONGDOUBLE_ONE 1
 #define relu_ext_longdouble_is_zero(x) ((x) == 0)
 #define relu_ext_longdouble_is_one(x) ((x) == 1)
-#define relu_ext_longdouble_is_signed(x) ((x) <= 0)
+#define relu_ext_longdouble_rectifies_to_zero(x) ((x) <= 0)
 #define relu_ext_longdouble_is_positive(x) ((x) > 0)
 #define relu_ext_longdouble_is_negative(x) ((x) < 0)
 #define relu_ext_longdouble_choose(condition, a, b) ((condition) ? (a) : (b))

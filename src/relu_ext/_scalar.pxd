@@ -27,8 +27,8 @@ cdef extern from "_numbers.h" nogil:
     ctypedef unsigned long long uint64 "relu_ext_uint64"
 
     bfloat16 bfloat16_product "relu_ext_bfloat16_product"(bfloat16 a, bfloat16 b)
-    bint float16_is_signed "relu_ext_float16_is_signed"(float16 x)
-    bint bfloat16_is_signed "relu_ext_bfloat16_is_signed"(bfloat16 x)
+    bint float16_rectifies_to_zero "relu_ext_float16_rectifies_to_zero"(float16 x)
+    bint bfloat16_rectifies_to_zero "relu_ext_bfloat16_rectifies_to_zero"(bfloat16 x)
     bint float16_is_positive "relu_ext_float16_is_positive"(float16 x)
     bint float16_is_negative "relu_ext_float16_is_negative"(float16 x)
     bint bfloat16_is_positive "relu_ext_bfloat16_is_positive"(bfloat16 x)
@@ -40,7 +40,7 @@ cdef extern from "_numbers.h" nogil:
     int64 int64_choose "relu_ext_int64_choose"(bint condition, int64 a, int64 b)
     bint longdouble_is_positive "relu_ext_longdouble_is_positive"(longdouble x)
     bint longdouble_is_negative "relu_ext_longdouble_is_negative"(longdouble x)
-    bint longdouble_is_signed "relu_ext_longdouble_is_signed"(longdouble x)
+    bint longdouble_rectifies_to_zero "relu_ext_longdouble_rectifies_to_zero"(longdouble x)
     bint longdouble_is_zero "relu_ext_longdouble_is_zero"(longdouble x)
     bint longdouble_is_one "relu_ext_longdouble_is_one"(longdouble x)
     longdouble longdouble_choose "relu_ext_longdouble_choose"(
@@ -96,14 +96,15 @@ cdef inline bint is_negative(number x) noexcept nogil:
         return x < 0
 
 
-cdef inline bint is_signed(number x) noexcept nogil:
-    """x < 0 or x = -0.0; whether +0.0 counts is left to the format: one comparison in each."""
+cdef inline bint rectifies_to_zero(number x) noexcept nogil:
+    """x < 0 or x = -0.0.  A format may count +0.0 too: the result is +0.0 either way, and so each
+    needs one comparison only."""
     if number is float16:
-        return float16_is_signed(x)
+        return float16_rectifies_to_zero(x)
     elif number is bfloat16:
-        return bfloat16_is_signed(x)
+        return bfloat16_rectifies_to_zero(x)
     elif number is longdouble:
-        return longdouble_is_signed(x)
+        return longdouble_rectifies_to_zero(x)
     elif number is int64:
         return int64_is_negative(x)
     elif number is uint64:
@@ -187,7 +188,7 @@ cdef inline number product(number a, number b) noexcept nogil:
 
 cdef inline number relu(number x) noexcept nogil:
     """max(0, x): NaN stays, and -0.0 becomes +0.0."""
-    return choose(is_signed(x), <number>0, x)
+    return choose(rectifies_to_zero(x), <number>0, x)
 
 
 cdef inline number relu_subgradient(number x, number at_zero) noexcept nogil:

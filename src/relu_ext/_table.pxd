@@ -27,7 +27,8 @@ cdef enum:  # dtypes
 
 # out[i] = operation(a[i], b[i], parameter[i * step]), in the dtype's own type throughout.
 # Operations of one array leave b aside; `relu` the parameter too.  step is 1 for an array of
-# parameters (PReLU), 0 for one that serves all.  Each input is out itself or disjoint from it.
+# parameters (PReLU), 0 for one that serves all.  Each input is out itself or disjoint from it; any
+# alignment; any n >= 0; no Python.
 ctypedef void (*Kernel)(void *out, const void *a, const void *b,
                         const void *parameter, Py_ssize_t step, Py_ssize_t n) noexcept nogil
 

@@ -10,7 +10,9 @@ cdef extern from "numpy/ndarraytypes.h":
     char NPY_OPPBYTE
 
 cdef enum:
-    TYPES = 24  # NumPy's own type numbers lie below, those of other packages from 256
+    # The numbers of NumPy's legacy dtypes lie below; others are -1 or, as those that another
+    # package registers, from 256.
+    TYPES = 24
 
 cdef signed char kernel_dtypes[TYPES]
 cdef int bfloat16_number
@@ -18,7 +20,7 @@ cdef int bfloat16_number
 
 cdef inline int native_dtype(const PyArray_Descr *dtype) noexcept nogil:
     """The kernels' dtype for numbers in the machine's byte order, -1 where there is none."""
-    if dtype.byteorder == NPY_OPPBYTE:
+    if dtype.byteorder == NPY_OPPBYTE or dtype.type_num < 0:
         return -1
     if dtype.type_num < TYPES:
         return kernel_dtypes[dtype.type_num]

@@ -59,7 +59,7 @@ bfloat16_number = -1
 cdef str NUMBERS = "efdgbBhHiIlLqQ"
 
 
-cdef name_dtypes():
+cdef fill_kernel_dtypes():
     # By name, because two of C's integers are one dtype; longdouble's name differs by platform.
     # relu keeps a bool as it does any uint8; no other operation has a loop for bool.
     cdef dict dtypes = {
@@ -77,7 +77,7 @@ cdef name_dtypes():
         kernel_dtypes[number] = dtypes.get(dtype.name, LONGDOUBLE)
 
 
-name_dtypes()
+fill_kernel_dtypes()
 
 
 # The loop: one for all operations and dtypes.
@@ -153,16 +153,18 @@ cdef void loop(char **operands, const cnp.npy_intp *dimensions, const cnp.npy_in
     cdef bint one_by_one = False
     cdef Py_ssize_t step = 0
     cdef Py_ssize_t start, count
+    cdef int reported = fetestexcept(FE_ALL_EXCEPT)  # by NumPy's casts, and NumPy's to warn of
+    cdef int raised
     cdef int i
-    cdef char one[16]
+    cdef char parameter[16]  # of the largest itemsize
     cdef char gathered[3][GATHERED_BYTES]
     cdef char *inner[3]
     for i in range(inputs):
         inner[i] = operands[i]
         if i == this.arrays and steps[i] == 0:
             # One parameter for all: out of the reach of what the loop writes.
-            memcpy(one, operands[i], itemsize)
-            inner[i] = one
+            memcpy(parameter, operands[i], itemsize)
+            inner[i] = parameter
             continue
         contiguous &= steps[i] == itemsize and is_same_or_disjoint(out, operands[i], bytes)
         one_by_one |= feeds_back(out, out_step, operands[i], steps[i], itemsize, n)
@@ -175,7 +177,7 @@ cdef void loop(char **operands, const cnp.npy_intp *dimensions, const cnp.npy_in
         while start < n:
             count = 1 if one_by_one else min(n - start, GATHERED_BYTES // itemsize)
             for i in range(inputs):
-                if inner[i] != one:
+                if inner[i] != parameter:
                     copy_strided(gathered[i], itemsize, operands[i] + start * steps[i], steps[i],
                                  itemsize, count)
                     inner[i] = gathered[i]
@@ -184,9 +186,10 @@ cdef void loop(char **operands, const cnp.npy_intp *dimensions, const cnp.npy_in
                 inner[this.arrays] if this.parameters else NULL, step, count, True)
             copy_strided(out + start * out_step, out_step, gathered[0], itemsize, itemsize, count)
             start += count
-    # Comparing a NaN leaves a flag that NumPy would report as a warning.
-    if fetestexcept(FE_ALL_EXCEPT):
-        feclearexcept(FE_ALL_EXCEPT)
+    # No value warns: neither a comparison with NaN nor a product that overflows.
+    raised = fetestexcept(FE_ALL_EXCEPT) & ~reported
+    if raised:
+        feclearexcept(raised)
 
 
 cdef class _Operation:
@@ -205,7 +208,7 @@ __all__ = []
 # Promotion.
 
 cdef str name_of(dtype):
-    return getattr(dtype, "type", dtype).__name__
+    return (getattr(dtype, "type", None) or dtype).__name__
 
 
 cdef is_bfloat16(dtype):
@@ -233,6 +236,10 @@ cdef register_bfloat16(dtype):
             &loops[this.operation][BFLOAT16])
         this.dtypes.add(dtype)
     bfloat16_number = number
+
+
+cdef set supported = {type(np.dtype(character)) for character in "?" + NUMBERS}
+supported |= {<object>PY_FLOAT, <object>PY_LONG}
 
 
 cdef numpy_promotion(list dtypes):
@@ -275,7 +282,9 @@ cdef int promote(PyObject *c_ufunc, PyObject **operand_dtypes, PyObject **fixed,
     if dtype is not None and is_bfloat16(dtype):
         register_bfloat16(dtype)
     if dtype not in this.dtypes:
-        names = ", ".join(dict.fromkeys(name_of(dtype) for dtype in dtypes))
+        # Where each is supported, it is what they promote to that is not.
+        unsupported = [d for d in dtypes if not (d in supported or is_bfloat16(d))] or dtypes
+        names = ", ".join(dict.fromkeys(map(name_of, unsupported)))
         raise TypeError(f"{ufunc.__name__}: dtype {names} is not supported")
     for i in range(inputs + 1):
         chosen[i] = fixed[i] if fixed[i] != NULL else <PyObject *>dtype
