@@ -12,7 +12,7 @@ import importlib
 import importlib.util
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -156,6 +156,10 @@ LIBRARIES = {  # to choose a contender by, and what has to be importable for it
 }
 
 
+SERIAL = ("numpy", "scipy")
+"""Those whose element-wise functions have no threads."""
+
+
 @dataclass(frozen=True)
 class Contender:
     """One spelling in one cell."""
@@ -228,7 +232,9 @@ class Cell:
                 continue  # BLAS would convert a copy of any other dtype
             if (self.operation, name) in OTHER_FUNCTIONS and dtype.kind in "biu":
                 continue
-            found.append(Contender(name, self._fill(text), self.threads))
+            contender = Contender(name, self._fill(text), self.threads)
+            serial = self.threads > 1 and contender.library in SERIAL
+            found.append(replace(contender, threads=1) if serial else contender)
         return found
 
     def _fill(self, template: str) -> str:
@@ -353,9 +359,18 @@ def namespace(library: str, dtype: np.dtype, size: int) -> dict[str, Any]:
     names |= {"slope": slope, "zeros": np.zeros(size, dtype)}
     scalars = {"zero": dtype.type(0), "one": dtype.type(1), "s": dtype.type(slope)}
     if library == "torch":
+        _enter_inference_mode()
         names["F"] = names["torch"].nn.functional
         scalars = {name: view(library, np.array(value)) for name, value in scalars.items()}
     return names | scalars
+
+
+@cache
+def _enter_inference_mode() -> Any:
+    """Relieve PyTorch of autograd's bookkeeping, which nobody else here does, until the end."""
+    mode = importlib.import_module("torch").inference_mode()
+    mode.__enter__()
+    return mode
 
 
 def view(library: str, array: np.ndarray) -> Any:
@@ -386,20 +401,31 @@ def as_numpy(result: Any) -> np.ndarray:
 
 @cache
 def _numba_kernel(
-    expression: str, operands: str, dtype: str, constants: tuple[tuple[str, Any], ...]
+    expression: str,
+    operands: str,
+    target: str,
+    parallel: bool,
+    dtype: str,
+    constants: tuple[tuple[str, Any], ...],
 ) -> Any:
     numba = importlib.import_module("numba")
-    scope = dict(constants)
+    scope = dict(constants) | {"prange": numba.prange}
     for name in operands:
         expression = re.sub(rf"\b{name}\b", f"{name}[i]", expression)
-    arguments = ", ".join([*operands, "out"])
-    source = f"def kernel({arguments}):\n for i in range(out.size):\n  {expression}\n return out"
-    exec(source, scope)
-    return numba.njit(scope["kernel"])
+    expression = expression.replace("out[i]", f"{target}[i]")
+    arguments = ", ".join(dict.fromkeys([*operands, target]))
+    source = f"def kernel({arguments}):\n for i in prange({target}.size):\n  {expression}\n"
+    exec(f"{source} return {target}", scope)
+    return numba.njit(scope["kernel"], parallel=parallel)
 
 
-def numba_kernel(expression: str, cell: Cell, names: Mapping[str, Any]) -> Any:
-    """The loop that a numba user would write around the expression."""
+def numba_statement(expression: str, cell: Cell, names: dict[str, Any]) -> str:
+    """A call of the loop that a numba user would write around the expression."""
     constants = tuple((name, names[name]) for name in ("zero", "one", "s"))
     operands = OPERATIONS[cell.operation].operands
-    return _numba_kernel(expression, operands, cell.dtype, constants)
+    target = cell.written if cell.mode == IN_PLACE else "out"
+    names["kernel"] = _numba_kernel(
+        expression, operands, target, cell.threads > 1, cell.dtype, constants
+    )
+    output = {IN_PLACE: "", OUT: ", o", NEW: f", np.empty_like({operands[0]})"}[cell.mode]
+    return f"kernel({', '.join(operands)}{output})"

@@ -37,7 +37,7 @@ class Parser(argparse.ArgumentParser):
     def results(self, path: Path) -> dict[str, Any]:
         """Read what run.py has written."""
         try:
-            data = json.loads(path.read_text())
+            data = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             self.error(f"cannot read {path}: {error.strerror}; valid: a file written by run.py")
         except ValueError:
@@ -56,7 +56,7 @@ def dumps(data: dict[str, Any]) -> str:
 
 def write(path: Path, text: str) -> None:
     """Replace the file in one step, so that an interruption leaves the old one whole."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
         file.write(text)
     written = Path(file.name)
     written.chmod(0o644)

@@ -22,8 +22,8 @@ def half_width(ratio: dict[str, float]) -> float:
 
 def changes(old: results.Measured, new: results.Measured) -> dict[str, tuple[float, bool]]:
     """For each rival of a cell, by what our ratio to it changed, and whether beyond the noise."""
-    pairs = {name: (old.rivals[name]["ratio"], rival["ratio"])
-             for name, rival in new.rivals.items() if name in old.rivals}  # fmt: skip
+    pairs = {name: (old.compared[name]["ratio"], rival["ratio"])
+             for name, rival in new.compared.items() if name in old.compared}  # fmt: skip
     return {name: (b["median"] / a["median"], not overlap(a, b)) for name, (a, b) in pairs.items()}
 
 
@@ -56,7 +56,9 @@ def main(argv: list[str] | None = None) -> int:
         verdict = "faster" if change > 1 else "slower"
         print(f"{verdict}: {cell}: {change:.2f} times the speed ({' to '.join(times)})")
     agree = statistics.mean(not beyond for _, beyond in pairs)
-    widths = [half_width(rival["ratio"]) for cell in found for rival in after[cell].rivals.values()]
+    widths = [
+        half_width(rival["ratio"]) for cell in found for rival in after[cell].compared.values()
+    ]
     narrow = statistics.mean(width <= results.GOOD_HALF_WIDTH for width in widths)
     print(f"{len(found)} cells, {len(moved)} beyond the noise; of {len(pairs)} ratios {agree:.1%} "
           f"agree within their intervals, {narrow:.1%} have a half-width of at most "

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import functools
 import gc
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import relu_ext
+import scipy.stats
 from relu_ext import ufuncs
 
 import cases
@@ -39,7 +41,7 @@ Call = Callable[..., Any]
 Loop = Callable[[list[Any], list[Any]], int]
 
 MOST_ROUNDS, LEAST_ROUNDS = 200, 3
-LEAST_VISITS, MOST_VISITS = 4, 100
+LEAST_VISITS, MOST_VISITS = 6, 100
 RESAMPLES = 400
 FRESH = 2**20
 """So many elements have signs that a branch predictor does not remember from round to round."""
@@ -130,12 +132,11 @@ def compile_statement(cell: Cell, contender: Contender, size: int) -> tuple[Call
     names = cases.namespace(contender.library, cases.numpy_dtype(cell.dtype), size)
     statement = contender.statement
     if contender.library == "numba":
-        names["kernel"] = cases.numba_kernel(statement, cell, names)
-        output = {NEW: f"np.empty_like({cell.operands[0]})"}.get(cell.mode, cell.written)
-        statement = f"kernel({', '.join(OPERATIONS[cell.operation].operands)}, {output})"
+        statement = cases.numba_statement(statement, cell, names)
     tree = _Bind(names).visit(ast.parse(statement))
     statement, operands = ast.unparse(tree), ", ".join(cell.operands)
-    bound = "".join(f", {name}={name}" for name in names)
+    # No other names: numexpr copies all variables of its caller.
+    bound = "".join(f", {name}={name}" for name in names if re.search(rf"\b{name}\b", statement))
     source = f"""
 def call({operands}{bound}):
     {f"return {statement}" if cell.mode == NEW else f"{statement}; return {cell.written}"}
@@ -296,6 +297,7 @@ class Experiment:
             "resident_in": buffers.resident,
         }
         ready = self.prepare(buffers)
+        prepared = time.perf_counter()
         machine.equalise(self.cell.threads)
         times: dict[str, list[float]] = {contender.name: [] for contender in ready}
         count, order = self.buffers["count"], list(ready)
@@ -318,7 +320,7 @@ class Experiment:
                 start = time.perf_counter()
                 one_round(False)
                 cost = time.perf_counter() - start
-                left = seconds - (start - began)
+                left = seconds - (start - prepared)
                 self.rounds = int(min(max(left / cost, LEAST_ROUNDS), MOST_ROUNDS))
             for _ in range(self.rounds):
                 one_round(True)
@@ -343,7 +345,7 @@ class Experiment:
         ])  # fmt: skip
         deviations = np.std(medians, axis=0, ddof=1) / np.mean(medians, axis=0)
         # The standard error of a median is that of a mean times the root of pi / 2.
-        half_width = 1.96 * (np.pi / 2 / count) ** 0.5 * float(deviations.max())
+        half_width = reach(count) * (np.pi / 2 / count) ** 0.5 * float(deviations.max())
         more = count * ((half_width / GOOD_HALF_WIDTH) ** 2 - 1)
         return max(more, 0.0) * self.seconds if count + more <= MOST_VISITS else float("inf")
 
@@ -363,12 +365,23 @@ class Experiment:
         return asdict(self.cell) | count | {"buffers": self.buffers, "contenders": entries}
 
 
+def reach(visits: int) -> float:
+    """How many standard errors a 95 % interval has to reach to either side.
+
+    A percentile bootstrap of few samples is too narrow, by Student's t for the normal quantile and
+    by n for n - 1: Hesterberg's "expanded percentile" (The American Statistician 69, 2015).
+    """
+    few = visits / max(visits - 1, 1)
+    return float(few**0.5 * scipy.stats.t.ppf(0.975, max(visits - 1, 1)))
+
+
 def summary(samples: np.ndarray, rng: np.random.Generator) -> dict[str, object]:
     """Median, 95 % interval and quartiles of samples[visit, round], and each visit's median."""
     visits, rounds = samples.shape
     chosen = rng.integers(visits, size=(RESAMPLES, visits, 1))
     resampled = samples[chosen, rng.integers(rounds, size=(RESAMPLES, visits, rounds))]
-    low, high = np.quantile(np.median(resampled, axis=(1, 2)), (0.025, 0.975))
+    outside = scipy.stats.norm.cdf(-reach(visits))
+    low, high = np.quantile(np.median(resampled, axis=(1, 2)), (outside, 1 - outside))
     quartiles = np.quantile(samples, (0.25, 0.75))
     numbers = (np.median(samples), low, high, *quartiles)
     names = ("median", "low", "high", "quartile_1", "quartile_3")

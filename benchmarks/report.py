@@ -167,29 +167,26 @@ def functions_picture() -> Figure:
 
 def table(data: dict[str, Any], cells: Cells) -> Iterator[str]:
     """The README's table: the figures, the losses, and what they were measured on."""
-    yield "| operation | array | instead of | time | is faster by | 95 % interval |"
-    yield "|---|---|---|--:|--:|--:|"
-    before = None
-    for m, rival in results.figures(cells):
+    yield "| operation | array | time | in place of | times as fast | 95 % interval |"
+    yield "|---|---|--:|---|--:|--:|"
+    for m, rivals in results.figures(cells):
         threads = f", {m.cell.threads} threads" if m.cell.threads > 1 else ""
-        head = f"`{m.ours['statement']}` | {cases.size_text(m.cell.size)} {m.cell.dtype}{threads}"
-        time = time_text(m.ours["ns"]["median"])
-        if m.cell == before:
-            head, time = "|", ""
-        before = m.cell
-        alone = rival["name"] == cases.ONE_THREAD
-        other = "the same, one thread" if alone else f"`{rival['statement']}`"
-        ratio, interval = ratio_text(rival["ratio"]), interval_text(rival["ratio"])
-        yield f"| {head} | {other} | {time} | **{ratio}** | {interval} |"
+        columns = (
+            [results.spelling(rival, quote="`") for rival in rivals],
+            [f"**{ratio_text(rival['ratio'])}**" for rival in rivals],
+            [interval_text(rival["ratio"]) for rival in rivals],
+        )
+        array = f"{cases.size_text(m.cell.size)} {m.cell.dtype}{threads}"
+        head = f"`{m.ours['statement']}` | {array} | {time_text(m.ours['ns']['median'])}"
+        yield f"| {head} | {' | '.join(map('<br>'.join, columns))} |"
     yield ""
     for m in cells.values():
         if m.cell in cases.FIGURES and (roofline := m.fastest(ROOFLINE)):
             share = f"{m.share_of_roofline():.0%} of `{roofline['statement']}`"
             yield f"{m.cell}: {m.bandwidth(m.ours):.1f} GB/s, {share}.  "
-    lost = [f"{m.cell} ({ratio_text(rival['ratio'])} against `{rival['statement']}`)"
+    lost = [f"{m.cell} ({ratio_text(rival['ratio'])} against {results.spelling(rival, quote='`')})"
             for m, rival in results.lost(cells)]  # fmt: skip
-    compared = sum(len(m.rivals) for m in cells.values())
-    yield f"Cells that lose, of {compared} comparisons: {'; '.join(lost) or 'none'}."
+    yield f"Cells that lose to anybody, of {len(cells)}: {'; '.join(lost) or 'none'}.  "
     if data["import_ms"]:
         yield f"`import relu_ext` after NumPy: {statistics.median(data['import_ms']):.2f} ms."
     yield ""
@@ -213,7 +210,7 @@ def main(argv: list[str] | None = None) -> int:
     cells, caches = results.measured(data), data["machine"]["caches"]
     text = "\n".join(table(data, cells))
     if args.readme:
-        old = args.readme.read_text() if args.readme.exists() else ""
+        old = args.readme.read_text(encoding="utf-8") if args.readme.exists() else ""
         place = re.compile(f"(?<={re.escape(BEGIN)}\n).*?(?={re.escape(END)})", re.DOTALL)
         if not place.search(old):
             parser.error(f"no place in {args.readme}; valid: a file with '{BEGIN}' and '{END}'")

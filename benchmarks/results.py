@@ -9,7 +9,7 @@ from typing import Any
 from cases import FIGURES, FLOOR, ONE_THREAD, OTHER_FUNCTIONS, OURS, ROOFLINE, Cell
 
 NOISE_FLOOR = 0.95
-"""A cell is lost where the interval of the ratio lies below."""
+"""A cell is lost where the ratio lies below, and all of its interval below 1."""
 
 GOOD_HALF_WIDTH = 0.05
 """Of an interval, as a share of the ratio: what a run aims at."""
@@ -43,6 +43,12 @@ class Measured:
             and (self.cell.operation, name) not in OTHER_FUNCTIONS
         }
 
+    @property
+    def compared(self) -> dict[str, dict[str, Any]]:
+        """The rivals; of several threads, one of its own too."""
+        one = self.contenders.get(ONE_THREAD)
+        return self.rivals | ({ONE_THREAD: one} if one else {})
+
     def fastest(self, *names: str) -> dict[str, Any] | None:
         """The fastest of those so named, or of all; a name that ends in ': ' is a prefix."""
         prefixes = tuple(name for name in names if name.endswith(": "))
@@ -72,19 +78,28 @@ def measured(data: dict[str, Any]) -> dict[Cell, Measured]:
     return {cell: Measured(cell, entry) for cell, entry in pairs if entry["visits"]}
 
 
-def figures(cells: dict[Cell, Measured]) -> Iterator[tuple[Measured, dict[str, Any]]]:
-    """The rows of FIGURES that were measured."""
+def figures(cells: dict[Cell, Measured]) -> Iterator[tuple[Measured, list[dict[str, Any]]]]:
+    """The cells of FIGURES that were measured, with whom they are held against; and, so that
+    nobody is passed over, with the fastest of all."""
     for cell, against in FIGURES.items():
-        for names in against:
-            if cell in cells and (rival := cells[cell].fastest(*names)):
-                yield cells[cell], rival
+        if found := cells.get(cell):
+            rivals = [found.fastest(*names) for names in (*against, ())]
+            yield found, list({rival["name"]: rival for rival in rivals if rival}.values())
+
+
+def spelling(rival: dict[str, Any], quote: str = "") -> str:
+    """What relu_ext is held against."""
+    if rival["name"] == ONE_THREAD:
+        return "the same, one thread"
+    where = " in a loop of numba" * (rival["library"] == "numba")
+    return f"{quote}{rival['statement']}{quote}{where}"
 
 
 def lost(cells: dict[Cell, Measured]) -> Iterator[tuple[Measured, dict[str, Any]]]:
     """Where somebody is faster than relu_ext beyond the noise."""
     for found in cells.values():
         rival = found.fastest()
-        if rival and rival["ratio"]["high"] < NOISE_FLOOR:
+        if rival and rival["ratio"]["median"] < NOISE_FLOOR and rival["ratio"]["high"] < 1:
             yield found, rival
 
 

@@ -41,6 +41,7 @@ SWEEPS = {"quick": 3, "default": 5, "self-check": 5, "full": 7}
 SWEEPING = 0.6
 """The share of the time in which every cell gets the same."""
 LIBRARIES = {"quick": ("numpy",), "default": ("numpy", "scipy", "torch"), "full": cases.LIBRARIES}
+UNTAKEN = "no operation that was asked for takes a dtype that was asked for"
 SELF_CHECK_MEDIAN, SELF_CHECK_CELL = 0.01, 0.10
 
 
@@ -199,7 +200,8 @@ def self_check(out: Console) -> bool:
             plan.append(Experiment(cell, [ours, *again], caches))
             theirs = [replace(usual, name=name) for name in (OURS, "itself")]
             plan.append(Experiment(cell, theirs, caches))
-    complete = measure(plan, "self-check")
+    if not measure(plan, "self-check"):
+        return False
     rng, medians = np.random.default_rng(1), []
     for experiment in plan:
         for name, rival in Measured(experiment.cell, experiment.results(rng)).contenders.items():
@@ -210,7 +212,7 @@ def self_check(out: Console) -> bool:
     good = abs(centre - 1) <= SELF_CHECK_MEDIAN and abs(worst - 1) <= SELF_CHECK_CELL
     verdict = "passed" if good else "FAILED"
     out.print(f"{verdict}: median of {len(medians)} ratios {centre:.4f}, worst {worst:.3f}")
-    return good and complete
+    return good
 
 
 def import_times(count: int) -> list[float]:
@@ -237,10 +239,11 @@ def main(argv: list[str] | None = None) -> int:
         return 0 if self_check(out) else 1
     left_out: list[str] = []
     plan = experiments(args, left_out)
+    if not plan:
+        cli.Parser(prog="run.py").error(f"nothing to measure: {'; '.join(left_out) or UNTAKEN}")
     described = machine.describe()
     complete = measure(plan, args.extent)
     ending, quick = complete and not args.narrowed, args.extent == "quick"
-    rng = np.random.default_rng(1)
     settings = ("extent", "threads", "level", "command")
     data: dict[str, Any] = {
         "schema": cli.SCHEMA,
@@ -248,20 +251,27 @@ def main(argv: list[str] | None = None) -> int:
         "settings": {name: getattr(args, name) for name in settings},
         "complete": complete,
         "left_out": left_out,
-        "cells": [experiment.results(rng) for experiment in plan],
-        "import_ms": import_times(3 if quick else 15) if ending else [],
+        "import_ms": [],
         "digits": None,
     }
-    tables.print_all(out, data)
-    if ending:
-        data["digits"] = digits.compare(3 if quick else 25)
-        out.print(digits.describe(data["digits"]))
+    try:
+        if ending:
+            data["import_ms"] = import_times(3 if quick else 15)
+            data["digits"] = digits.compare(3 if quick else 25)
+    except KeyboardInterrupt:
+        data["complete"] = False
+    rng = np.random.default_rng(1)
+    data["cells"] = [experiment.results(rng) for experiment in plan]
+    # Before anything is printed: who reads it may close the pipe.
     try:
         cli.write(args.json, cli.dumps(data))
     except OSError as error:
         print(f"run.py: error: cannot write {args.json}: {error.strerror}", file=sys.stderr)
         return 2
-    return 0 if complete else 130
+    tables.print_all(out, data)
+    if data["digits"]:
+        out.print(digits.describe(data["digits"]))
+    return 0 if data["complete"] else 130
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ def machine_line(data: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return (
         f"{machine['processor']}, {machine['cpus']} CPUs, {caches}; level "
-        f"{data['settings']['level']}; {threads} thread{'s' * (threads > 1)} for every library; "
-        f"{machine['python']}, {versions}"
+        f"{data['settings']['level']}; {threads} thread{'s' * (threads > 1)} for every library "
+        f"that has them; {machine['python']}, {versions}"
     )
 
 
@@ -74,11 +74,11 @@ def print_operation(out: Console, operation: str, found: Iterable[Measured]) -> 
 def print_figures(out: Console, data: dict[str, Any], found: dict[Cell, Measured]) -> None:
     headings = ("cell", "against", "ratio", "95 % interval", "quartiles", OURS, "rival")
     rows = table(headings, ("cell", "against"))
-    for m, rival in results.figures(found):
+    for m, rival in ((m, rival) for m, rivals in results.figures(found) for rival in rivals):
         ratio, alone = rival["ratio"], rival["name"] == cases.ONE_THREAD
         rows.add_row(
             str(m.cell),
-            "the same, one thread" if alone else rival["statement"],
+            results.spelling(rival),
             ratio_text(ratio),
             interval_text(ratio),
             interval_text({"low": ratio["quartile_1"], "high": ratio["quartile_3"]}),
@@ -87,7 +87,7 @@ def print_figures(out: Console, data: dict[str, Any], found: dict[Cell, Measured
         )
         if alone:
             best = number_text(max(ratio["visits"]))
-            rows.add_row("", f"the same, best of {len(ratio['visits'])} blocks", f"{best}×")
+            rows.add_row("", f"the same, best of {len(ratio['visits'])} visits", f"{best}×")
     if data["import_ms"]:
         took = f"{statistics.median(data['import_ms']):.2f} ms"
         rows.add_row("import relu_ext, after NumPy", "", "", "", "", took)
@@ -102,7 +102,7 @@ def print_notes(out: Console, data: dict[str, Any], found: dict[Cell, Measured])
     lines = [LEGEND]
     for m, rival in results.lost(found):
         median, interval = number_text(rival["ratio"]["median"]), interval_text(rival["ratio"])
-        lines.append(f"lost: {m.cell}: {rival['statement']} is faster, {median} ({interval})")
+        lines.append(f"lost: {m.cell}: {results.spelling(rival)} is faster, {median} ({interval})")
     notes: dict[str, dict[str, dict[str, None]]] = {}
     for entry in data["cells"]:
         for contender in entry["contenders"]:

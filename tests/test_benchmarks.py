@@ -153,7 +153,18 @@ def test_caches_are_known_without_sysfs(tmp_path, monkeypatch):
     assert machine.caches() == (dict.fromkeys(("L1", "L2", "L3"), 12_345), "sysconf")
 
 
-def test_summary_covers_the_truth():
+@pytest.mark.parametrize("visits", [measure.LEAST_VISITS, 10])
+def test_intervals_cover_the_truth(visits):
+    """As often as they say, where visits differ more than rounds do."""
+    rng, covered = np.random.default_rng(0), 0
+    for _ in range(300):
+        effect = rng.normal(0, 0.05, (visits, 1))
+        found = measure.summary(np.exp(effect + rng.normal(0, 0.03, (visits, 8))), rng)
+        covered += found["low"] <= 1 <= found["high"]
+    assert 0.92 * 300 <= covered < 300
+
+
+def test_summary():
     rng = np.random.default_rng(0)
     found = measure.summary(3 + 0.1 * rng.standard_normal((5, 50)), rng)
     assert found["low"] < 3 < found["high"] and found["high"] - found["low"] < 0.1
@@ -182,6 +193,7 @@ def test_every_figure_has_its_contenders():
         (["--json", "no/such/directory/out.json"], "a directory"),
         (["--json", "."], "a file"),
         (["--frobnicate"], "--frobnicate"),
+        (["--op", "leaky_relu", "--dtype", "bool"], "takes a dtype"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(arguments, valid, tmp_path, monkeypatch, capsys):
@@ -292,6 +304,18 @@ def test_interruption_keeps_what_was_measured(tmp_path, monkeypatch, capsys):
     assert "interrupted: 2 of 6 cells measured" in capsys.readouterr().out
 
 
+def test_a_closed_pipe_keeps_what_was_measured(tmp_path, monkeypatch):
+    def closed(out, data):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(run.tables, "print_all", closed)
+    path = tmp_path / "out.json"
+    arguments = ["--op", "relu", "--dtype", "float32", "--size", "16", "--against", "clip"]
+    with pytest.raises(BrokenPipeError):
+        run.main([*arguments, "--json", str(path)])
+    assert json.loads(path.read_text())["complete"]
+
+
 @pytest.mark.parametrize(
     ("spread", "least", "most"), [(0, 0, 0), (0.2, 5, 80), (1, np.inf, np.inf)]
 )
@@ -326,6 +350,7 @@ def test_self_check_finds_what_beats_itself(monkeypatch):
 
         return visit
 
+    monkeypatch.setattr(measure.Experiment, "seconds_to_good", lambda experiment: 0.0)
     for ratio, good in ((1.0, True), (1.009, True), (1.02, False)):
         monkeypatch.setattr(measure.Experiment, "visit", pretend(ratio))
         assert run.self_check(Console(quiet=True)) is good
