@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import relu_ext
 
 import samples
 
@@ -24,6 +25,18 @@ def level(request):
     """Each CPU level that this machine can run, active during the test."""
     with samples.at_level(request.param):
         yield request.param
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    """So many of them compute what is large."""
+    relu_ext.set_num_threads(request.param)
+    try:
+        if relu_ext.get_num_threads() < request.param:
+            pytest.skip("no OpenMP, or its settings allow one thread only")
+        yield request.param
+    finally:
+        relu_ext.set_num_threads(1)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -31,6 +31,7 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 import reference
 import samples
+from samples import Float, Integer, constant, exporter, public_class, raising, thing
 
 CORPUS = Path(__file__).with_name("fuzz_corpus.jsonl")
 BATCH = 1000  # examples of one seed
@@ -130,21 +131,6 @@ class CallersOwn(Exception):
     pass
 
 
-def thing(**members):
-    return type("Thing", (), members)()
-
-
-def constant(value):
-    return lambda self, *arguments, **keywords: value
-
-
-def raising(error):
-    def fail(self, *arguments, **keywords):
-        raise error
-
-    return fail
-
-
 def read_only(view):
     view = view[...]
     view.flags.writeable = False
@@ -154,14 +140,6 @@ def read_only(view):
 def masked(view):
     mask = np.arange(view.size).reshape(view.shape) % 3 == 0
     return np.ma.array(view, mask=mask, copy=False)
-
-
-def exporter(view, **members):
-    dlpack = {
-        "__dlpack__": lambda self, **keywords: view.__dlpack__(**keywords),
-        "__dlpack_device__": constant((1, 0)),
-    }
-    return thing(**dlpack | members)
 
 
 def interface(view, lie=None):
@@ -230,14 +208,6 @@ HOSTILE = {
 KINDS = ARRAYS | EXPORTERS | READABLE | HOSTILE
 # Those that NumPy promotes by their dtype.
 PLAIN = {"array", "subclass", "read-only", "memoryview", "list", "scalar", "__array__"}
-
-
-class Float(float):
-    pass
-
-
-class Integer(int):
-    pass
 
 
 PARAMETERS = [
@@ -346,8 +316,7 @@ class World:
         except CallersOwn as error:
             return "raised", "CallersOwn", error is self.own
         except Exception as error:
-            public = ("builtins", "numpy.exceptions")
-            return "raised", next(c.__name__ for c in type(error).__mro__ if c.__module__ in public)
+            return "raised", public_class(error).__name__
         for i, mine in enumerate([self.out, *self.arrays]):
             if result is mine:
                 return "returned", "out" if i == 0 else f"operand {i}"
@@ -405,7 +374,9 @@ def check(case):
         result = written.view(front.memory)
     else:
         expected = None
-    if expected is not None and (result.dtype, result.shape) == (expected.dtype, expected.shape):
+    if expected is not None and (
+        one[0] == "computed" or (result.dtype, result.shape) == (expected.dtype, expected.shape)
+    ):
         samples.assert_same_bits(result, expected)
         return one[0], "oracle"
     return one[0], "" if one[0] == "computed" else one[1]

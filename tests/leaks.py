@@ -25,6 +25,7 @@ from rich.progress import track
 
 import reference
 import samples
+from samples import constant, exporter, raising, thing
 
 MOST_RESIDENT = 2 << 20  # bytes
 WARM_UP = 100  # calls: caches and free lists fill
@@ -60,31 +61,7 @@ class Call(NamedTuple):
         return [sys.getrefcount(x) for x in held]
 
 
-class Exporter:
-    """Nothing but DLPack."""
-
-    def __init__(self, array, device=1):
-        self.array, self.device = array, device
-
-    def __dlpack__(self, **keywords):
-        return self.array.__dlpack__(**keywords)
-
-    def __dlpack_device__(self):
-        return self.device, 0
-
-
-class Raises:
-    """Of every protocol, nothing but its own exception."""
-
-    def fail(self, *arguments, **keywords):
-        raise ZeroDivisionError("the caller's own")
-
-    __array__ = __array_ufunc__ = __dlpack__ = __dlpack_device__ = fail
-
-
-class Answers:
-    def __array_ufunc__(self, *arguments, **keywords):
-        return self
+PROTOCOLS = ("__array__", "__array_ufunc__", "__dlpack__", "__dlpack_device__")
 
 
 def calls_of(operation):
@@ -107,6 +84,8 @@ def calls_of(operation):
     def both(x):
         return [x] * operation.arity
 
+    raises = thing(**dict.fromkeys(PROTOCOLS, raising(ZeroDivisionError)))
+    answers = thing(__array_ufunc__=constant("answer"))
     f4 = np.linspace(-1, 1, 64, dtype="f4")
     fresh = np.empty_like(f4)
     read_only = f4.copy()
@@ -133,7 +112,7 @@ def calls_of(operation):
         if operation.arity == 2:
             yield call("other shape", door, [f4.copy(), np.ones(63, "f4")], ValueError)
             yield call("other dtype", door, [f4.copy(), np.ones(64)])
-            yield call("raises", door, [f4.copy(), Raises()], ZeroDivisionError)
+            yield call("raises", door, [f4.copy(), raises], ZeroDivisionError)
         if name:
             x = f4.copy()
             yield call("float", door, both(x), parameter=0.5)
@@ -142,15 +121,15 @@ def calls_of(operation):
             yield call("object parameter", door, both(x), TypeError, parameter=object())
             yield call("huge", door, both(x), OverflowError, parameter=10**400)
             yield call("wrong shape", door, both(x), ValueError, parameter=np.ones(3))
-            yield call("parameter raises", door, both(x), ZeroDivisionError, parameter=Raises())
+            yield call("parameter raises", door, both(x), ZeroDivisionError, parameter=raises)
     for door in ("", "ufunc"):
         yield call("list", door, both([-1.0, 2.0]))
         yield call("number", door, both(-1.5))
         yield call("out", door, both(f4), out=fresh)
         yield call("dtype", door, both(f4), dtype="f8")
         yield call("where", door, both(f4), out=fresh, where=f4 > 0)
-        yield call("answers", door, both(Answers()))
-        yield call("all raise", door, both(Raises()), ZeroDivisionError)
+        yield call("answers", door, both(answers))
+        yield call("all raise", door, both(raises), ZeroDivisionError)
         yield call("out read-only", door, both(f4), ValueError, out=read_only)
         yield call("out of another shape", door, both(f4), ValueError, out=np.ones(3, "f4"))
         yield call("out of another dtype", door, both(f4), TypeError, out=np.ones(64, int))
@@ -161,9 +140,10 @@ def calls_of(operation):
     numbers = array.array("d", [-1, 2, -3, 4])
     yield call("buffer", door, [numbers, *others])
     yield call("memoryview", door, [memoryview(bytearray(32)).cast("d"), *others])
-    yield call("DLPack", door, [Exporter(np.ones(4)), *others])
-    yield call("another device", door, [Exporter(np.ones(4), device=2), *others], TypeError)
-    yield call("exporter raises", door, [Raises(), *others], ZeroDivisionError)
+    yield call("DLPack", door, [exporter(np.ones(4)), *others])
+    elsewhere = exporter(np.ones(4), __dlpack_device__=constant((2, 0)))
+    yield call("another device", door, [elsewhere, *others], TypeError)
+    yield call("exporter raises", door, [raises, *others], ZeroDivisionError)
     yield call("a list", door, [[-1.0], *others], TypeError)
     yield call("raw bytes", door, [bytearray(4), *others], TypeError)
     yield call("read-only", door, both(read_only), ValueError)

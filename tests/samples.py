@@ -1,6 +1,8 @@
 """What the tests iterate and feed in: the registries of operations, dtypes and levels, the values
 that matter, the layouts of an array; and how results are compared."""
 
+import ctypes
+import importlib
 import inspect
 import os
 import subprocess
@@ -30,6 +32,20 @@ def at_level(level):
         yield
     finally:
         _dispatch.use(active)
+
+
+def slots(level):
+    """The kernels of a level's table, by operation and dtype, and the dtypes' itemsizes; written
+    to, the table changes."""
+    get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    get_pointer.restype = ctypes.c_void_p
+    get_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
+    table = importlib.import_module(f"relu_ext._kernels_{level}").kernel_table
+    address = get_pointer(table, b"relu_ext.KernelTable")
+    dtypes = len({dtype.name for dtype in loop_dtypes(OPERATIONS[-1])})  # no bool, unlike relu
+    kernels = (ctypes.c_size_t * dtypes * len(OPERATIONS)).from_address(address)
+    itemsizes = (ctypes.c_ssize_t * dtypes).from_address(address + ctypes.sizeof(kernels))
+    return np.ctypeslib.as_array(kernels), np.ctypeslib.as_array(itemsizes)
 
 
 def run_python(program, **environment):
@@ -293,3 +309,47 @@ READ_ONLY_LAYOUTS = {
     "broadcast scalar": lambda a: np.broadcast_to(a[0], (2, 3)),
     "broadcast column": lambda a: np.broadcast_to(a[:, None], (a.size, 2)),
 }
+
+
+# Numbers that are not exactly Python's
+
+
+class Float(float):
+    pass
+
+
+class Integer(int):
+    pass
+
+
+# Objects with special methods
+
+
+def thing(**members):
+    return type("Thing", (), members)()
+
+
+def constant(value):
+    return lambda self, *arguments, **keywords: value
+
+
+def raising(error):
+    def fail(self, *arguments, **keywords):
+        raise error
+
+    return fail
+
+
+def exporter(array, **members):
+    """Nothing but DLPack, as an array of another library."""
+    dlpack = {
+        "__dlpack__": lambda self, **keywords: array.__dlpack__(**keywords),
+        "__dlpack_device__": constant((1, 0)),
+    }
+    return thing(**dlpack | members)
+
+
+def public_class(error):
+    """The class that Python or NumPy documents; NumPy raises private ones derived from it."""
+    public = ("builtins", "numpy.exceptions")
+    return next(c for c in type(error).__mro__ if c.__module__ in public)

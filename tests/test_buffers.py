@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import relu_ext
 
+import reference
 import samples
-from samples import each_backward, each_operation
+from samples import constant, each_backward, each_operation, exporter, raising
 
 NUMBERS = [-2, 3, 0, -1, 5]
 BUFFER_CODES = "bhHiIlLqQfd"  # B and c are raw bytes
@@ -132,6 +133,7 @@ def raw_bytes():
         "memoryview c": memoryview(bytearray(data)).cast("c"),
         "mmap": memory,
         "array B": array.array("B", data),
+        "ctypes": (ctypes.c_ubyte * 4)(*data),  # of format <B
     }
 
 
@@ -214,41 +216,21 @@ def test_references_are_let_go():
     assert (sys.getrefcount(grad), sys.getrefcount(x)) == before
 
 
-class Exporter:
-    """Nothing but DLPack, as an array of another library."""
-
-    def __init__(self, array, device=(1, 0)):
-        self.array, self.device = array, device
-
-    def __dlpack__(self, **keywords):
-        return self.array.__dlpack__(**keywords)
-
-    def __dlpack_device__(self):
-        return self.device
-
-
-class OldExporter(Exporter):
+def old_exporter(array):
     """DLPack before its version 1, as PyTorch before 2.9 exports: no keyword but `stream`."""
-
-    def __dlpack__(self, stream=None):
-        return self.array.__dlpack__()
+    return exporter(array, __dlpack__=lambda self, stream=None: array.__dlpack__())
 
 
-class CopyingExporter(Exporter):
+def copying_exporter(array):
     """Says so, as the specification asks."""
-
-    def __dlpack__(self, **keywords):
-        return self.array.__dlpack__(copy=True, **keywords)
-
-
-class RaisingExporter(Exporter):
-    def __dlpack__(self, **keywords):
-        raise ZeroDivisionError("the exporter's own")
+    return exporter(
+        array, __dlpack__=lambda self, **keywords: array.__dlpack__(copy=True, **keywords)
+    )
 
 
-@pytest.mark.parametrize("exporter", [Exporter, OldExporter])
+@pytest.mark.parametrize("make", [exporter, old_exporter])
 @each_operation
-def test_dlpack(operation, exporter):
+def test_dlpack(operation, make):
     """Changed through its own memory, at any strides."""
     parameter = operation.parameter and 1
     for dtype in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"):
@@ -256,7 +238,7 @@ def test_dlpack(operation, exporter):
         for layout in ("contiguous", "every second", "C", "F"):
             arrays = [samples.LAYOUTS[layout](a) for a in flat]
             values = operation.expected(*(a.copy() for a in arrays), parameter=parameter)
-            tensor = exporter(arrays[0])
+            tensor = make(arrays[0])
             assert operation.in_place(tensor, *arrays[1:], parameter=parameter) is tensor
             samples.assert_same_bits(arrays[0], values, f"{dtype} {layout}")
 
@@ -269,10 +251,10 @@ def test_dlpack_read_only_and_copied(operation):
     others = [np.ones(2)] * (operation.arity - 1)
     memory = np.array([-1.0, 2])
     with pytest.raises(TypeError, match=operation.name):
-        operation.in_place(CopyingExporter(memory), *others)
+        operation.in_place(copying_exporter(memory), *others)
     memory.flags.writeable = False
     with pytest.raises(ValueError, match="read-only"):
-        operation.in_place(Exporter(memory), *others)
+        operation.in_place(exporter(memory), *others)
     assert memory.tolist() == [-1, 2]
 
 
@@ -281,11 +263,11 @@ def test_dlpack_that_cannot_be_written(operation):
     others = [np.ones(2)] * (operation.arity - 1)
     memory = np.array([-1.0, 2])
     with pytest.raises(TypeError, match=operation.name):
-        operation.in_place(Exporter(memory, device=(2, 0)), *others)  # CUDA
+        operation.in_place(exporter(memory, __dlpack_device__=constant((2, 0))), *others)  # CUDA
     with pytest.raises(TypeError, match=operation.name):
-        operation.in_place(Exporter(np.array([1j, -1])), *others)
-    with pytest.raises(ZeroDivisionError, match="the exporter's own"):
-        operation.in_place(RaisingExporter(memory), *others)
+        operation.in_place(exporter(np.array([1j, -1])), *others)
+    with pytest.raises(ZeroDivisionError):
+        operation.in_place(exporter(memory, __dlpack__=raising(ZeroDivisionError)), *others)
     assert memory.tolist() == [-1, 2]
 
 
@@ -313,11 +295,14 @@ def test_torch_tensor(operation, torch):
             samples.assert_same_bits(arrays[0], values, f"{dtype} {layout}")
 
 
-def test_torch_bfloat16(torch):
-    """NumPy's own DLPack knows no bfloat16."""
-    tensor = torch.tensor([-2.0, 3.0], dtype=torch.bfloat16)
-    assert relu_ext.leaky_relu_(tensor, 0.5) is tensor
-    assert tensor.tolist() == [-1, 3]
+@each_operation
+def test_torch_bfloat16(operation, torch):
+    """NumPy's own DLPack knows no bfloat16, and `asarray` takes no such tensor."""
+    arrays = samples.arrays(operation, reference.bfloat16, 100)
+    values = operation.expected(*arrays, parameter=operation.parameter and 0.5)
+    tensors = [torch.from_numpy(a.view("i2")).view(torch.bfloat16) for a in arrays]
+    assert operation.in_place(*tensors, parameter=operation.parameter and 0.5) is tensors[0]
+    samples.assert_same_bits(arrays[0], values)
 
 
 def test_torch_tensor_that_cannot_be_written(torch):

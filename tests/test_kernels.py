@@ -1,12 +1,8 @@
 """Every kernel: each operation, dtype and CPU level against the oracle, bit for bit."""
 
-import ctypes
-import importlib
-
 import numpy as np
 import pytest
 
-import reference
 import samples
 from samples import VECTOR, Guarded, assert_same_bits, each_kernel
 
@@ -72,15 +68,11 @@ def test_strides(level, operation, dtype):
         expected = expected[:length]
         for door in (operation.front, operation.direct):
             for step, out_step in steps:
-                if door is operation.direct and dtype == reference.bfloat16:
-                    number = parameter if parameter is None else dtype.type(parameter)
-                else:
-                    number = parameter
                 context = f"{length=} {step=} {out_step=} {parameter=} {door.__name__}"
                 inputs = [strided(source[:length], step, 0xA5)[1] for source in sources]
                 memory, out = strided(np.zeros(length, dtype), out_step, 0xA5)
                 untouched = memory.copy()
-                door(*inputs, parameter=number, out=out)
+                door(*inputs, parameter=parameter, out=out)
                 assert_same_bits(out, expected, context)
                 changed = np.ones(length * abs(out_step), bool)
                 changed[::out_step] = False
@@ -172,16 +164,8 @@ def test_every_bit_pattern(operation, dtype):
 
 def test_the_slots_of_a_table_all_differ(level):
     """Cython merges members of a fused type that share a base type without a word."""
-    table = importlib.import_module(f"relu_ext._kernels_{level}").kernel_table
-    get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    get_pointer.restype = ctypes.c_void_p
-    get_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
-    dtypes = {(d.kind, d.itemsize, d.name) for d in samples.loop_dtypes(samples.OPERATIONS[0])}
-    dtypes -= {("b", 1, "bool")}
-    slots = len(samples.OPERATIONS) * len(dtypes)
-    address = get_pointer(table, b"relu_ext.KernelTable")
-    kernels = (ctypes.c_size_t * slots).from_address(address)
-    itemsizes = (ctypes.c_ssize_t * len(dtypes)).from_address(address + ctypes.sizeof(kernels))
-    assert sorted(itemsizes) == sorted(itemsize for _, itemsize, _ in dtypes)
-    assert 0 not in kernels
-    assert len(set(kernels)) == slots
+    kernels, itemsizes = samples.slots(level)
+    names = {d.name: d.itemsize for d in samples.loop_dtypes(samples.OPERATIONS[-1])}
+    assert sorted(itemsizes) == sorted(names.values())
+    assert kernels.all()
+    assert np.unique(kernels).size == kernels.size

@@ -6,7 +6,6 @@ import pickle
 
 import numpy as np
 import pytest
-import relu_ext
 from relu_ext import ufuncs
 
 import reference
@@ -35,7 +34,6 @@ def test_a_ufunc_of_numpy(operation):
     assert ufunc.__name__ == operation.name
     assert ufunc.__doc__
     assert (ufunc.nout, ufunc.identity, ufunc.signature) == (1, None, None)
-    assert {f"{operation.name}", f"{operation.name}_"} <= set(relu_ext.__all__)
 
 
 @each_operation
@@ -175,6 +173,7 @@ def test_at(operation):
 
 
 @each_operation
+@np.errstate(invalid="ignore")  # the casts are NumPy's, which on aarch64 report signalling NaN
 def test_signature_and_dtype_choose_the_loop(operation):
     x = samples.arrays(operation, np.dtype("f2"), 30)
     parameter = None if operation.parameter is None else 1

@@ -132,8 +132,8 @@ cdef dlpack_dtype(str name, const Tensor *tensor):
     kind = dtype_kinds.get(tensor.dtype_code)
     try:
         if tensor.dtype_lanes == 1 and tensor.dtype_code == BFLOAT and tensor.dtype_bits == 16:
-            import ml_dtypes
-            return np.dtype(ml_dtypes.bfloat16)
+            from ml_dtypes import bfloat16
+            return np.dtype(bfloat16)
         if tensor.dtype_lanes == 1 and kind is not None and tensor.dtype_bits % 8 == 0:
             return np.dtype(f"{kind}{tensor.dtype_bits // 8}")
     except ImportError:
