@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import re
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -22,6 +23,9 @@ from relu_ext import _api, ufuncs
 
 IN_PLACE, OUT, NEW = MODES = ("in place", "out=", "new array")
 OURS, FLOOR, ONE_THREAD, ROOFLINE = "relu_ext", "empty call", "one thread", "roofline: "
+TORCH, OWN_TENSORS = "torch", "torch, own tensors"
+"""Over NumPy's memory, as everybody else; and at its best: over tensors as it allocates them, in
+inference mode."""
 SMALL = 1024
 """Up to this many elements the empty call is shown beside the others."""
 PERIOD = 2**22
@@ -235,6 +239,8 @@ class Cell:
             contender = Contender(name, self._fill(text), self.threads)
             serial = self.threads > 1 and contender.library in SERIAL
             found.append(replace(contender, threads=1) if serial else contender)
+            if name == TORCH:
+                found.append(replace(contender, name=OWN_TENSORS))
         return found
 
     def _fill(self, template: str) -> str:
@@ -262,23 +268,23 @@ def figure(
 
 FASTER_SPELLINGS = ("zeros", "clip")
 FIGURES: dict[Cell, Rivals] = dict((
-    figure("relu", "float32", 64, IN_PLACE, "maximum", "torch", FASTER_SPELLINGS),
-    figure("relu", "float32", 64, NEW, "maximum", "torch"),
-    figure("leaky_relu", "float32", 64, IN_PLACE, "maximum", "typed", "torch"),
-    figure("relu", "float32", 16_384, IN_PLACE, "maximum", "torch", FASTER_SPELLINGS),
-    figure("relu", "float32", 2**20, IN_PLACE, "maximum", "torch", FASTER_SPELLINGS),
-    figure("relu", "float32", 2**26, IN_PLACE, "maximum", "torch", ROOFLINE),
+    figure("relu", "float32", 64, IN_PLACE, "maximum", TORCH, FASTER_SPELLINGS),
+    figure("relu", "float32", 64, NEW, "maximum", TORCH),
+    figure("leaky_relu", "float32", 64, IN_PLACE, "maximum", "typed", TORCH),
+    figure("relu", "float32", 16_384, IN_PLACE, "maximum", TORCH, FASTER_SPELLINGS),
+    figure("relu", "float32", 2**20, IN_PLACE, "maximum", TORCH, FASTER_SPELLINGS),
+    figure("relu", "float32", 2**26, IN_PLACE, "maximum", TORCH, ROOFLINE),
     figure("relu", "float32", 2**25, OUT, "maximum", ROOFLINE + "copy"),
-    figure("leaky_relu", "float32", 16_384, IN_PLACE, "maximum", "typed", "torch"),
+    figure("leaky_relu", "float32", 16_384, IN_PLACE, "maximum", "typed", TORCH),
     figure("relu_subgradient", "float32", 16_384, OUT, "greater", "heaviside"),
-    figure("relu_backward", "float32", 16_384, IN_PLACE, "multiply", "mask", "torch"),
+    figure("relu_backward", "float32", 16_384, IN_PLACE, "multiply", "mask", TORCH),
     figure("relu", "float16", 16_384, IN_PLACE, "maximum"),
     figure("relu", "bfloat16", 16_384, IN_PLACE, "maximum"),
     figure("relu", "int8", 16_384, IN_PLACE, "maximum"),
     figure("relu", "uint8", 16_384, IN_PLACE, "maximum"),
     figure("relu", "float64", 16_384, IN_PLACE, FASTER_SPELLINGS),
     figure("relu", "int64", 16_384, IN_PLACE, FASTER_SPELLINGS),
-    figure("leaky_relu", "float16", 16_384, IN_PLACE, "maximum", "torch"),
+    figure("leaky_relu", "float16", 16_384, IN_PLACE, "maximum", TORCH),
     figure("relu_backward", "float16", 16_384, IN_PLACE, "multiply"),
     figure("relu_backward", "bfloat16", 16_384, IN_PLACE, "multiply"),
 )) | {Cell("relu", "float32", 2**20, IN_PLACE, threads=2): ((ONE_THREAD,),)}  # fmt: skip
@@ -359,18 +365,17 @@ def namespace(library: str, dtype: np.dtype, size: int) -> dict[str, Any]:
     names |= {"slope": slope, "zeros": np.zeros(size, dtype)}
     scalars = {"zero": dtype.type(0), "one": dtype.type(1), "s": dtype.type(slope)}
     if library == "torch":
-        _enter_inference_mode()
         names["F"] = names["torch"].nn.functional
         scalars = {name: view(library, np.array(value)) for name, value in scalars.items()}
     return names | scalars
 
 
-@cache
-def _enter_inference_mode() -> Any:
-    """Relieve PyTorch of autograd's bookkeeping, which nobody else here does, until the end."""
-    mode = importlib.import_module("torch").inference_mode()
-    mode.__enter__()
-    return mode
+def surroundings(contender: Contender) -> AbstractContextManager[Any]:
+    """Where a contender is run: PyTorch's own tensors without the bookkeeping of autograd."""
+    if contender.name == OWN_TENSORS:
+        mode: AbstractContextManager[Any] = importlib.import_module("torch").inference_mode()
+        return mode
+    return nullcontext()
 
 
 def view(library: str, array: np.ndarray) -> Any:

@@ -45,8 +45,8 @@ LEAST_VISITS, MOST_VISITS = 6, 100
 RESAMPLES = 400
 FRESH = 2**20
 """So many elements have signs that a branch predictor does not remember from round to round."""
-MALLOC_HEADER, MMAP_THRESHOLD, PAGE = 16, 128 * 2**10, 4096
-"""glibc's: where successive arrays come to lie is part of what a user gets."""
+NUMPY_ALIGNMENT, TORCH_ALIGNMENT, MMAP_THRESHOLD, PAGE = 16, 64, 128 * 2**10, 4096
+"""With glibc's malloc: where successive arrays come to lie is part of what a user gets."""
 RING_LEVELS = (("L1", 2, 32), ("L2", 2, 2))
 """A ring is half of the first cache (by name, share, least) to hold so many; else one buffer."""
 
@@ -54,10 +54,10 @@ RING_LEVELS = (("L1", 2, 32), ("L2", 2, 2))
 class Buffers:
     """The ring of one visit: operands in one arena, laid out as malloc would lay them out."""
 
-    def __init__(self, cell: Cell, caches: Mapping[str, int]):
+    def __init__(self, cell: Cell, caches: Mapping[str, int], alignment: int = NUMPY_ALIGNMENT):
         dtype = cases.numpy_dtype(cell.dtype)
-        slot = cell.nbytes + MALLOC_HEADER
-        slot += -slot % (MALLOC_HEADER if slot < MMAP_THRESHOLD else PAGE)
+        slot = cell.nbytes + alignment  # malloc's header lies in between
+        slot += -slot % (alignment if slot < MMAP_THRESHOLD else PAGE)
         step = slot * len(cell.operands)
         self.cell, self.warm, count = cell, 0, 1
         for level, share, least in RING_LEVELS:
@@ -68,7 +68,7 @@ class Buffers:
         fitting = [level for level, size in caches.items() if self.total <= size]
         self.resident = min(fitting, key=caches.__getitem__, default="memory")
         memory = np.empty(self.total + PAGE, np.uint8)
-        offset = (MALLOC_HEADER - memory.ctypes.data) % PAGE
+        offset = (alignment - memory.ctypes.data) % PAGE
         self.arena = memory[offset : offset + self.total]
         self.rows = [
             {
@@ -222,11 +222,12 @@ def shown(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Ready:
-    """A contender that has been compiled, and its views of the buffers."""
+    """A contender that has been compiled, and its buffers, as its library views them."""
 
     call: Call
     loop: Loop
     views: list[Any]
+    buffers: Buffers
 
 
 @dataclass(eq=False)
@@ -239,24 +240,31 @@ class Experiment:
     absent: dict[str, str] = field(default_factory=dict)
     differs: dict[str, list[str]] = field(default_factory=dict)
     visits: list[dict[str, list[float]]] = field(default_factory=list)
-    buffers: dict[str, Any] = field(default_factory=dict)
+    ring: dict[str, Any] = field(default_factory=dict)
     rounds: int = 0
     seconds: float = 0
     """What the last visit took."""
 
     @np.errstate(all="ignore")
-    def prepare(self, buffers: Buffers) -> dict[Contender, Ready]:
+    def prepare(self) -> dict[Contender, Ready]:
         """Compile everyone; on the first visit check every result before anything is timed."""
-        expected = functools.cache(lambda who: [oracle(self.cell, who, r) for r in buffers.rows])
+        buffers_of = functools.cache(functools.partial(Buffers, self.cell, self.caches))
+        expected = functools.cache(
+            lambda who, buffers: [oracle(self.cell, who, row) for row in buffers.rows]
+        )
         found = {}
         for contender in self.contenders:
             name, first = contender.name, contender.computes and not self.visits
+            own = name == cases.OWN_TENSORS
+            buffers = buffers_of(TORCH_ALIGNMENT if own else NUMPY_ALIGNMENT)
             try:
                 if name not in self.absent:
                     if first:
                         self.differs[name] = differences(self.cell, contender)
                     call, loop = compile_statement(self.cell, contender, self.cell.size)
-                    found[contender] = Ready(call, loop, buffers.views(contender.library))
+                    with cases.surroundings(contender):
+                        views = buffers.views(contender.library)
+                    found[contender] = Ready(call, loop, views, buffers)
             except ImportError:
                 self.absent[name] = "not installed"
             except (Refused, TypeError) as refusal:
@@ -266,21 +274,20 @@ class Experiment:
             if first and contender in found:
                 exact = (self.cell.operation, name) not in OTHER_FUNCTIONS
                 buffers.refill(0)
-                answers = expected(OURS if exact else name)
-                same = self.answers_alike(found[contender], buffers, answers, exact)
+                answers = expected(OURS if exact else name, buffers)
+                with cases.surroundings(contender):
+                    same = self.answers_alike(found[contender], answers, exact)
                 assert same, f"{self.cell}: {contender.statement} differs from the oracle"
         return found
 
-    def answers_alike(
-        self, ready: Ready, buffers: Buffers, expected: list[np.ndarray], exact: bool
-    ) -> bool:
+    def answers_alike(self, ready: Ready, expected: list[np.ndarray], exact: bool) -> bool:
         """Whether a statement, over the very ring that will be timed, gives the right numbers."""
         if self.cell.mode == NEW:
             several = len(self.cell.operands) > 1
             given = (ready.call(*view) if several else ready.call(view) for view in ready.views)
         else:
             ready.loop([], ready.views)
-            given = (row[self.cell.written] for row in buffers.rows)
+            given = (row[self.cell.written] for row in ready.buffers.rows)
         pairs = zip(map(cases.as_numpy, given), expected, strict=True)
         dtype = cases.numpy_dtype(self.cell.dtype)
         return all(right(result, answer, exact, dtype).all() for result, answer in pairs)
@@ -288,30 +295,32 @@ class Experiment:
     def visit(self, seconds: float, rng: np.random.Generator) -> None:
         """Time rounds for about so many seconds; the first visit fixes how many for all."""
         began = time.perf_counter()
-        buffers = Buffers(self.cell, self.caches)
-        if any(contender.rectified for contender in self.contenders):
-            buffers.rectify()
-        self.buffers = {
-            "count": len(buffers.rows) - buffers.warm,
-            "bytes": buffers.total,
-            "resident_in": buffers.resident,
-        }
-        ready = self.prepare(buffers)
+        ready = self.prepare()
+        for contender, one in ready.items():
+            if contender.rectified:
+                one.buffers.rectify()
+            if contender.name == OURS:
+                self.ring = {
+                    "count": len(one.buffers.rows) - one.buffers.warm,
+                    "bytes": one.buffers.total,
+                    "resident_in": one.buffers.resident,
+                }
         prepared = time.perf_counter()
         machine.equalise(self.cell.threads)
         times: dict[str, list[float]] = {contender.name: [] for contender in ready}
-        count, order = self.buffers["count"], list(ready)
+        order = list(ready)
 
         def one_round(record: bool) -> None:
             rng.shuffle(order)
             for contender in order:
-                loop, views = ready[contender].loop, ready[contender].views
+                views, buffers = ready[contender].views, ready[contender].buffers
                 if self.cell.threads > 1:
                     relu_ext.set_num_threads(contender.threads)
                 buffers.refill(int(rng.integers(FRESH)), contender.rectified)
-                elapsed = loop(views[: buffers.warm], views[buffers.warm :])
+                with cases.surroundings(contender):
+                    elapsed = ready[contender].loop(views[: buffers.warm], views[buffers.warm :])
                 if record:
-                    times[contender.name].append(elapsed / count)
+                    times[contender.name].append(elapsed / (len(views) - buffers.warm))
 
         gc.disable()
         try:
@@ -362,7 +371,7 @@ class Experiment:
                 entry |= {"ns": summary(times, rng), "ratio": summary(times / ours, rng)}
             entries.append(entry)
         count = {"visits": len(self.visits), "rounds": self.rounds}
-        return asdict(self.cell) | count | {"buffers": self.buffers, "contenders": entries}
+        return asdict(self.cell) | count | {"ring": self.ring, "contenders": entries}
 
 
 def reach(visits: int) -> float:

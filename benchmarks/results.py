@@ -6,7 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cases import FIGURES, FLOOR, ONE_THREAD, OTHER_FUNCTIONS, OURS, ROOFLINE, Cell
+from cases import (
+    FIGURES,
+    FLOOR,
+    ONE_THREAD,
+    OTHER_FUNCTIONS,
+    OURS,
+    OWN_TENSORS,
+    ROOFLINE,
+    Cell,
+)
 
 NOISE_FLOOR = 0.95
 """A cell is lost where the ratio lies below, and all of its interval below 1."""
@@ -91,7 +100,7 @@ def spelling(rival: dict[str, Any], quote: str = "") -> str:
     """What relu_ext is held against."""
     if rival["name"] == ONE_THREAD:
         return "the same, one thread"
-    where = " in a loop of numba" * (rival["library"] == "numba")
+    where = {"numba": ", a loop in numba", OWN_TENSORS: ", own tensors"}.get(rival["name"], "")
     return f"{quote}{rival['statement']}{quote}{where}"
 
 

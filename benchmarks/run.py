@@ -36,7 +36,7 @@ from results import Measured
 TABLE_SIZES = (64, 16_384, 2**20)
 SWEEP_SIZES = tuple(2**power for power in range(4, 25, 2))
 SECONDS = {"quick": 8.5, "default": 85.0, "self-check": 15.0}
-SECONDS_PER_FULL_CELL = 1.7
+SECONDS_PER_FULL_CELL = 1.4
 SWEEPS = {"quick": 3, "default": 5, "self-check": 5, "full": 7}
 SWEEPING = 0.6
 """The share of the time in which every cell gets the same."""

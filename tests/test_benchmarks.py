@@ -75,7 +75,7 @@ def test_contenders_equal_the_oracle(operation, mode):
     for dtype in cases.dtypes(operation):
         cell = Cell(operation, dtype, 67, mode)
         experiment = measure.Experiment(cell, statements(cell), TINY)
-        ready = experiment.prepare(measure.Buffers(cell, TINY))
+        ready = experiment.prepare()
         assert OURS in {contender.name for contender in ready}
         assert experiment.differs[OURS] == []
         assert all("refuses" in reason for reason in experiment.absent.values())
@@ -126,6 +126,14 @@ def test_input_is_fresh(mode, monkeypatch):
     for old, row in zip(before, buffers.rows, strict=True):
         assert (row["x"] < 0).any() and not np.array_equal(old, row["x"])
         assert row["x"].ctypes.data % 16 == 0
+
+
+def test_torch_has_tensors_of_its_own():
+    cell = Cell("relu", "float32", 100, IN_PLACE)
+    names = [contender.name for contender in cell.contenders(large=False)]
+    assert names.index(cases.OWN_TENSORS) == names.index(cases.TORCH) + 1
+    buffers = measure.Buffers(cell, {"L1": 0, "L2": 2**20}, measure.TORCH_ALIGNMENT)
+    assert all(row["x"].ctypes.data % 64 == 0 for row in buffers.rows)
 
 
 def test_one_buffer_where_no_cache_holds_a_ring():
