@@ -40,7 +40,7 @@ import reference
 Call = Callable[..., Any]
 Loop = Callable[[list[Any], list[Any]], int]
 
-MOST_ROUNDS, LEAST_ROUNDS = 200, 3
+MOST_ROUNDS, LEAST_ROUNDS = 200, 1
 LEAST_VISITS, MOST_VISITS = 6, 100
 RESAMPLES = 400
 FRESH = 2**20

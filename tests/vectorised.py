@@ -17,7 +17,7 @@ from relu_ext import ufuncs
 # relu_backward two more, for at_zero = 0 and 1. float16 makes products in one loop of blocks.
 LOOPS = {
     "relu": 1,
-    "relu_subgradient": 2,
+    "relu_subgradient": 3,
     "relu_backward": 4,
     "leaky_relu": 2,
     "leaky_relu_subgradient": 2,

@@ -6,7 +6,7 @@
 # because a stride that is not known defeats the vectoriser.
 
 from cpython.pycapsule cimport PyCapsule_New
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from relu_ext cimport _scalar
 from relu_ext._scalar cimport float16, number, one, product
@@ -115,8 +115,11 @@ cdef void relu(number *out, const number *x, const number *unused_array,
 cdef void relu_subgradient(number *out, const number *x, const number *unused_array,
                            const number *at_zero, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
-    cdef number value
-    if step == 0:
+    cdef number value = 0
+    if step == 0 and memcmp(at_zero, &value, sizeof(number)) == 0:
+        for i in range(n):
+            out[i] = _scalar.relu_subgradient_0_at_zero(x[i])
+    elif step == 0:
         value = at_zero[0]
         for i in range(n):
             out[i] = _scalar.relu_subgradient(x[i], value)
@@ -160,6 +163,8 @@ cdef void leaky_relu(number *out, const number *x, const number *unused_array,
                      const number *slope, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     cdef number value
+    if _scalar.is_unsigned(<number>0) and out == x:
+        return  # leaky_relu is the identity
     if number is float16:
         run_blocks(leaky_relu_block, out, x, x, slope, step, n)
     elif step == 0:

@@ -191,11 +191,13 @@ cdef inline number relu(number x) noexcept nogil:
     return choose(rectifies_to_zero(x), <number>0, x)
 
 
-cdef inline number relu_subgradient(number x, number at_zero) noexcept nogil:
+cdef inline number relu_subgradient_0_at_zero(number x) noexcept nogil:
     """NaN stays."""
-    cdef number y = choose(is_zero(x), at_zero, x)
-    y = choose(is_negative(x), <number>0, y)
-    return choose(is_positive(x), one(x), y)
+    return choose(is_positive(x), one(x), relu(x))
+
+
+cdef inline number relu_subgradient(number x, number at_zero) noexcept nogil:
+    return choose(is_zero(x), at_zero, relu_subgradient_0_at_zero(x))
 
 
 cdef inline number relu_backward(number grad, number x, number grad_at_zero) noexcept nogil:
