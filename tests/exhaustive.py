@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections import Counter
+from functools import partial
 
 import numpy as np
 from rich.console import Console
@@ -58,12 +59,12 @@ PATHS = (new_array, in_place, strided)
 
 
 @np.errstate(all="raise")
-def compare(part):
+def compare(part, names=tuple(PARAMETERS)):
     """Count what was compared, by operation; the second result describes the first difference."""
     compared = Counter()
     patterns = np.arange(part * PART, (part + 1) * PART, dtype=np.uint32)
     x, grad = patterns.view(np.float32), (patterns * np.uint32(GRAD_FACTOR)).view(np.float32)
-    for operation in OPERATIONS:
+    for operation in [operation for operation in OPERATIONS if operation.name in names]:
         arrays = [grad, x][-operation.arity :]
         for parameter in PARAMETERS[operation.name]:
             expected = reference.evaluate(operation.name, arrays, parameter).view(np.uint32)
@@ -86,6 +87,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--every", type=int, default=1, help="only each n-th part, for a trial")
+    parser.add_argument("--operations", nargs="+", choices=PARAMETERS, default=list(PARAMETERS))
     options = parser.parse_args()
     parts = range(0, PATTERNS // PART, options.every)
     compared, begin, console = Counter(), time.perf_counter(), Console(stderr=True)
@@ -95,7 +97,7 @@ def main():
         Progress(*columns, console=console) as progress,
     ):
         for counts, difference in progress.track(
-            pool.imap(compare, parts, chunksize=4), len(parts)
+            pool.imap(partial(compare, names=options.operations), parts, chunksize=4), len(parts)
         ):
             compared += counts
             if difference:

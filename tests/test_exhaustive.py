@@ -28,6 +28,7 @@ def test_one_wrong_bit_is_found(monkeypatch, operation):
         return values
 
     monkeypatch.setitem(reference.OPERATIONS, operation.name, wrong)
-    compared, difference = exhaustive.compare(0)
+    compared, difference = exhaustive.compare(0, [operation.name])
+    assert set(compared) == {operation.name}
     assert difference.startswith(operation.name) and f"x {1234:#010x}" in difference
     assert compared[operation.name] == exhaustive.PART
