@@ -339,7 +339,11 @@ class World:
             for a, b in itertools.combinations(case.operands, 2)
         )
         number = not isinstance(case.parameter, int) or case.parameter < NUMBERS
-        plain = all(x.kind in PLAIN and x.dtype in SUPPORTED for x in inputs)
+        # A list of no dimension is a Python number, which the oracle would promote as an array.
+        plain = all(
+            x.kind in PLAIN and x.dtype in SUPPORTED and (x.shape or x.kind != "list")
+            for x in inputs
+        )
         # Where operands overlap, some hold another dtype's bytes: no booleans, no longdoubles.
         valid = disjoint or not any(x.dtype in "?g" for x in case.operands)
         if case.where != 0 or any(case.keywords.values()) or not (number and plain and valid):
