@@ -357,7 +357,7 @@ def edges(dtype: np.dtype, finite: bool) -> dict[str, np.ndarray]:
 def namespace(library: str, dtype: np.dtype, size: int) -> dict[str, Any]:
     """The names that a library's statements use; ImportError where it is not installed."""
     names: dict[str, Any] = {"np": np, "_empty": _api._empty}
-    names |= {name: getattr(relu_ext, name) for name in dir(relu_ext) if "relu" in name}
+    names |= {name: getattr(relu_ext, name) for name in relu_ext.__all__}
     for module in LIBRARIES.get(library, ()):
         importlib.import_module(module)
         names[module.partition(".")[0]] = importlib.import_module(module.partition(".")[0])

@@ -84,7 +84,7 @@ def time_picture(cells: Cells, caches: dict[str, int]) -> Figure | None:
     if len(series) < 4:
         return None
     figure, axes = new_figure()
-    for (name, label), colour, marker in zip(RELU_LABELS.items(), COLOURS, MARKERS, strict=True):
+    for (name, label), colour, marker in zip(RELU_LABELS.items(), COLOURS, MARKERS, strict=False):
         points = {m.cell.size: m.contenders[name]["ns"]["median"] / m.cell.size
                   for m in series if name in m.contenders}  # fmt: skip
         style = {"linewidth": 4, "zorder": 3} if name == OURS else {}

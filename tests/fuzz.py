@@ -462,8 +462,9 @@ def cases(draw):
 
 
 def behaviours(case, outcome):
-    """What a corpus is to have an example of: how each kind of operand ends, at each door."""
-    return {(case.in_place, x.kind, *outcome) for x in case.operands}
+    """What a corpus is to have an example of: how each operation ends, and each kind of operand at
+    each door."""
+    return {(case.operation, *outcome)} | {(case.in_place, x.kind, *outcome) for x in case.operands}
 
 
 def batches(first_seed, examples, seconds):
