@@ -195,12 +195,13 @@ print("all")
 @pytest.mark.parametrize("function", leaks.FUNCTIONS, ids=lambda f: f.__name__)
 def test_no_call_leaks(function):
     calls = [call for call in leaks.calls() if call.function is function]
-    gc.collect()  # or garbage of before would be collected in between, and let go of dtypes
+    gc.collect()  # or what is garbage already would be collected while the leaks are counted
     for call in calls:
         assert leaks.leak(call, 300) is None
 
 
 def test_a_leak_is_found():
+    gc.collect()  # as above
     kept = []
     for word, function, *arguments in (
         ("blocks", lambda: kept.append(object())),
