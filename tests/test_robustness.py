@@ -206,7 +206,8 @@ def test_a_leak_is_found():
     for word, function, *arguments in (
         ("blocks", lambda: kept.append(object())),
         ("reference counts", kept.append, np.ones(3)),
-        ("resident", bytearray().extend, b"." * 100_000),
+        # More in all than malloc would ever serve from what it kept resident: 32 MiB.
+        ("resident", bytearray().extend, b"." * 500_000),
     ):
         assert word in leaks.leak(leaks.Call("", function, tuple(arguments)), 300)
     assert leaks.leak(leaks.Call("", print), 300) is None
