@@ -8,13 +8,17 @@ becomes nothing, `o[...] = ` or `x[...] = `.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
+import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -405,32 +409,46 @@ def as_numpy(result: Any) -> np.ndarray:
 
 
 @cache
-def _numba_kernel(
-    expression: str,
-    operands: str,
-    target: str,
-    parallel: bool,
-    dtype: str,
-    constants: tuple[tuple[str, Any], ...],
-) -> Any:
+def _numba_kernel(source: str, parallel: bool) -> Any:
+    """Compiled once for all processes that share NUMBA_CACHE_DIR: numba remembers by module."""
     numba = importlib.import_module("numba")
-    scope = dict(constants) | {"prange": numba.prange}
-    for name in operands:
-        expression = re.sub(rf"\b{name}\b", f"{name}[i]", expression)
-    expression = expression.replace("out[i]", f"{target}[i]")
-    arguments = ", ".join(dict.fromkeys([*operands, target]))
-    source = f"def kernel({arguments}):\n for i in prange({target}.size):\n  {expression}\n"
-    exec(f"{source} return {target}", scope)
-    return numba.njit(scope["kernel"], parallel=parallel)
+    directory = os.environ.get("NUMBA_CACHE_DIR")
+    if not directory:
+        scope: dict[str, Any] = {}
+        exec(source, scope)
+        return numba.njit(scope["kernel"], parallel=parallel)
+    path = Path(directory, f"kernel_{hashlib.sha256(source.encode()).hexdigest()}.py")
+    if not path.exists():
+        path.write_text(source, encoding="utf-8")
+    if directory not in sys.path:
+        sys.path.append(directory)
+    importlib.invalidate_caches()
+    kernel = importlib.import_module(path.stem).kernel
+    return numba.njit(kernel, parallel=parallel, cache=True)
 
 
 def numba_statement(expression: str, cell: Cell, names: dict[str, Any]) -> str:
     """A call of the loop that a numba user would write around the expression."""
-    constants = tuple((name, names[name]) for name in ("zero", "one", "s"))
     operands = OPERATIONS[cell.operation].operands
     target = cell.written if cell.mode == IN_PLACE else "out"
+    for name in operands:
+        expression = re.sub(rf"\b{name}\b", f"{name}[i]", expression)
+    expression = expression.replace("out[i]", f"{target}[i]")
+    arguments = ", ".join(dict.fromkeys([*operands, target]))
+    numbers = ", ".join(f"number({names[name]})" for name in ("zero", "one", "s"))
     names["kernel"] = _numba_kernel(
-        expression, operands, target, cell.threads > 1, cell.dtype, constants
+        f"""
+import numpy
+from numba import prange
+number = numpy.dtype("{cell.dtype}").type
+zero, one, s = {numbers}
+
+def kernel({arguments}):
+    for i in prange({target}.size):
+        {expression}
+    return {target}
+""",
+        cell.threads > 1,
     )
     output = {IN_PLACE: "", OUT: ", o", NEW: f", np.empty_like({operands[0]})"}[cell.mode]
     return f"kernel({', '.join(operands)}{output})"

@@ -3,10 +3,11 @@
 A visit to a cell allocates its buffers anew, then times round after round: every contender once,
 in shuffled order, over the same ring of buffers, refilled with other numbers before each.
 A ratio is that of two times of one round, so that whatever slows the machine down for longer than
-a round slows both. The visits to a cell are spread over the whole run; the interval is bootstrapped
-over visits first and over rounds within them second, because what differs from visit to visit (the
-pages that the buffers lie in, the neighbours) does not average out within one. Time that is left
-goes to the cells whose intervals it can still make narrow.
+a round slows both; the slowest contenders take part in some rounds only, and are held against the
+median of relu_ext's times around them. Each visit to a cell is in another process, and they are
+spread over the whole run; the interval is bootstrapped over visits, because what differs from visit
+to visit (where code and heap lie, the neighbours) does not average out within one. Time that is
+left goes to the cells whose intervals it can still make narrow.
 """
 
 from __future__ import annotations
@@ -14,18 +15,20 @@ from __future__ import annotations
 import ast
 import functools
 import gc
+import mmap
 import re
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import relu_ext
-import scipy.stats
+import scipy.special
 from relu_ext import ufuncs
 
 import cases
@@ -40,24 +43,51 @@ import reference
 Call = Callable[..., Any]
 Loop = Callable[[list[Any], list[Any]], int]
 
-MOST_ROUNDS, LEAST_ROUNDS = 200, 1
+MOST_ROUNDS, LEAST_ROUNDS = 24, 2
 LEAST_VISITS, MOST_VISITS = 6, 100
+SLOW, BLOCK = 10, 8
+"""Who takes so many times as long as relu_ext is timed in one of so many rounds: three quarters of
+the time of a full run went to such contenders, whose own times are the steadiest of all."""
 RESAMPLES = 400
 FRESH = 2**20
 """So many elements have signs that a branch predictor does not remember from round to round."""
 NUMPY_ALIGNMENT, TORCH_ALIGNMENT, MMAP_THRESHOLD, PAGE = 16, 64, 128 * 2**10, 4096
 """With glibc's malloc: where successive arrays come to lie is part of what a user gets."""
+HUGE_PAGE = 2**21
 RING_LEVELS = (("L1", 2, 32), ("L2", 2, 2))
 """A ring is half of the first cache (by name, share, least) to hold so many; else one buffer."""
+
+
+def memory(nbytes: int) -> np.ndarray:
+    """Bytes in huge pages, where the system has them.
+
+    So that the second and third caches, which go by physical addresses, treat every visit alike.
+    From visit to visit, ratios to PyTorch at 2^20 float32 differed by 9.7 % in small pages and by
+    2.6 % in huge ones, those to np.maximum at 16,384 by 5.4 and 2.7 %; no median moved by 2 %.
+    """
+    pages = mmap.mmap(-1, nbytes + 2 * HUGE_PAGE)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    found = np.frombuffer(pages, np.uint8)
+    start = -found.ctypes.data % HUGE_PAGE
+    return found[start : start + nbytes]
 
 
 class Buffers:
     """The ring of one visit: operands in one arena, laid out as malloc would lay them out."""
 
-    def __init__(self, cell: Cell, caches: Mapping[str, int], alignment: int = NUMPY_ALIGNMENT):
+    def __init__(
+        self,
+        cell: Cell,
+        caches: Mapping[str, int],
+        alignment: int = NUMPY_ALIGNMENT,
+        pages: Callable[[int], np.ndarray] = memory,
+    ):
         dtype = cases.numpy_dtype(cell.dtype)
-        slot = cell.nbytes + alignment  # malloc's header lies in between
-        slot += -slot % (alignment if slot < MMAP_THRESHOLD else PAGE)
+        small = cell.nbytes + alignment < MMAP_THRESHOLD
+        slot = cell.nbytes + (alignment if small else TORCH_ALIGNMENT)  # malloc's header in between
+        slot += -slot % (alignment if small else PAGE)
         step = slot * len(cell.operands)
         self.cell, self.warm, count = cell, 0, 1
         for level, share, least in RING_LEVELS:
@@ -67,9 +97,7 @@ class Buffers:
         self.total = count * step
         fitting = [level for level, size in caches.items() if self.total <= size]
         self.resident = min(fitting, key=caches.__getitem__, default="memory")
-        memory = np.empty(self.total + PAGE, np.uint8)
-        offset = (alignment - memory.ctypes.data) % PAGE
-        self.arena = memory[offset : offset + self.total]
+        self.arena = pages(TORCH_ALIGNMENT + self.total)[alignment:][: self.total]
         self.rows = [
             {
                 name: self.arena[at : at + cell.nbytes].view(dtype)
@@ -91,6 +119,10 @@ class Buffers:
         """Other numbers into every buffer, unless there are too many to be remembered anyway."""
         if not self.repeats:
             np.copyto(self.all, self.pool[rectified][at : at + self.all.size])
+        if self.resident in ("L1", "L2"):
+            # The numbers that were read to fill it may have driven it out: half of the processes
+            # began with 1.4 times the time at 16,384 float32 and fell back after some visits.
+            self.arena.max()
 
     def rectify(self) -> None:
         """Prepare a second filling: what the operation leaves of the first."""
@@ -245,21 +277,36 @@ class Experiment:
     absent: dict[str, str] = field(default_factory=dict)
     differs: dict[str, list[str]] = field(default_factory=dict)
     visits: list[dict[str, list[float]]] = field(default_factory=list)
+    """The times of each visit by contender, of the rounds in which it took part."""
+    every: dict[str, int] = field(default_factory=dict)
+    """A contender takes part in one round out of so many."""
     ring: dict[str, Any] = field(default_factory=dict)
+    checked: bool = False
     rounds: int = 0
-    seconds: float = 0
-    """What the last visit took."""
+    seconds: float = float("inf")
+    """What the shortest visit took."""
+
+    def without_visits(self) -> Experiment:
+        """What another process has to know to visit."""
+        return replace(self, visits=[])
+
+    def absorb(self, other: Experiment) -> None:
+        """Take over what another process found out."""
+        vars(self).update(vars(other), visits=self.visits + other.visits)
 
     @np.errstate(all="ignore")
     def prepare(self) -> dict[Contender, Ready]:
         """Compile everyone; on the first visit check every result before anything is timed."""
-        buffers_of = functools.cache(functools.partial(Buffers, self.cell, self.caches))
+        pages = functools.cache(memory)  # the same for all
+        buffers_of = functools.cache(
+            lambda alignment: Buffers(self.cell, self.caches, alignment, pages)
+        )
         expected = functools.cache(
             lambda who, buffers: [oracle(self.cell, who, row) for row in buffers.rows]
         )
         found = {}
         for contender in self.contenders:
-            name, first = contender.name, contender.computes and not self.visits
+            name, first = contender.name, contender.computes and not self.checked
             own = name == cases.OWN_TENSORS
             buffers = buffers_of(TORCH_ALIGNMENT if own else NUMPY_ALIGNMENT)
             try:
@@ -284,6 +331,7 @@ class Experiment:
                     same = self.answers_alike(found[contender], answers, exact)
                 assert same, f"{self.cell}: {contender.statement} differs from the oracle"
         self.ring = buffers_of(NUMPY_ALIGNMENT).described()
+        self.checked = True
         return found
 
     def answers_alike(self, ready: Ready, expected: list[np.ndarray], exact: bool) -> bool:
@@ -298,49 +346,67 @@ class Experiment:
         dtype = cases.numpy_dtype(self.cell.dtype)
         return all(right(result, answer, exact, dtype).all() for result, answer in pairs)
 
-    def visit(self, seconds: float, rng: np.random.Generator) -> None:
+    def visit(self, seconds: float, seed: int) -> None:
         """Time rounds for about so many seconds; the first visit fixes how many for all."""
-        began = time.perf_counter()
+        began, rng = time.perf_counter(), np.random.default_rng(seed)
         ready = self.prepare()
         for contender, one in ready.items():
             if contender.rectified:
                 one.buffers.rectify()
-        prepared = time.perf_counter()
         machine.equalise(self.cell.threads)
         times: dict[str, list[float]] = {contender.name: [] for contender in ready}
-        order = list(ready)
+        order, turn = list(ready), {contender: at for at, contender in enumerate(ready)}
 
-        def one_round(record: bool) -> None:
+        def one_round(number: int, everyone: bool = False) -> dict[str, float]:
+            """Time those whose turn it is; return the seconds that each took, refilled and all."""
+            took = {}
             rng.shuffle(order)
             for contender in order:
+                name = contender.name
+                if not everyone and (number + turn[contender]) % self.every[name]:
+                    continue
+                start = time.perf_counter()
                 views, buffers = ready[contender].views, ready[contender].buffers
                 if self.cell.threads > 1:
                     relu_ext.set_num_threads(contender.threads)
                 buffers.refill(int(rng.integers(FRESH)), contender.rectified)
                 with cases.surroundings(contender):
                     elapsed = ready[contender].loop(views[: buffers.warm], views[buffers.warm :])
-                if record:
-                    times[contender.name].append(elapsed / (len(views) - buffers.warm))
+                times[name].append(elapsed / (len(views) - buffers.warm))
+                took[name] = time.perf_counter() - start
+            return took
 
         gc.disable()
         try:
-            one_round(False)
+            one_round(0, everyone=True)
             if not self.rounds:
-                start = time.perf_counter()
-                one_round(False)
-                cost = time.perf_counter() - start
-                left = seconds - (start - prepared)
-                self.rounds = int(min(max(left / cost, LEAST_ROUNDS), MOST_ROUNDS))
-            for _ in range(self.rounds):
-                one_round(True)
+                took = one_round(0, everyone=True)
+                slow = {name for name, t in times.items() if t[-1] > SLOW * times[OURS][-1]}
+                cost = sum(t / (BLOCK if name in slow else 1) for name, t in took.items())
+                rounds = int(min(max(seconds / cost, LEAST_ROUNDS), MOST_ROUNDS))
+                self.rounds = rounds - rounds % min(rounds, BLOCK)
+                self.every = {name: min(rounds, BLOCK) if name in slow else 1 for name in times}
+            for recorded in times.values():
+                recorded.clear()
+            for number in range(self.rounds):
+                one_round(number)
         finally:
             gc.enable()
         self.visits.append(times)
-        self.seconds = time.perf_counter() - began
+        self.seconds = min(self.seconds, time.perf_counter() - began)
+
+    def times(self, name: str) -> np.ndarray:
+        """[visit, round], of the rounds in which the contender took part."""
+        return np.array([visit[name] for visit in self.visits])
+
+    def ratios(self, name: str) -> np.ndarray:
+        """[visit, round]: how many times as long as relu_ext's median of the rounds around it."""
+        times = self.times(name)
+        return times / np.median(self.times(OURS).reshape(*times.shape, -1), axis=2)
 
     def seconds_to_good(self) -> float:
-        """How long it would take to make the widest interval narrow enough; 0 where it is, and
-        infinity where that would take too many visits.
+        """How long it would take to make the widest interval narrow enough, of those that do not
+        take too many visits; 0 where none is wide.
 
         By the normal approximation for a median of visits: cheap enough to be asked after each.
         """
@@ -348,15 +414,12 @@ class Experiment:
         if count < LEAST_VISITS:
             return (LEAST_VISITS - count) * self.seconds
         rivals = [c.name for c in self.contenders if c.computes and c.name in self.visits[0]]
-        medians = np.array([
-            [np.median(np.divide(visit[name], visit[OURS])) for name in rivals]
-            for visit in self.visits
-        ])  # fmt: skip
-        deviations = np.std(medians, axis=0, ddof=1) / np.mean(medians, axis=0)
+        medians = np.array([np.median(self.ratios(name), axis=1) for name in rivals])
+        deviations = np.std(medians, axis=1, ddof=1) / np.mean(medians, axis=1)
         # The standard error of a median is that of a mean times the root of pi / 2.
-        half_width = reach(count) * (np.pi / 2 / count) ** 0.5 * float(deviations.max())
-        more = count * ((half_width / GOOD_HALF_WIDTH) ** 2 - 1)
-        return max(more, 0.0) * self.seconds if count + more <= MOST_VISITS else float("inf")
+        half_widths = reach(count) * (np.pi / 2 / count) ** 0.5 * deviations
+        visits = count * (half_widths / GOOD_HALF_WIDTH) ** 2
+        return self.seconds * max(visits.max(where=visits <= MOST_VISITS, initial=0) - count, 0.0)
 
     def results(self, rng: np.random.Generator) -> dict[str, object]:
         """Every number of the cell, as it goes into the file."""
@@ -365,10 +428,10 @@ class Experiment:
             status = self.absent.get(contender.name, "measured")
             entry = asdict(contender) | {"library": contender.library, "status": status}
             if status == "measured" and self.visits:
-                times = np.array([visit[contender.name] for visit in self.visits])
-                ours = np.array([visit[OURS] for visit in self.visits])
+                times, ratios = self.times(contender.name), self.ratios(contender.name)
                 entry["differs"] = self.differs.get(contender.name, [])
-                entry |= {"ns": summary(times, rng), "ratio": summary(times / ours, rng)}
+                entry["rounds"] = times.shape[1]
+                entry |= {"ns": summary(times, rng), "ratio": summary(ratios, rng)}
             entries.append(entry)
         count = {"visits": len(self.visits), "rounds": self.rounds}
         return asdict(self.cell) | count | {"ring": self.ring, "contenders": entries}
@@ -381,15 +444,14 @@ def reach(visits: int) -> float:
     by n for n - 1: Hesterberg's "expanded percentile" (The American Statistician 69, 2015).
     """
     few = visits / max(visits - 1, 1)
-    return float(few**0.5 * scipy.stats.t.ppf(0.975, max(visits - 1, 1)))
+    return float(few**0.5 * scipy.special.stdtrit(max(visits - 1, 1), 0.975))
 
 
 def summary(samples: np.ndarray, rng: np.random.Generator) -> dict[str, object]:
     """Median, 95 % interval and quartiles of samples[visit, round], and each visit's median."""
-    visits, rounds = samples.shape
-    chosen = rng.integers(visits, size=(RESAMPLES, visits, 1))
-    resampled = samples[chosen, rng.integers(rounds, size=(RESAMPLES, visits, rounds))]
-    outside = scipy.stats.norm.cdf(-reach(visits))
+    visits = len(samples)
+    resampled = samples[rng.integers(visits, size=(RESAMPLES, visits))]
+    outside = scipy.special.ndtr(-reach(visits))
     low, high = np.quantile(np.median(resampled, axis=(1, 2)), (outside, 1 - outside))
     quartiles = np.quantile(samples, (0.25, 0.75))
     numbers = (np.median(samples), low, high, *quartiles)

@@ -13,16 +13,18 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import relu_ext
 from relu_ext import _dispatch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 import cases
 import cli
@@ -32,11 +34,12 @@ import tables
 from cases import FIGURES, IN_PLACE, MODES, NEW, OPERATIONS, OURS, ROOFLINE, Cell, Contender
 from measure import Experiment
 from results import Measured
+from worker import Worker
 
 TABLE_SIZES = (64, 16_384, 2**20)
 SWEEP_SIZES = tuple(2**power for power in range(4, 25, 2))
 SECONDS = {"quick": 8.5, "default": 85.0, "self-check": 15.0}
-SECONDS_PER_FULL_CELL = 1.4
+SECONDS_PER_FULL_CELL = 2.6
 SWEEPS = {"quick": 3, "default": 5, "self-check": 5, "full": 7}
 SWEEPING = 0.6
 """The share of the time in which every cell gets the same."""
@@ -148,45 +151,59 @@ def experiments(args: Any, left_out: list[str]) -> list[Experiment]:
     return found
 
 
-def measure(plan: list[Experiment], extent: str) -> bool:
-    """Visit every cell once per sweep, in shuffled order; in the time that is left, those again
-    whose intervals are wide, first where least is missing. False if Ctrl-C ended it."""
+def within_reach(plan: Iterable[Experiment], seconds: float) -> list[Experiment]:
+    """Whose intervals can be made narrow in so many seconds; first where least is missing."""
+    needed = {experiment: experiment.seconds_to_good() for experiment in plan}
+    wide = sorted((e for e in plan if needed[e]), key=needed.__getitem__)
+    enough = sum(total <= seconds for total in accumulate(needed[e] for e in wide))
+    return wide[: max(enough, 1)] if seconds > 0 else []
+
+
+def measure(plan: list[Experiment], extent: str, level: str) -> bool:
+    """Visit every cell once in each of some processes, in shuffled order; and, in the time that is
+    left, those again whose intervals are wide, once more in each of further processes.
+    False if Ctrl-C ended it."""
     rng, began = np.random.default_rng(0), time.perf_counter()
     seconds = SECONDS.get(extent, SECONDS_PER_FULL_CELL * len(plan))
-    visits = [plan[i] for _ in range(SWEEPS[extent]) for i in rng.permutation(len(plan))]
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    screen = Progress(*columns, console=Console(stderr=True), refresh_per_second=2)
+    with TemporaryDirectory() as kernels, screen as progress:
+        settings = {"RELU_EXT_CPU_LEVEL": level, "NUMBA_CACHE_DIR": kernels}
+        task = progress.add_task("", total=seconds)
 
-    def left(share: float) -> float:
-        return share * seconds - (time.perf_counter() - began)
+        def left(share: float) -> float:
+            return share * seconds - (time.perf_counter() - began)
 
-    bars = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(elapsed_when_finished=True))
-    columns = (TextColumn("{task.description}"), *bars)
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=len(visits))
+        def sweep(experiments: Sequence[Experiment], share: float, visits: int) -> None:
+            """Once each, in a process of its own; so many visits are to come, of equal length."""
+            with Worker(settings) as worker:
+                for done, experiment in enumerate(experiments):
+                    if left(share) < 0 and experiment.visits:
+                        break
+                    text = f"{experiment.cell}, visit {len(experiment.visits) + 1}"
+                    progress.update(task, completed=seconds - left(1), description=text)
+                    length = max(left(share), 0) / (visits - done)
+                    worker.visit(experiment, length, int(rng.integers(2**32)))
+
         try:
-            for done, experiment in enumerate(visits):
-                if left(SWEEPING) < 0 and done >= len(plan):
+            for number in range(SWEEPS[extent]):
+                if number and left(SWEEPING) < 0:
                     break
-                progress.update(task, completed=done, description=str(experiment.cell))
-                experiment.visit(max(left(SWEEPING), 0) / (len(visits) - done), rng)
-            progress.update(task, completed=len(visits), description="every cell measured")
-            wide = {experiment: experiment.seconds_to_good() for experiment in plan}
-            wide = {e: needed for e, needed in wide.items() if 0 < needed < float("inf")}
-            task = progress.add_task("", total=len(wide))
-            narrowed = 0
-            while wide and left(1) > 0:
-                experiment = min(wide, key=wide.__getitem__)
-                progress.update(task, completed=narrowed, description=f"{experiment.cell}, again")
-                experiment.visit(0, rng)
-                wide[experiment] = experiment.seconds_to_good()
-                if not 0 < wide[experiment] < float("inf"):
-                    narrowed += wide.pop(experiment) == 0
-            progress.update(task, completed=narrowed, description="wide intervals made narrow")
+                shuffled = [plan[i] for i in rng.permutation(len(plan))]
+                sweep(shuffled, SWEEPING, (SWEEPS[extent] - number) * len(plan))
+            while wide := within_reach(plan, left(1)):
+                sweep(wide, 1, len(wide))
         except KeyboardInterrupt:
             return False
+        progress.update(task, completed=seconds, description=f"{len(plan)} cells measured")
     return True
 
 
-def self_check(out: Console) -> bool:
+def self_check(out: Console, level: str) -> bool:
     """Whether nothing beats itself, nor itself on input that is rectified already."""
     caches, _ = machine.caches()
     plan = []
@@ -200,7 +217,7 @@ def self_check(out: Console) -> bool:
             plan.append(Experiment(cell, [ours, *again], caches))
             theirs = [replace(usual, name=name) for name in (OURS, "itself")]
             plan.append(Experiment(cell, theirs, caches))
-    if not measure(plan, "self-check"):
+    if not measure(plan, "self-check", level):
         return False
     rng, medians = np.random.default_rng(1), []
     for experiment in plan:
@@ -236,13 +253,13 @@ def main(argv: list[str] | None = None) -> int:
     machine.equalise(args.threads)
     out = Console(width=None if sys.stdout.isatty() else 400, markup=False, highlight=False)
     if args.extent == "self-check":
-        return 0 if self_check(out) else 1
+        return 0 if self_check(out, args.level) else 1
     left_out: list[str] = []
     plan = experiments(args, left_out)
     if not plan:
         cli.Parser(prog="run.py").error(f"nothing to measure: {'; '.join(left_out) or UNTAKEN}")
     described = machine.describe()
-    complete = measure(plan, args.extent)
+    complete = measure(plan, args.extent, args.level)
     ending, quick = complete and not args.narrowed, args.extent == "quick"
     settings = ("extent", "threads", "level", "command")
     data: dict[str, Any] = {

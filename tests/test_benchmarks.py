@@ -6,6 +6,9 @@ No test depends on how fast anything is.
 import copy
 import importlib
 import json
+import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -29,15 +32,33 @@ import report
 import results
 import run
 import sklearn_mlp
+import worker
 from cases import FIGURES, IN_PLACE, MODES, NEW, OPERATIONS, OURS, OUT, Cell, Contender
 
 TINY = {"L1": 4096, "L2": 8192}
 
 
+class Here:
+    """A worker that is this process."""
+
+    def __init__(self, settings):
+        assert settings["RELU_EXT_CPU_LEVEL"] in relu_ext.cpu_levels().available
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def visit(self, experiment, seconds, seed):
+        experiment.visit(seconds, seed)
+
+
 @pytest.fixture(autouse=True)
 def small_and_short(monkeypatch):
-    """Short of time, and of numbers; threads and level as they were afterwards."""
+    """Short of time, of numbers and of processes; threads as they were afterwards."""
     monkeypatch.setattr(run, "SECONDS", {"default": 0.2, "quick": 0.2, "self-check": 0.2})
+    monkeypatch.setattr(run, "Worker", Here)
     monkeypatch.setattr(measure, "FRESH", 64)
     threads = relu_ext.get_num_threads()
     yield
@@ -46,9 +67,8 @@ def small_and_short(monkeypatch):
 
 def visited(cell, contenders, visits=2):
     experiment = measure.Experiment(cell, contenders, TINY)
-    rng = np.random.default_rng(0)
-    for _ in range(visits):
-        experiment.visit(0.0, rng)
+    for seed in range(visits):
+        experiment.visit(0.0, seed)
     return experiment
 
 
@@ -234,7 +254,8 @@ def tiny(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "SECONDS", {"default": 0.2})
         patch.setattr(measure, "FRESH", 64)
-        sizes = ["16", "64", "2^8", "1,024", "16384"]
+        patch.setattr(run, "Worker", worker.Worker)
+        sizes = ["16", "64", "2^8", "1,024", "16384"]  # in processes of their own
         arguments = ["--op", "relu", "leaky_relu", "--dtype", "float32", "float16", "--size"]
         assert run.main([*arguments, *sizes, "--against", "numpy", "--json", str(path)]) == 0
     return path
@@ -298,11 +319,11 @@ def test_interruption_keeps_what_was_measured(tmp_path, monkeypatch, capsys):
     path = tmp_path / "out.json"
     visit, visits = measure.Experiment.visit, []
 
-    def interrupted(experiment, seconds, rng):
+    def interrupted(experiment, seconds, seed):
         if len(visits) == 2:
             raise KeyboardInterrupt
         visits.append(experiment.cell)
-        visit(experiment, seconds, rng)
+        visit(experiment, seconds, seed)
 
     monkeypatch.setattr(measure.Experiment, "visit", interrupted)
     arguments = ["--op", "relu", "--dtype", "float32", "--size", "16", "32", "--against", "clip"]
@@ -324,35 +345,101 @@ def test_a_closed_pipe_keeps_what_was_measured(tmp_path, monkeypatch):
     assert json.loads(path.read_text())["complete"]
 
 
-@pytest.mark.parametrize(
-    ("spread", "least", "most"), [(0, 0, 0), (0.2, 5, 80), (1, np.inf, np.inf)]
-)
+@pytest.mark.parametrize(("spread", "least", "most"), [(0, 0, 0), (0.2, 5, 80), (1, 0, 0)])
 def test_wide_intervals_are_visited_again(spread, least, most, monkeypatch):
+    """Unless that would take too many visits."""
     rng = np.random.default_rng(0)
     cell = Cell("relu", "float32", 64, IN_PLACE)
     experiment = measure.Experiment(cell, statements(cell, ("numpy", OURS))[:2], TINY, seconds=1)
 
-    def visit(experiment, seconds, rng_of_the_run):
+    def visit(experiment, seconds, seed):
         times = {OURS: [1.0], "maximum": [7 * (1 + spread * rng.uniform(-1, 1))]}
         experiment.visits.append(times)
 
     monkeypatch.setattr(measure.Experiment, "visit", visit)
-    experiment.visit(0, None)
+    experiment.visit(0, 0)
     assert experiment.seconds_to_good() == measure.LEAST_VISITS - 1
     for _ in range(7):
-        experiment.visit(0, None)
+        experiment.visit(0, 0)
     assert least <= experiment.seconds_to_good() <= most
     experiment.visits.clear()
-    assert run.measure([experiment], "default")
+    assert run.measure([experiment], "default", relu_ext.cpu_levels().active)
     assert len(experiment.visits) >= run.SWEEPS["default"]
-    assert experiment.seconds_to_good() in (0, np.inf)
+    assert experiment.seconds_to_good() == 0
+
+
+def test_the_nearest_are_visited_first():
+    cell = Cell("relu", "float32", 64, IN_PLACE)
+    plan = [measure.Experiment(cell, [], TINY, seconds=seconds) for seconds in (3, 1, 2)]
+    for seconds, names in ((0, []), (1, [1]), (3 * measure.LEAST_VISITS, [1, 2]), (100, [1, 2, 0])):
+        assert run.within_reach(plan, seconds) == [plan[at] for at in names]
+
+
+def test_slow_contenders_take_part_seldom():
+    """In one round of a block, and are held against the median of the block."""
+    cell = Cell("relu", "float32", 1024, IN_PLACE)
+    ours, usual = statements(cell, ("numpy", OURS))[:2]
+    slow = Contender("slow", "[np.maximum(x, 0, out=x) for _ in range(1000)]", 1)
+    experiment = visited(cell, [ours, usual, slow])
+    experiment.rounds, experiment.visits = 0, []
+    experiment.visit(1e3, 0)
+    assert experiment.rounds == measure.MOST_ROUNDS == experiment.times(OURS).size
+    assert experiment.times("slow").size == measure.MOST_ROUNDS / measure.BLOCK
+    experiment.visits = [{OURS: [*range(1, 9), *range(10, 18)], "slow": [45, 54]}]
+    experiment.every = {OURS: 1, "slow": 8}
+    assert experiment.ratios("slow").tolist() == [[10, 4]]
+    assert experiment.ratios(OURS).shape == (1, 16)
+
+
+def test_a_worker_is_another_process():
+    cell = Cell("relu", "float32", 64, IN_PLACE)
+    noisy = Contender("noisy", "print('noise') or np.maximum(x, 0, out=x)", 1)
+    experiment = measure.Experiment(cell, [statements(cell)[0], noisy], TINY)
+    processes = set()
+    for seed in range(2):
+        with worker.Worker({"RELU_EXT_CPU_LEVEL": "base"}) as there:
+            there.visit(experiment, 0, seed)
+            processes.add(there.process.pid)
+        assert there.process.poll() is not None
+    assert experiment.checked and experiment.rounds and len(experiment.visits) == len(processes)
+    assert experiment.ratios("noisy").min() > 0 and os.getpid() not in processes
+
+
+def test_a_worker_that_dies_is_an_error():
+    cell = Cell("relu", "float32", 64, IN_PLACE)
+    deadly = Contender("deadly", "__import__('os')._exit(7)", 1)
+    experiment = measure.Experiment(cell, [deadly], TINY)
+    with worker.Worker({}) as there, pytest.raises(RuntimeError, match="64 float32 ended with 7"):
+        there.visit(experiment, 0, 0)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent to groups of processes")
+def test_control_c_keeps_what_was_measured(tmp_path):
+    path = tmp_path / "out.json"
+    arguments = ["--op", "relu", "--dtype", "float32", "--size", "16", "--json", str(path)]
+    process = subprocess.Popen(
+        [sys.executable, run.__file__, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"FORCE_COLOR": "1"},  # progress as on a terminal
+    )
+    shown = ""
+    while "visit 2" not in shown and process.poll() is None:
+        shown += process.stderr.read(1)
+    os.killpg(process.pid, signal.SIGINT)
+    out, error = process.communicate(timeout=60)
+    assert process.returncode == 130, shown + error
+    assert "interrupted: 3 of 3 cells measured" in out and "Traceback" not in error
+    assert not json.loads(path.read_text())["complete"]
 
 
 def test_self_check_finds_what_beats_itself(monkeypatch):
     from rich.console import Console
 
     def pretend(ratio):
-        def visit(experiment, seconds, rng):
+        def visit(experiment, seconds, seed):
             experiment.visits.append({c.name: [1.0] if c.name == OURS else [ratio]
                                       for c in experiment.contenders})  # fmt: skip
 
@@ -361,7 +448,7 @@ def test_self_check_finds_what_beats_itself(monkeypatch):
     monkeypatch.setattr(measure.Experiment, "seconds_to_good", lambda experiment: 0.0)
     for ratio, good in ((1.0, True), (1.009, True), (1.02, False)):
         monkeypatch.setattr(measure.Experiment, "visit", pretend(ratio))
-        assert run.self_check(Console(quiet=True)) is good
+        assert run.self_check(Console(quiet=True), relu_ext.cpu_levels().active) is good
 
 
 def test_rectified_input_is_rectified():
