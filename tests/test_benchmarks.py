@@ -195,10 +195,13 @@ def test_intervals_cover_the_truth(visits):
 def test_summary():
     rng = np.random.default_rng(0)
     found = measure.summary(3 + 0.1 * rng.standard_normal((5, 50)), rng)
-    assert found["low"] < 3 < found["high"] and found["high"] - found["low"] < 0.1
+    assert found["low"] < 3 < found["high"] and found["high"] - found["low"] < 0.16
     assert found["quartile_1"] < found["median"] < found["quartile_3"]
     apart = measure.summary(np.repeat([[1.0], [2.0], [3.0]], 50, axis=1), rng)
-    assert (apart["low"], apart["high"]) == (1, 3), "visits that disagree widen the interval"
+    assert apart["low"] < 1.01 and apart["high"] > 2.99, "visits that disagree widen the interval"
+    alike = measure.summary(np.full((20, 3), 7.0), rng)
+    reach = 7 * measure.RUN
+    assert (alike["low"], alike["high"]) == pytest.approx((7 - reach, 7 + reach))
 
 
 def test_every_figure_has_its_contenders():
@@ -345,7 +348,7 @@ def test_a_closed_pipe_keeps_what_was_measured(tmp_path, monkeypatch):
     assert json.loads(path.read_text())["complete"]
 
 
-@pytest.mark.parametrize(("spread", "least", "most"), [(0, 0, 0), (0.2, 5, 80), (1, 0, 0)])
+@pytest.mark.parametrize(("spread", "least", "most"), [(0, 0, 0), (0.2, 5, 95), (1, 0, 0)])
 def test_wide_intervals_are_visited_again(spread, least, most, monkeypatch):
     """Unless that would take too many visits."""
     rng = np.random.default_rng(0)
@@ -477,9 +480,10 @@ def test_relu_units_die_and_leaky_ones_return():
     assert leaky.accuracy > relu.accuracy + 0.5
 
 
+@pytest.mark.parametrize("solver", sklearn_mlp.SOLVERS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_scikit_learn_fits_alike(dtype):
-    found = sklearn_mlp.compare((20,), dtype, epochs=2, repeats=1)
+def test_scikit_learn_fits_alike(dtype, solver):
+    found = sklearn_mlp.compare((20,), dtype, solver, epochs=2, repeats=1)
     assert found["bound"] > 1 and min(found.values()) > 0
     assert sklearn_mlp._base.ACTIVATIONS["relu"] is sklearn_mlp.THEIRS[0]
     assert sklearn_mlp._base.DERIVATIVES["relu"] is sklearn_mlp.THEIRS[1]
