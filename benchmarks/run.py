@@ -39,7 +39,7 @@ from worker import Worker
 TABLE_SIZES = (64, 16_384, 2**20)
 SWEEP_SIZES = tuple(2**power for power in range(4, 25, 2))
 SECONDS = {"quick": 8.5, "default": 85.0, "self-check": 15.0}
-SECONDS_PER_FULL_CELL = 2.2
+SECONDS_PER_FULL_CELL = 2.6
 SWEEPS = {"quick": 3, "default": 5, "self-check": 5, "full": 7}
 SWEEPING = 0.6
 """The share of the time in which every cell gets the same."""
