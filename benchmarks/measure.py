@@ -302,7 +302,7 @@ class Experiment:
     @np.errstate(all="ignore")
     def prepare(self) -> dict[Contender, Ready]:
         """Compile everyone; on the first visit check every result before anything is timed."""
-        pages = functools.cache(memory)  # the same for all
+        pages = functools.cache(memory)  # the same for all who need as much
         buffers_of = functools.cache(
             lambda alignment: Buffers(self.cell, self.caches, alignment, pages)
         )

@@ -159,7 +159,7 @@ def within_reach(plan: Iterable[Experiment], seconds: float) -> list[Experiment]
     return wide[: max(enough, 1)] if seconds > 0 else []
 
 
-def measure(plan: list[Experiment], extent: str, level: str) -> bool:
+def measure(plan: list[Experiment], extent: str) -> bool:
     """Visit every cell once in each of some processes, in shuffled order; and, in the time that is
     left, those again whose intervals are wide, once more in each of further processes.
     False if Ctrl-C ended it."""
@@ -172,6 +172,7 @@ def measure(plan: list[Experiment], extent: str, level: str) -> bool:
     )
     screen = Progress(*columns, console=Console(stderr=True), refresh_per_second=2)
     with TemporaryDirectory() as kernels, screen as progress:
+        level = relu_ext.cpu_levels().active
         settings = {"RELU_EXT_CPU_LEVEL": level, "NUMBA_CACHE_DIR": kernels}
         task = progress.add_task("", total=seconds)
 
@@ -203,7 +204,7 @@ def measure(plan: list[Experiment], extent: str, level: str) -> bool:
     return True
 
 
-def self_check(out: Console, level: str) -> bool:
+def self_check(out: Console) -> bool:
     """Whether nothing beats itself, nor itself on input that is rectified already."""
     caches, _ = machine.caches()
     plan = []
@@ -217,7 +218,7 @@ def self_check(out: Console, level: str) -> bool:
             plan.append(Experiment(cell, [ours, *again], caches))
             theirs = [replace(usual, name=name) for name in (OURS, "itself")]
             plan.append(Experiment(cell, theirs, caches))
-    if not measure(plan, "self-check", level):
+    if not measure(plan, "self-check"):
         return False
     rng, medians = np.random.default_rng(1), []
     for experiment in plan:
@@ -253,13 +254,13 @@ def main(argv: list[str] | None = None) -> int:
     machine.equalise(args.threads)
     out = Console(width=None if sys.stdout.isatty() else 400, markup=False, highlight=False)
     if args.extent == "self-check":
-        return 0 if self_check(out, args.level) else 1
+        return 0 if self_check(out) else 1
     left_out: list[str] = []
     plan = experiments(args, left_out)
     if not plan:
         cli.Parser(prog="run.py").error(f"nothing to measure: {'; '.join(left_out) or UNTAKEN}")
     described = machine.describe()
-    complete = measure(plan, args.extent, args.level)
+    complete = measure(plan, args.extent)
     ending, quick = complete and not args.narrowed, args.extent == "quick"
     settings = ("extent", "threads", "level", "command")
     data: dict[str, Any] = {
