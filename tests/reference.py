@@ -27,6 +27,11 @@ def _product(a, parameter):
     return np.where(parameter != parameter, parameter + parameter, a * parameter)
 
 
+def _total(x, y):
+    """Of two NaNs, x's; in NumPy it depends on the order of the machine's operands."""
+    return np.where(x != x, x + x, x + y)
+
+
 def _share(grad, at_zero):
     share = np.where(at_zero == 1, grad, _product(grad, at_zero))
     return np.where(at_zero == 0, np.zeros_like(share), share)
@@ -57,37 +62,44 @@ def leaky_relu_backward(grad, x, negative_slope):
     return _table(x, positive=grad, negative=product, zero=product, nan=product)
 
 
+def add_relu(x, y):
+    return relu(_total(x, y))
+
+
+def add_leaky_relu(x, y, negative_slope):
+    return leaky_relu(_total(x, y), negative_slope)
+
+
 OPERATIONS = {
     operation.__name__: operation
     for operation in (
         relu, relu_subgradient, relu_backward,
         leaky_relu, leaky_relu_subgradient, leaky_relu_backward,
+        add_relu, add_leaky_relu,
     )
 }  # fmt: skip
 
 
-def is_weak(number):
+def is_weak(operand):
     """Whether a Python number takes the dtype of a floating array, as NumPy versions differ about
     subclasses of int and float."""
-    python = isinstance(number, (int, float)) and not isinstance(number, np.generic)
-    return python and np.result_type(np.float16, number) == np.float16
+    python = isinstance(operand, (int, float)) and not isinstance(operand, np.generic)
+    return python and np.result_type(np.float16, operand) == np.float16
 
 
-def result_dtype(arrays, parameter):
-    """The dtype in which everything is computed: that of ``x * parameter``, except that a Python
-    number leaves bfloat16, too, as it is."""
-    dtype = np.result_type(*arrays)
-    if parameter is None or (is_floating(dtype) and is_weak(parameter)):
-        return dtype
-    return np.result_type(dtype, parameter)
+def result_dtype(operands):
+    """The dtype in which everything is computed: that of NumPy's product or sum of the operands,
+    except that a Python number leaves bfloat16, too, as it is."""
+    arrays = [np.asarray(operand) for operand in operands if not is_weak(operand)]
+    if arrays and is_floating(np.result_type(*arrays)):
+        return np.result_type(*arrays)
+    return np.result_type(*(o if is_weak(o) else np.asarray(o) for o in operands))
 
 
 def evaluate(operation, arrays, parameter=None):
-    """What `operation` makes of `arrays` (x, or grad and x) and the `parameter`, if it has one."""
-    arrays = [np.asarray(array) for array in arrays]
-    dtype = result_dtype(arrays, parameter)
-    if parameter is not None:
-        arrays.append(np.asarray(parameter))
+    """What `operation` makes of `arrays` and of the `parameter`, if it has one."""
+    operands = [*arrays] if parameter is None else [*arrays, parameter]
+    dtype = result_dtype(operands)
     with np.errstate(all="ignore"):
-        operands = [array.astype(dtype) for array in np.broadcast_arrays(*arrays)]
+        operands = [array.astype(dtype) for array in np.broadcast_arrays(*operands)]
         return OPERATIONS[operation](*operands)

@@ -3,18 +3,16 @@ that matter, the layouts of an array; and how results are compared."""
 
 import ctypes
 import importlib
-import inspect
 import os
 import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import pytest
 import relu_ext
-from relu_ext import _dispatch, ufuncs
+from relu_ext import _dispatch, _operations, ufuncs
 
 import reference
 
@@ -64,10 +62,14 @@ def run_python(program, **environment):
 class Operation:
     """One operation and its three doors, each taking the arrays and then the parameter."""
 
-    name: str
+    description: _operations.Operation
 
     def __str__(self):
         return self.name
+
+    @property
+    def name(self):
+        return self.description.name
 
     @property
     def ufunc(self):
@@ -81,16 +83,15 @@ class Operation:
     def function_in_place(self):
         return getattr(relu_ext, self.name + "_")
 
-    @cached_property
+    @property
     def parameter(self):
         """The name of the number that the operation takes beside its arrays, or None."""
-        named = inspect.signature(self.function_in_place).parameters.values()
-        return next((p.name for p in named if p.default is not p.empty), None)
+        return self.description.parameter
 
     @property
     def arity(self):
-        """How many arrays: x, or grad and x."""
-        return self.ufunc.nin - (self.parameter is not None)
+        """How many arrays: x, or grad and x, or x and y."""
+        return len(self.description.arrays)
 
     def _keywords(self, parameter):
         return {} if parameter is None else {self.parameter: parameter}
@@ -108,7 +109,7 @@ class Operation:
         return reference.evaluate(self.name, arrays, parameter)
 
 
-OPERATIONS = [Operation(name) for name in ufuncs.__all__]
+OPERATIONS = [Operation(description) for description in _operations.OPERATIONS]
 
 
 def loop_dtypes(operation):
@@ -122,7 +123,7 @@ KERNELS = [
     for dtype in loop_dtypes(operation)
 ]
 each_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=str)
-each_backward = pytest.mark.parametrize(
+each_of_two_arrays = pytest.mark.parametrize(
     "operation", [o for o in OPERATIONS if o.arity == 2], ids=str
 )
 each_with_parameter = pytest.mark.parametrize(
@@ -214,7 +215,7 @@ def assert_same_bits(actual, expected, context=""):
         got, want = actual[first], expected[first]
         raise AssertionError(
             f"{context} {wrong.sum()} of {wrong.size} wrong, the first at {first}: "
-            f"{got!r} ({got.tobytes().hex()}) in place of {want!r} ({want.tobytes().hex()})"
+            f"{got!r} ({got.tobytes().hex()}) instead of {want!r} ({want.tobytes().hex()})"
         )
 
 

@@ -21,7 +21,7 @@ from samples import (
     assert_same_array,
     assert_same_bits,
     constant,
-    each_backward,
+    each_of_two_arrays,
     each_operation,
     each_with_parameter,
     public_class,
@@ -36,15 +36,6 @@ UFUNC_KEYWORDS = {
     "order": "K",
     "dtype": None,
     "subok": True,
-}
-# The documented call of each operation; `f_` is the same without the ufunc's keywords.
-SIGNATURES = {
-    "relu": "(x, /)",
-    "relu_subgradient": "(x, /, *, at_zero=0)",
-    "relu_backward": "(grad, x, /, *, at_zero=0)",
-    "leaky_relu": "(x, /, negative_slope=0.01)",
-    "leaky_relu_subgradient": "(x, /, negative_slope=0.01)",
-    "leaky_relu_backward": "(grad, x, /, negative_slope=0.01)",
 }
 DTYPES = [np.dtype(c) for c in "?bBhHiIlLqQefdg"] + [reference.bfloat16]
 FLAT = 24  # elements, as LAYOUTS expect
@@ -75,18 +66,11 @@ def assert_alike(one, other, context=""):
 # Signatures
 
 
-def test_every_name_is_documented():
-    assert set(SIGNATURES) == {operation.name for operation in OPERATIONS}
-    for name in relu_ext.__all__:
-        if name != "__version__":
-            assert getattr(relu_ext, name).__doc__, name
-
-
 @each_operation
 def test_signatures(operation):
     in_place = inspect.signature(operation.function_in_place)
     out_of_place = inspect.signature(operation.function)
-    assert str(in_place) == SIGNATURES[operation.name]
+    assert str(in_place) == operation.description.signature
     own = {n: p for n, p in out_of_place.parameters.items() if n not in UFUNC_KEYWORDS}
     added = {n: p for n, p in out_of_place.parameters.items() if n in UFUNC_KEYWORDS}
     assert own == dict(in_place.parameters)
@@ -181,16 +165,17 @@ def test_layouts_of_grad_and_x_and_out_may_differ(operation):
         assert_same_bits(arrays[0], expected)
 
 
-@each_backward
+@each_of_two_arrays
 def test_grad_and_x_broadcast(operation):
     grad = samples.values(np.dtype("f4"), 12).reshape(3, 4)
+    parameter = operation.parameter and 0
     for x in (np.float32(-1), np.array([-1, 0, 2, np.nan], "f4"), np.array([[-1], [0], [3]], "f4")):
-        expected = operation.expected(grad, x, parameter=0)
-        assert_same_bits(operation.front(grad, x, parameter=0), expected)
-        swapped = operation.front(x, grad, parameter=0)
-        assert_same_bits(swapped, operation.expected(x, grad, parameter=0))
+        expected = operation.expected(grad, x, parameter=parameter)
+        assert_same_bits(operation.front(grad, x, parameter=parameter), expected)
+        swapped = operation.front(x, grad, parameter=parameter)
+        assert_same_bits(swapped, operation.expected(x, grad, parameter=parameter))
         written = grad.copy()
-        assert operation.in_place(written, x, parameter=0) is written
+        assert operation.in_place(written, x, parameter=parameter) is written
         assert_same_bits(written, expected)
     for grad_shape, x_shape in (((4,), (3, 4)), ((), (2,)), ((3,), (4,)), ((0,), (2,))):
         grad, x = np.ones(grad_shape), -np.ones(x_shape)
@@ -199,7 +184,7 @@ def test_grad_and_x_broadcast(operation):
         np.testing.assert_array_equal(grad, np.ones(grad_shape))
 
 
-@each_backward
+@each_of_two_arrays
 def test_one_array_for_grad_and_x(operation):
     for dtype in DTYPES[1:]:
         x = samples.values(dtype, 100)
@@ -275,9 +260,7 @@ def test_nothing_else_can_be_written(operation):
 @each_operation
 def test_defaults(operation):
     x = [np.array([-2, -0.0, 0, 3, np.nan], "f4")] * operation.arity
-    stated = inspect.signature(eval(f"lambda {SIGNATURES[operation.name][1:-1]}: None"))
-    default = operation.parameter and stated.parameters[operation.parameter].default
-    expected = operation.expected(*x, parameter=default)
+    expected = operation.expected(*x, parameter=operation.description.default)
     assert_same_bits(operation.function(*x), expected)
     assert_same_bits(operation.function_in_place(*(a.copy() for a in x)), expected)
     if operation.parameter == "negative_slope":
@@ -576,14 +559,14 @@ def test_overlapping_and_interleaved_views(operation, count):
 
 
 @pytest.mark.parametrize("count", [9, 1000, 70000])
-@each_backward
+@each_of_two_arrays
 def test_overlapping_grad_and_x_in_place(operation, count):
     for shift in (-17, -1, 0, 1, 16):
         for step in (1, -1):
             memory = samples.values(np.dtype("f4"), count + 40)
             grad, x = memory[20 : 20 + count], memory[20 + shift : 20 + shift + count][::step]
-            expected = operation.expected(grad.copy(), x.copy(), parameter=0)
-            assert operation.in_place(grad, x, parameter=0) is grad
+            expected = operation.expected(grad.copy(), x.copy(), parameter=operation.parameter and 0)
+            assert operation.in_place(grad, x, parameter=operation.parameter and 0) is grad
             assert_same_bits(grad, expected, f"{shift=} {step=}")
 
 

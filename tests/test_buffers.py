@@ -12,7 +12,7 @@ import relu_ext
 
 import reference
 import samples
-from samples import constant, each_backward, each_operation, exporter, raising
+from samples import constant, each_of_two_arrays, each_operation, exporter, raising
 
 NUMBERS = [-2, 3, 0, -1, 5]
 BUFFER_CODES = "bhHiIlLqQfd"  # B and c are raw bytes
@@ -200,7 +200,7 @@ def test_text_is_no_number(code):
     assert "".join(text) == "ab"
 
 
-@each_backward
+@each_of_two_arrays
 def test_shape_mismatch_leaves_the_buffer(operation):
     grad = array.array("f", [1, 2, 3])
     with pytest.raises(ValueError):

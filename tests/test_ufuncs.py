@@ -13,7 +13,7 @@ import samples
 from samples import (
     OPERATIONS,
     assert_same_bits,
-    each_backward,
+    each_of_two_arrays,
     each_operation,
     each_with_parameter,
     run_python,
@@ -75,14 +75,15 @@ def test_promotion_of_pairs(operation):
                 assert_same_bits(operation.front(first, second, parameter=0), expected)
 
 
-@each_backward
-def test_mixed_backward_pair_in_place(operation):
-    """grad is written in its own dtype, computed in the common one, as `out=` does."""
+@each_of_two_arrays
+def test_mixed_pair_in_place(operation):
+    """The first array is written in its own dtype, computed in the common one, as `out=` does."""
     for one, other in (("f4", "f8"), ("f8", "f4"), ("f4", "i1"), ("f2", "f4"), ("i8", "i4")):
         grad, x = samples.values(np.dtype(one), 100), samples.values(np.dtype(other), 100, seed=1)
         with np.errstate(all="ignore"):  # NumPy's casts to and fro report what they lose
-            values = operation.expected(grad, x, parameter=1).astype(one)
-            assert operation.in_place(grad, x, parameter=1) is grad
+            parameter = operation.parameter and 1
+            values = operation.expected(grad, x, parameter=parameter).astype(one)
+            assert operation.in_place(grad, x, parameter=parameter) is grad
         assert_same_bits(grad, values, f"{one} {other}")
 
 

@@ -1,9 +1,9 @@
 """ReLU, its subgradient and Leaky ReLU for NumPy arrays, in place and fast.
 
-`relu`, `relu_subgradient`, `relu_backward`, `leaky_relu`, `leaky_relu_subgradient` and
-`leaky_relu_backward` return new arrays, or write into ``out=``; with a trailing underscore, as in
-`relu_`, they overwrite their first argument and return it.  `relu_ext.ufuncs` has them as NumPy
-ufuncs.
+`relu`, `relu_subgradient`, `relu_backward`, `leaky_relu`, `leaky_relu_subgradient`,
+`leaky_relu_backward`, `add_relu` and `add_leaky_relu` return new arrays, or write into ``out=``;
+with a trailing underscore, as in `relu_`, they overwrite their first argument and return it.
+`relu_ext.ufuncs` has them as NumPy ufuncs.
 
 `set_num_threads`, or the environment variable ``RELU_EXT_NUM_THREADS``, lets large arrays be
 computed by several threads.  `cpu_levels` tells which CPU level computes (``RELU_EXT_CPU_LEVEL``
@@ -12,6 +12,10 @@ chooses another at import) and `show_config` everything there is to know of an i
 
 from relu_ext import ufuncs
 from relu_ext._api import (
+    add_leaky_relu,
+    add_leaky_relu_,
+    add_relu,
+    add_relu_,
     leaky_relu,
     leaky_relu_,
     leaky_relu_backward,
@@ -32,6 +36,10 @@ from relu_ext._version import __version__
 
 __all__ = [
     "__version__",
+    "add_leaky_relu",
+    "add_leaky_relu_",
+    "add_relu",
+    "add_relu_",
     "cpu_levels",
     "get_num_threads",
     "leaky_relu",

@@ -1,8 +1,16 @@
-"""The front door: the common call in tens of nanoseconds, every other call through the ufuncs.
+"""The front door: each call reaches its kernel in tens of nanoseconds, or goes to its ufunc.
 
-Contract: a shortcut, never a second meaning.  The short cut is for ndarrays proper of one shape,
-one dtype and the machine's byte order, contiguous in one order, each input being the output
-itself or disjoint from it, and for a parameter that is exactly a Python int or float.
+Contract: a shortcut, never a second meaning.  The shortcut takes
+
+- ndarrays proper, of one dtype in the machine's byte order: any shape and strides that broadcast to
+  the result's, each input being the output itself or disjoint from it, no element twice in the
+  output;
+- for an input other than the first, also a number that is exactly a Python int or float;
+- tensors that DLPack's C interface describes, where nothing has to be allocated;
+- NumPy's keywords at their defaults, but for `out`.
+
+What it does not take (lists, subclasses, casts, `where`, a result without dimensions, partial
+overlap) goes to the ufunc.
 """
 
 cimport numpy as cnp
@@ -13,10 +21,13 @@ from cpython.ref cimport Py_INCREF, PyObject, PyTypeObject
 from libc.math cimport fabs, isinf
 from libc.string cimport memcmp, memset
 from relu_ext._dispatch cimport active_table
-from relu_ext._driver cimport run
+from relu_ext._driver cimport (
+    MOST_AXES, Plan, broadcast, is_safe, memory_order, plan, run, size_of, walk,
+)
+from relu_ext._operand cimport Operand
 from relu_ext._table cimport (
-    BFLOAT16, FLOAT16, FLOAT32, FLOAT64, LEAKY_RELU, LEAKY_RELU_BACKWARD,
-    LEAKY_RELU_SUBGRADIENT, LONGDOUBLE, RELU, RELU_BACKWARD, RELU_SUBGRADIENT,
+    ADD_LEAKY_RELU, ADD_RELU, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, LEAKY_RELU, LEAKY_RELU_BACKWARD,
+    LEAKY_RELU_SUBGRADIENT, LONGDOUBLE, RELU, RELU_BACKWARD, RELU_SUBGRADIENT, UINT8,
 )
 from relu_ext.ufuncs cimport PyArray_DESCR, PyArray_Descr, PyArrayObject, native_dtype
 
@@ -47,8 +58,9 @@ cdef double LARGEST_FLOAT16 = 65504.0
 cdef double LARGEST_BFLOAT16 = 3.3895313892515355e38
 cdef str SAME_KIND = "same_kind"
 cdef str K_ORDER = "K"
+cdef tuple operations = ufuncs.in_order
 
-ctypedef union Parameter:
+ctypedef union Number:
     float float32
     double float64
     long double largest
@@ -59,9 +71,20 @@ def _empty(x, /):
     return x
 
 
-# The short cut.
+# Which operands an operation has: constants once these functions are inlined.
 
-cdef inline int shortcut_dtype(object x) noexcept:
+cdef inline bint has_second(int operation) noexcept:
+    return (operation == RELU_BACKWARD or operation == LEAKY_RELU_BACKWARD or operation == ADD_RELU
+            or operation == ADD_LEAKY_RELU)
+
+
+cdef inline bint has_parameter(int operation) noexcept:
+    return operation != RELU and operation != ADD_RELU
+
+
+# Contiguous ndarrays of one shape, the common call.
+
+cdef inline int contiguous_dtype(object x) noexcept:
     """The kernels' dtype for a contiguous ndarray proper, -1 for anything else."""
     if not (cnp.PyArray_CheckExact(x) and cnp.PyArray_FLAGS(<cnp.ndarray>x) & ORDERS):
         return -1
@@ -72,7 +95,7 @@ cdef inline bint is_writeable(object x) noexcept:
     return cnp.PyArray_FLAGS(<cnp.ndarray>x) & WRITEABLE
 
 
-cdef inline Py_ssize_t size_of(object x) noexcept:
+cdef inline Py_ssize_t count(object x) noexcept:
     cdef Py_ssize_t size = 1
     cdef int i
     for i in range(cnp.PyArray_NDIM(<cnp.ndarray>x)):
@@ -84,12 +107,14 @@ cdef inline char *data_of(object x) noexcept:
     return <char *>cnp.PyArray_DATA(<cnp.ndarray>x)
 
 
-cdef bint match(object x, object y) noexcept:
-    """Whether two ndarrays proper agree in shape, memory order, dtype and byte order, and share all
-    of their memory or none."""
+cdef bint match(object x, object other) noexcept:
+    """Whether a contiguous ndarray proper, x, and another object agree in shape, memory order,
+    dtype and byte order, and share all of their memory or none."""
+    if not cnp.PyArray_CheckExact(other):
+        return False
     cdef cnp.ndarray a = <cnp.ndarray>x
-    cdef cnp.ndarray b = <cnp.ndarray>y
-    cdef Py_ssize_t bytes = size_of(b) * cnp.PyArray_ITEMSIZE(b)
+    cdef cnp.ndarray b = <cnp.ndarray>other
+    cdef Py_ssize_t bytes = count(a) * cnp.PyArray_ITEMSIZE(a)
     return (
         cnp.PyArray_FLAGS(a) & cnp.PyArray_FLAGS(b) & ORDERS
         and cnp.PyArray_NDIM(a) == cnp.PyArray_NDIM(b)
@@ -102,92 +127,196 @@ cdef bint match(object x, object y) noexcept:
              or data_of(b) + bytes <= data_of(a)))
 
 
-cdef inline object new_like(object x):
-    cdef cnp.ndarray array = <cnp.ndarray>x
-    cdef PyArray_Descr *dtype = PyArray_DESCR(<PyArrayObject *>array)
-    Py_INCREF(<object>dtype)  # PyArray_NewFromDescr steals it
-    return PyArray_NewFromDescr(
-        &PyArray_Type, dtype, cnp.PyArray_NDIM(array), cnp.PyArray_DIMS(array), NULL, NULL,
-        # As flags: anything but 0 asks for Fortran's order.
-        not cnp.PyArray_FLAGS(array) & cnp.NPY_ARRAY_C_CONTIGUOUS, NULL)
-
-
-cdef inline void compute(int operation, int dtype, object out, object a, const void *b,
-                         const Parameter *parameter, bint fresh) noexcept:
-    cdef Py_ssize_t n = size_of(a)
+cdef inline void compute(int operation, int dtype, object out, object a, object b,
+                         const Number *parameter, bint fresh) noexcept:
+    cdef Py_ssize_t n = count(a)
     cdef char *to = data_of(out)
-    cdef const char *source = data_of(a)
+    cdef const char *first = data_of(a)
+    cdef const char *second = data_of(b) if has_second(operation) else NULL
     if n * active_table.itemsize[dtype] < GIL_BYTES:
-        run(operation, dtype, to, source, b, parameter, 0, n, fresh)
+        run(operation, dtype, to, first, second, parameter, 0, n, fresh)
     else:
         with nogil:
-            run(operation, dtype, to, source, b, parameter, 0, n, fresh)
+            run(operation, dtype, to, first, second, parameter, 0, n, fresh)
 
 
-cdef object compute_into(object out, int operation, int dtype, object a, object b,
-                         const Parameter *parameter):
-    """The operation into `out`, or a new array for None; None where there is no short cut."""
-    if cnp.PyArray_NDIM(<cnp.ndarray>a) == 0:
-        return None  # the result is a scalar
-    if b is not None and not (cnp.PyArray_CheckExact(b) and match(a, b)):
-        return None
-    fresh = out is None
-    if fresh:
-        out = new_like(a)
-    elif not (cnp.PyArray_CheckExact(out) and is_writeable(out) and match(out, a)
-              and (b is None or match(out, b))):
-        return None
-    compute(operation, dtype, out, a, NULL if b is None else data_of(b), parameter, fresh)
-    return out
+cdef inline object new_array(object x, int axes, cnp.npy_intp *shape, cnp.npy_intp *strides,
+                             bint fortran):
+    """A new array of the dtype of x."""
+    cdef PyArray_Descr *dtype = PyArray_DESCR(<PyArrayObject *>x)
+    Py_INCREF(<object>dtype)  # PyArray_NewFromDescr steals it
+    return PyArray_NewFromDescr(
+        # As flags: anything but 0 asks for Fortran's order.
+        &PyArray_Type, dtype, axes, shape, strides, NULL, fortran, NULL)
 
 
-cdef inline bint is_plain(where, casting, order, dtype, subok) noexcept:
-    return (where is True and casting is SAME_KIND and order is K_ORDER and dtype is None
-            and subok is True)
+cdef inline object new_like(object x):
+    cdef cnp.ndarray array = <cnp.ndarray>x
+    return new_array(x, cnp.PyArray_NDIM(array), cnp.PyArray_DIMS(array), NULL,
+                     not cnp.PyArray_FLAGS(array) & cnp.NPY_ARRAY_C_CONTIGUOUS)
 
 
-cdef bint pack(object value, int dtype, object x, Parameter *parameter) noexcept:
-    """Write a Python number in the array's dtype, as NumPy would.
+cdef bint pack(object value, int dtype, object x, Number *number) noexcept:
+    """Write a Python number in the dtype of the array x, as NumPy would.
 
     False leaves the number to the ufunc: another type; a float for integers, which promotes; what
     is out of range, for NumPy's own warning or error.
     """
-    cdef double number
+    cdef double real
     if PyFloat_CheckExact(value):
         if dtype > LONGDOUBLE:
             return False
-        number = PyFloat_AS_DOUBLE(value)
+        real = PyFloat_AS_DOUBLE(value)
     elif PyLong_CheckExact(value):
-        number = PyLong_AsDouble(value)
-        if number == -1 and PyErr_Occurred() != NULL:
+        real = PyLong_AsDouble(value)
+        if real == -1 and PyErr_Occurred() != NULL:
             PyErr_Clear()
             return False
     else:
         return False
     if dtype == FLOAT32:
-        parameter.float32 = <float>number
-        return not isinf(parameter.float32) or isinf(number)
+        number.float32 = <float>real
+        return not isinf(number.float32) or isinf(real)
     if dtype == FLOAT64:
-        parameter.float64 = number
+        number.float64 = real
         return True
-    if cnp.PyArray_ISBOOL(<cnp.ndarray>x):
-        return False  # promotes, as in x * value; only relu keeps bool, which it takes as uint8
-    if number == 0 and PyLong_CheckExact(value):
-        memset(parameter, 0, sizeof(Parameter))
+    if not cnp.PyArray_Check(x) or cnp.PyArray_ISBOOL(<cnp.ndarray>x):
+        return False  # bool promotes; only relu, which has no parameter, computes in it
+    if real == 0 and PyLong_CheckExact(value):
+        memset(number, 0, sizeof(Number))
         return True
-    if dtype == FLOAT16 and LARGEST_FLOAT16 < fabs(number) and not isinf(number):
+    if dtype == FLOAT16 and LARGEST_FLOAT16 < fabs(real) and not isinf(real):
         return False
-    if dtype == BFLOAT16 and LARGEST_BFLOAT16 < fabs(number) and not isinf(number):
+    if dtype == BFLOAT16 and LARGEST_BFLOAT16 < fabs(real) and not isinf(real):
         return False
-    if PyArray_Pack(PyArray_DESCR(<PyArrayObject *>x), parameter, value) < 0:
+    if PyArray_Pack(PyArray_DESCR(<PyArrayObject *>x), number, value) < 0:
         PyErr_Clear()
         return False
     return True
 
 
+# Arrays as they come: every other call that the driver walks.
+
+cdef bint describe_array(object x, Operand *operand) noexcept:
+    """Describe an ndarray proper of a dtype that the kernels compute in."""
+    if not cnp.PyArray_CheckExact(x):
+        return False
+    cdef cnp.ndarray array = <cnp.ndarray>x
+    operand.data = data_of(x)
+    operand.axes = cnp.PyArray_NDIM(array)
+    operand.shape = <const Py_ssize_t *>cnp.PyArray_DIMS(array)
+    operand.strides = <const Py_ssize_t *>cnp.PyArray_STRIDES(array)
+    operand.stride_unit = 1
+    operand.dtype = native_dtype(PyArray_DESCR(<PyArrayObject *>x))
+    operand.writeable = is_writeable(x)
+    return operand.dtype >= 0
+
+
+cdef bint describe_input(object x, object first, const Operand *described, Operand *operand,
+                         Number *number) noexcept:
+    """Describe an input beside the first one, which is `described`: an array of its dtype, or a
+    Python number, packed into `number`."""
+    if cnp.PyArray_CheckExact(x):
+        return (describe_array(x, operand)
+                and cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.PyArray_TYPE(<cnp.ndarray>first))
+    operand.data = <char *>number
+    operand.axes = 0
+    return pack(x, described.dtype, first, number)
+
+
+cdef object compute_walked(int operation, object x, object y, object parameter, object out):
+    """The operation into `out`, which may be x, or into a new array for None; None where the
+    driver does not walk it."""
+    cdef Operand operands[4]  # x, y, the parameter, out
+    cdef const Operand *second = NULL
+    cdef const Operand *third = NULL
+    cdef Number numbers[2]
+    cdef Plan laid
+    cdef Py_ssize_t shape[MOST_AXES]
+    cdef Py_ssize_t strides[MOST_AXES]
+    cdef int axes
+    cdef bint fresh = out is None
+    if not describe_array(x, &operands[0]):
+        return None
+    if has_second(operation):
+        if not describe_input(y, x, &operands[0], &operands[1], &numbers[0]):
+            return None
+        second = &operands[1]
+    if has_parameter(operation):
+        if not describe_input(parameter, x, &operands[0], &operands[2], &numbers[1]):
+            return None
+        third = &operands[2]
+    if operation != RELU and cnp.PyArray_ISBOOL(<cnp.ndarray>x):
+        return None
+    if fresh:
+        axes = broadcast(shape, &operands[0], second, third)
+        if axes <= 0:
+            return None  # the ufunc raises, or makes the scalar
+        memory_order(strides, active_table.itemsize[operands[0].dtype], axes, shape,
+                     &operands[0], second, third)
+        out = new_array(x, axes, <cnp.npy_intp *>shape, <cnp.npy_intp *>strides, False)
+    if not (describe_array(out, &operands[3]) and operands[3].writeable
+            and cnp.PyArray_TYPE(<cnp.ndarray>out) == cnp.PyArray_TYPE(<cnp.ndarray>x)
+            and plan(&laid, operation, operands[0].dtype, &operands[3], &operands[0], second, third,
+                     fresh)
+            and (fresh or is_safe(&laid))):
+        return None
+    if size_of(&laid) * laid.itemsize < GIL_BYTES:
+        walk(&laid)
+    else:
+        with nogil:
+            walk(&laid)
+    return out
+
+
+# The two bodies of the public functions.
+
+cdef inline object evaluate(int operation, object x, object y, object parameter, object out, where,
+                            casting, order, dtype, subok):
+    cdef Number number
+    cdef int kernel_dtype
+    if (where is True and casting is SAME_KIND and order is K_ORDER and dtype is None
+            and subok is True):
+        kernel_dtype = contiguous_dtype(x)
+        if (kernel_dtype >= 0 and (out is None or match(x, out) and is_writeable(out))
+                and cnp.PyArray_NDIM(<cnp.ndarray>x) > 0
+                and (not has_second(operation)
+                     or match(x, y) and (out is None or match(out, y)))
+                and (not has_parameter(operation) or pack(parameter, kernel_dtype, x, &number))):
+            result = new_like(x) if out is None else out
+            compute(operation, kernel_dtype, result, x, y,
+                    &number if has_parameter(operation) else NULL, out is None)
+            return result
+        result = compute_walked(operation, x, y, parameter, out)
+        if result is not None:
+            return result
+    return call(operation, x, y, parameter, out, where, casting, order, dtype, subok)
+
+
+cdef inline object evaluate_in_place(int operation, object x, object y, object parameter):
+    cdef Number number
+    cdef int kernel_dtype = contiguous_dtype(x)
+    if (kernel_dtype >= 0 and is_writeable(x)
+            and (not has_second(operation) or match(x, y))
+            and (not has_parameter(operation) or pack(parameter, kernel_dtype, x, &number))):
+        compute(operation, kernel_dtype, x, x, y,
+                &number if has_parameter(operation) else NULL, False)
+        return x
+    if compute_walked(operation, x, y, parameter, x) is not None:
+        return x
+    return call_in_place(operation, x, y, parameter)
+
+
 # The long way.
 
-cdef object call(ufunc, tuple operands, out, where, casting, order, dtype, subok):
+cdef object operands_of(int operation, object x, object y, object parameter):
+    if has_second(operation):
+        return (x, y, parameter) if has_parameter(operation) else (x, y)
+    return (x, parameter) if has_parameter(operation) else (x,)
+
+
+cdef object call(int operation, object x, object y, object parameter, object out, where, casting,
+                 order, dtype, subok):
     """Hand a call on, with the keywords that were given: other people's `__array_ufunc__` may
     refuse one that it does not know, even at its default."""
     keywords = {}
@@ -203,34 +332,31 @@ cdef object call(ufunc, tuple operands, out, where, casting, order, dtype, subok
         keywords["dtype"] = dtype
     if subok is not True:
         keywords["subok"] = subok
-    return ufunc(*operands, **keywords)
+    return operations[operation](*operands_of(operation, x, y, parameter), **keywords)
 
 
-cdef object call_in_place(ufunc, target, tuple others):
-    array = writeable_array(ufunc.__name__, target)
-    if array is not target and hasattr(type(target), "__dlpack__"):
+cdef object call_in_place(int operation, object x, object y, object parameter):
+    ufunc = operations[operation]
+    array = writeable_array(ufunc.__name__, x)
+    if array is not x and hasattr(type(x), "__dlpack__") and type(y) is type(x):
         # Of its own kind too, because np.asarray does not take every tensor: none of bfloat16.
-        others = tuple([
-            array_over(ufunc.__name__, other) if type(other) is type(target) else other
-            for other in others])
-    if ufunc(array, *others, out=array) is not array:
+        y = array_over(ufunc.__name__, y)
+    if ufunc(*operands_of(operation, array, y, parameter), out=array) is not array:
         raise TypeError(
             f"{ufunc.__name__}_: an __array_ufunc__ or __array_wrap__ of the operands returned "
             f"another object than the one to write in, which may have been written")
-    return target
+    return x
 
 
-# The public functions.
+# The public functions.  Docstrings share the paragraphs of PARAGRAPHS.
 
 def relu(x, /, *, out=None, where=True, casting="same_kind", order="K", dtype=None, subok=True):
     """Rectified linear unit: max(0, x) for each element.
 
     Parameters
     ----------
-    x : array_like
-        Any shape; floating (bfloat16 of ml_dtypes too), integer or bool.
-    out, where, casting, order, dtype, subok
-        As for any NumPy ufunc.
+    x : {array}
+    {keywords}
 
     Returns
     -------
@@ -238,16 +364,10 @@ def relu(x, /, *, out=None, where=True, casting="same_kind", order="K", dtype=No
         x where x > 0 and +0 where x <= 0, -0.0 included, as in ``np.maximum(x, 0)``; NaN stays as
         it is.  The dtype is that of `x`.
 
-    Raises
-    ------
-    TypeError
-        If a dtype is not supported (complex, datetime, structured, str, object) or not castable.
-    ValueError
-        If shapes do not broadcast, or `out` is read-only or of another shape.
-
     See Also
     --------
     relu_ : The same in place, several times as fast.
+    add_relu : The same of a sum, in one pass.
 
     Examples
     --------
@@ -256,12 +376,7 @@ def relu(x, /, *, out=None, where=True, casting="same_kind", order="K", dtype=No
     >>> relu_ext.relu(np.array([-2.0, -0.0, 3.0, np.nan]))
     array([ 0.,  0.,  3., nan])
     """
-    cdef int kernel_dtype = shortcut_dtype(x)
-    if kernel_dtype >= 0 and is_plain(where, casting, order, dtype, subok):
-        result = compute_into(out, RELU, kernel_dtype, x, None, NULL)
-        if result is not None:
-            return result
-    return call(ufuncs.relu, (x,), out, where, casting, order, dtype, subok)
+    return evaluate(RELU, x, None, None, out, where, casting, order, dtype, subok)
 
 
 def relu_(x, /):
@@ -269,8 +384,7 @@ def relu_(x, /):
 
     Parameters
     ----------
-    x : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
-        Overwritten; nothing is copied.  Any shape and layout.
+    x : {target}
 
     Returns
     -------
@@ -279,11 +393,7 @@ def relu_(x, /):
 
     Raises
     ------
-    TypeError
-        If `x` cannot be written in place (a list, raw bytes), if a dtype is not supported, or if
-        the result's dtype does not cast to that of `x`.
-    ValueError
-        If `x` is read-only or smaller than the other operands.
+    {errors}
 
     Examples
     --------
@@ -295,11 +405,7 @@ def relu_(x, /):
     >>> x
     array([0., 3.])
     """
-    cdef int kernel_dtype = shortcut_dtype(x)
-    if kernel_dtype < 0 or not is_writeable(x):
-        return call_in_place(ufuncs.relu, x, ())
-    compute(RELU, kernel_dtype, x, x, NULL, NULL, False)
-    return x
+    return evaluate_in_place(RELU, x, None, None)
 
 
 def relu_subgradient(x, /, *, at_zero=0, out=None, where=True, casting="same_kind", order="K",
@@ -308,26 +414,15 @@ def relu_subgradient(x, /, *, at_zero=0, out=None, where=True, casting="same_kin
 
     Parameters
     ----------
-    x : array_like
-        Any shape; floating (bfloat16 of ml_dtypes too), integer or bool.
-    at_zero : scalar or array_like, default 0
-        The value at x = ±0.  Every value from 0 to 1 is a subgradient; PyTorch, JAX and
-        scikit-learn take 0, some textbooks 1.  A Python number keeps a floating dtype.
-    out, where, casting, order, dtype, subok
-        As for any NumPy ufunc.
+    x : {array}
+    {at_zero}
+    {keywords}
 
     Returns
     -------
     ndarray or scalar
         1 where x > 0, 0 where x < 0, `at_zero` where x is +0 or -0, and NaN where x is NaN.
         The dtype is that of ``x * at_zero``.
-
-    Raises
-    ------
-    TypeError
-        If a dtype is not supported (complex, datetime, structured, str, object) or not castable.
-    ValueError
-        If shapes do not broadcast, or `out` is read-only or of another shape.
 
     See Also
     --------
@@ -342,14 +437,7 @@ def relu_subgradient(x, /, *, at_zero=0, out=None, where=True, casting="same_kin
     >>> relu_ext.relu_subgradient(np.array([-2.0, 0.0, 3.0]), at_zero=0.5)
     array([0. , 0.5, 1. ])
     """
-    cdef Parameter parameter
-    cdef int kernel_dtype = shortcut_dtype(x)
-    if (kernel_dtype >= 0 and is_plain(where, casting, order, dtype, subok)
-            and pack(at_zero, kernel_dtype, x, &parameter)):
-        result = compute_into(out, RELU_SUBGRADIENT, kernel_dtype, x, None, &parameter)
-        if result is not None:
-            return result
-    return call(ufuncs.relu_subgradient, (x, at_zero), out, where, casting, order, dtype, subok)
+    return evaluate(RELU_SUBGRADIENT, x, None, at_zero, out, where, casting, order, dtype, subok)
 
 
 def relu_subgradient_(x, /, *, at_zero=0):
@@ -357,11 +445,8 @@ def relu_subgradient_(x, /, *, at_zero=0):
 
     Parameters
     ----------
-    x : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
-        Overwritten; nothing is copied.  Any shape and layout.
-    at_zero : scalar or array_like, default 0
-        The value at x = ±0.  Every value from 0 to 1 is a subgradient; PyTorch, JAX and
-        scikit-learn take 0, some textbooks 1.  A Python number keeps a floating dtype.
+    x : {target}
+    {at_zero}
 
     Returns
     -------
@@ -370,11 +455,7 @@ def relu_subgradient_(x, /, *, at_zero=0):
 
     Raises
     ------
-    TypeError
-        If `x` cannot be written in place (a list, raw bytes), if a dtype is not supported, or if
-        the result's dtype does not cast to that of `x`.
-    ValueError
-        If `x` is read-only or smaller than the other operands.
+    {errors}
 
     Examples
     --------
@@ -383,12 +464,7 @@ def relu_subgradient_(x, /, *, at_zero=0):
     >>> relu_ext.relu_subgradient_(np.array([-2.0, 0.0, 3.0]))
     array([0., 0., 1.])
     """
-    cdef Parameter parameter
-    cdef int kernel_dtype = shortcut_dtype(x)
-    if kernel_dtype < 0 or not is_writeable(x) or not pack(at_zero, kernel_dtype, x, &parameter):
-        return call_in_place(ufuncs.relu_subgradient, x, (at_zero,))
-    compute(RELU_SUBGRADIENT, kernel_dtype, x, x, NULL, &parameter, False)
-    return x
+    return evaluate_in_place(RELU_SUBGRADIENT, x, None, at_zero)
 
 
 def relu_backward(grad, x, /, *, at_zero=0, out=None, where=True, casting="same_kind", order="K",
@@ -397,60 +473,47 @@ def relu_backward(grad, x, /, *, at_zero=0, out=None, where=True, casting="same_
 
     Parameters
     ----------
-    grad : array_like
-        Gradient with respect to the output of `relu`.
+    grad : {array}
+        The gradient with respect to the output of `relu`.
     x : array_like
-        What `relu` was given.  Its output will do instead only for ``at_zero=0``, because it is
-        0 wherever x <= 0.
+        The input of `relu`.  Its output serves as well if `at_zero` is 0, because it is 0 wherever
+        x <= 0.
     at_zero : scalar or array_like, default 0
         The share of grad that passes at x = ±0.  Every value from 0 to 1 is a subgradient;
         PyTorch, JAX and scikit-learn take 0, some textbooks 1.  A Python number keeps a floating
         dtype.
-    out, where, casting, order, dtype, subok
-        As for any NumPy ufunc.
+    {keywords}
 
     Returns
     -------
     ndarray or scalar
-        grad where x > 0; 0 where x < 0, even where grad is infinite or NaN; where x is ±0, 0 for
-        ``at_zero=0``, grad for ``at_zero=1`` and ``at_zero * grad`` for other values; grad where
-        x is NaN (PyTorch's rule).  The dtype is that of ``grad * x * at_zero``.
-
-    Raises
-    ------
-    TypeError
-        If a dtype is not supported (complex, datetime, structured, str, object) or not castable.
-    ValueError
-        If shapes do not broadcast, or `out` is read-only or of another shape.
+        grad where x > 0 and 0 where x < 0, even if grad is inf or NaN.  At x = ±0: 0 if `at_zero`
+        is 0, grad if it is 1, else ``at_zero * grad``.  Where x is NaN: grad (PyTorch's rule).
+        The dtype is that of ``grad * x * at_zero``.
 
     Examples
     --------
     >>> import numpy as np
     >>> import relu_ext
-    >>> grad = np.array([5.0, np.inf, 7.0])
-    >>> relu_ext.relu_backward(grad, np.array([2.0, -1.0, 0.0]))
+    >>> grad, x = np.array([5.0, 6.0, 7.0]), np.array([2.0, -1.0, 0.0])
+    >>> relu_ext.relu_backward(grad, x)
     array([5., 0., 0.])
+    >>> relu_ext.relu_backward(grad, x, at_zero=0.5)
+    array([5. , 0. , 3.5])
     """
-    cdef Parameter parameter
-    cdef int kernel_dtype = shortcut_dtype(grad)
-    if (kernel_dtype >= 0 and is_plain(where, casting, order, dtype, subok)
-            and pack(at_zero, kernel_dtype, grad, &parameter)):
-        result = compute_into(out, RELU_BACKWARD, kernel_dtype, grad, x, &parameter)
-        if result is not None:
-            return result
-    return call(
-        ufuncs.relu_backward, (grad, x, at_zero), out, where, casting, order, dtype, subok)
+    return evaluate(RELU_BACKWARD, grad, x, at_zero, out, where, casting, order, dtype, subok)
 
 
 def relu_backward_(grad, x, /, *, at_zero=0):
-    """The gradient through `relu` in place: `relu_backward` written over `grad`.
+    """The gradient through `relu` in place, written over `grad`.
 
     Parameters
     ----------
-    grad : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
-        Gradient with respect to the output of the forward pass.  Overwritten; nothing is copied.
+    grad : {target}
+        The gradient with respect to the output of `relu`.
     x : array_like
-        What `relu` was given; its output will do instead only for ``at_zero=0``.
+        The input of `relu`.  Its output serves as well if `at_zero` is 0, because it is 0 wherever
+        x <= 0.
     at_zero : scalar or array_like, default 0
         The share of grad that passes at x = ±0.  Every value from 0 to 1 is a subgradient;
         PyTorch, JAX and scikit-learn take 0, some textbooks 1.  A Python number keeps a floating
@@ -459,61 +522,43 @@ def relu_backward_(grad, x, /, *, at_zero=0):
     Returns
     -------
     object
-        `grad` itself: kept where x > 0 or NaN, 0 where x < 0, its share `at_zero` where x is ±0.
+        `grad` itself: kept where x > 0 or NaN, 0 where x < 0, its share at x = ±0.
 
     Raises
     ------
-    TypeError
-        If `grad` cannot be written in place (a list, raw bytes), if a dtype is not supported, or if
-        the result's dtype does not cast to that of `grad`.
-    ValueError
-        If `grad` is read-only or smaller than the other operands.
+    {errors}
 
     Examples
     --------
     >>> import numpy as np
     >>> import relu_ext
-    >>> relu_ext.relu_backward_(np.array([5.0, 6.0]), np.array([2.0, -1.0]))
+    >>> grad = np.array([5.0, 6.0])
+    >>> relu_ext.relu_backward_(grad, np.array([2.0, -1.0]))
     array([5., 0.])
     """
-    cdef Parameter parameter
-    cdef int kernel_dtype = shortcut_dtype(grad)
-    if (kernel_dtype < 0 or not is_writeable(grad) or not cnp.PyArray_CheckExact(x)
-            or not match(grad, x) or not pack(at_zero, kernel_dtype, grad, &parameter)):
-        return call_in_place(ufuncs.relu_backward, grad, (x, at_zero))
-    compute(RELU_BACKWARD, kernel_dtype, grad, grad, data_of(x), &parameter, False)
-    return grad
+    return evaluate_in_place(RELU_BACKWARD, grad, x, at_zero)
 
 
-def leaky_relu(x, /, negative_slope=0.01, *, out=None, where=True, casting="same_kind",
-               order="K", dtype=None, subok=True):
-    """Leaky rectified linear unit: x where x >= 0, negative_slope * x where x < 0.
-
-    A unit whose input is negative for every sample still passes a gradient, so that it can
-    recover: the answer to the dying ReLU (Maas, Hannun and Ng, 2013).
+def leaky_relu(x, /, negative_slope=0.01, *, out=None, where=True, casting="same_kind", order="K",
+               dtype=None, subok=True):
+    """Leaky rectified linear unit: x, multiplied by `negative_slope` where it is negative.
 
     Parameters
     ----------
-    x : array_like
-        Any shape; floating (bfloat16 of ml_dtypes too), integer or bool.
-    negative_slope : scalar or array_like, default 0.01
-        The slope for x < 0 (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a floating
-        dtype; an array broadcasts (PReLU).
-    out, where, casting, order, dtype, subok
-        As for any NumPy ufunc.
+    x : {array}
+    {slope}
+    {keywords}
 
     Returns
     -------
     ndarray or scalar
-        As ``np.where(x < 0, x * negative_slope, x)``: -0.0 and NaN stay as they are.  Overflow and
-        underflow are silent.  The dtype is that of ``x * negative_slope``.
+        x where x >= 0 (-0.0 keeps its sign) and ``negative_slope * x`` where x < 0; NaN stays as
+        it is.  The dtype is that of ``x * negative_slope``.
 
-    Raises
-    ------
-    TypeError
-        If a dtype is not supported (complex, datetime, structured, str, object) or not castable.
-    ValueError
-        If shapes do not broadcast, or `out` is read-only or of another shape.
+    Notes
+    -----
+    A slope other than 0 answers the dying-ReLU problem: a unit whose input is negative for every
+    sample still receives a gradient.
 
     Examples
     --------
@@ -522,14 +567,7 @@ def leaky_relu(x, /, negative_slope=0.01, *, out=None, where=True, casting="same
     >>> relu_ext.leaky_relu(np.array([-2.0, -0.0, 3.0]), 0.5)
     array([-1., -0.,  3.])
     """
-    cdef Parameter parameter
-    cdef int kernel_dtype = shortcut_dtype(x)
-    if (kernel_dtype >= 0 and is_plain(where, casting, order, dtype, subok)
-            and pack(negative_slope, kernel_dtype, x, &parameter)):
-        result = compute_into(out, LEAKY_RELU, kernel_dtype, x, None, &parameter)
-        if result is not None:
-            return result
-    return call(ufuncs.leaky_relu, (x, negative_slope), out, where, casting, order, dtype, subok)
+    return evaluate(LEAKY_RELU, x, None, negative_slope, out, where, casting, order, dtype, subok)
 
 
 def leaky_relu_(x, /, negative_slope=0.01):
@@ -537,11 +575,8 @@ def leaky_relu_(x, /, negative_slope=0.01):
 
     Parameters
     ----------
-    x : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
-        Overwritten; nothing is copied.  Any shape and layout.
-    negative_slope : scalar or array_like, default 0.01
-        The slope for x < 0 (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a floating
-        dtype; an array broadcasts (PReLU).
+    x : {target}
+    {slope}
 
     Returns
     -------
@@ -550,11 +585,7 @@ def leaky_relu_(x, /, negative_slope=0.01):
 
     Raises
     ------
-    TypeError
-        If `x` cannot be written in place (a list, raw bytes), if a dtype is not supported, or if
-        the result's dtype does not cast to that of `x`.
-    ValueError
-        If `x` is read-only or smaller than the other operands.
+    {errors}
 
     Examples
     --------
@@ -563,41 +594,24 @@ def leaky_relu_(x, /, negative_slope=0.01):
     >>> relu_ext.leaky_relu_(np.array([-2.0, 3.0]), 0.5)
     array([-1.,  3.])
     """
-    cdef Parameter parameter
-    cdef int kernel_dtype = shortcut_dtype(x)
-    if (kernel_dtype < 0 or not is_writeable(x)
-            or not pack(negative_slope, kernel_dtype, x, &parameter)):
-        return call_in_place(ufuncs.leaky_relu, x, (negative_slope,))
-    compute(LEAKY_RELU, kernel_dtype, x, x, NULL, &parameter, False)
-    return x
+    return evaluate_in_place(LEAKY_RELU, x, None, negative_slope)
 
 
-def leaky_relu_subgradient(x, /, negative_slope=0.01, *, out=None, where=True,
-                           casting="same_kind", order="K", dtype=None, subok=True):
+def leaky_relu_subgradient(x, /, negative_slope=0.01, *, out=None, where=True, casting="same_kind",
+                           order="K", dtype=None, subok=True):
     """A subgradient of `leaky_relu` at each element.
 
     Parameters
     ----------
-    x : array_like
-        Any shape; floating (bfloat16 of ml_dtypes too), integer or bool.
-    negative_slope : scalar or array_like, default 0.01
-        The slope for x < 0 (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a floating
-        dtype; an array broadcasts (PReLU).
-    out, where, casting, order, dtype, subok
-        As for any NumPy ufunc.
+    x : {array}
+    {slope}
+    {keywords}
 
     Returns
     -------
     ndarray or scalar
         1 where x > 0, `negative_slope` where x <= 0 (PyTorch's choice at ±0; JAX takes 1), and NaN
         where x is NaN.  The dtype is that of ``x * negative_slope``.
-
-    Raises
-    ------
-    TypeError
-        If a dtype is not supported (complex, datetime, structured, str, object) or not castable.
-    ValueError
-        If shapes do not broadcast, or `out` is read-only or of another shape.
 
     Examples
     --------
@@ -606,15 +620,8 @@ def leaky_relu_subgradient(x, /, negative_slope=0.01, *, out=None, where=True,
     >>> relu_ext.leaky_relu_subgradient(np.array([-2.0, 0.0, 3.0]), 0.5)
     array([0.5, 0.5, 1. ])
     """
-    cdef Parameter parameter
-    cdef int kernel_dtype = shortcut_dtype(x)
-    if (kernel_dtype >= 0 and is_plain(where, casting, order, dtype, subok)
-            and pack(negative_slope, kernel_dtype, x, &parameter)):
-        result = compute_into(out, LEAKY_RELU_SUBGRADIENT, kernel_dtype, x, None, &parameter)
-        if result is not None:
-            return result
-    return call(ufuncs.leaky_relu_subgradient, (x, negative_slope), out, where, casting, order,
-                dtype, subok)
+    return evaluate(LEAKY_RELU_SUBGRADIENT, x, None, negative_slope, out, where, casting, order,
+                    dtype, subok)
 
 
 def leaky_relu_subgradient_(x, /, negative_slope=0.01):
@@ -622,11 +629,8 @@ def leaky_relu_subgradient_(x, /, negative_slope=0.01):
 
     Parameters
     ----------
-    x : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
-        Overwritten; nothing is copied.  Any shape and layout.
-    negative_slope : scalar or array_like, default 0.01
-        The slope for x < 0 (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a floating
-        dtype; an array broadcasts (PReLU).
+    x : {target}
+    {slope}
 
     Returns
     -------
@@ -635,11 +639,7 @@ def leaky_relu_subgradient_(x, /, negative_slope=0.01):
 
     Raises
     ------
-    TypeError
-        If `x` cannot be written in place (a list, raw bytes), if a dtype is not supported, or if
-        the result's dtype does not cast to that of `x`.
-    ValueError
-        If `x` is read-only or smaller than the other operands.
+    {errors}
 
     Examples
     --------
@@ -648,13 +648,7 @@ def leaky_relu_subgradient_(x, /, negative_slope=0.01):
     >>> relu_ext.leaky_relu_subgradient_(np.array([-2.0, 3.0]), 0.5)
     array([0.5, 1. ])
     """
-    cdef Parameter parameter
-    cdef int kernel_dtype = shortcut_dtype(x)
-    if (kernel_dtype < 0 or not is_writeable(x)
-            or not pack(negative_slope, kernel_dtype, x, &parameter)):
-        return call_in_place(ufuncs.leaky_relu_subgradient, x, (negative_slope,))
-    compute(LEAKY_RELU_SUBGRADIENT, kernel_dtype, x, x, NULL, &parameter, False)
-    return x
+    return evaluate_in_place(LEAKY_RELU_SUBGRADIENT, x, None, negative_slope)
 
 
 def leaky_relu_backward(grad, x, /, negative_slope=0.01, *, out=None, where=True,
@@ -663,29 +657,19 @@ def leaky_relu_backward(grad, x, /, negative_slope=0.01, *, out=None, where=True
 
     Parameters
     ----------
-    grad : array_like
-        Gradient with respect to the output of `leaky_relu`.
+    grad : {array}
+        The gradient with respect to the output of `leaky_relu`.
     x : array_like
-        What `leaky_relu` was given.  Its output will do instead only for a slope > 0, which keeps
-        the sign.
-    negative_slope : scalar or array_like, default 0.01
-        The slope for x < 0 (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a floating
-        dtype; an array broadcasts (PReLU).
-    out, where, casting, order, dtype, subok
-        As for any NumPy ufunc.
+        The input of `leaky_relu`.  Its output serves as well if the slope is > 0, because it has
+        the same sign.
+    {slope}
+    {keywords}
 
     Returns
     -------
     ndarray or scalar
         grad where x > 0 and ``negative_slope * grad`` elsewhere: where x < 0, ±0 or NaN
         (PyTorch's rule).  The dtype is that of ``grad * x * negative_slope``.
-
-    Raises
-    ------
-    TypeError
-        If a dtype is not supported (complex, datetime, structured, str, object) or not castable.
-    ValueError
-        If shapes do not broadcast, or `out` is read-only or of another shape.
 
     Examples
     --------
@@ -694,15 +678,8 @@ def leaky_relu_backward(grad, x, /, negative_slope=0.01, *, out=None, where=True
     >>> relu_ext.leaky_relu_backward(np.array([5.0, 6.0]), np.array([2.0, -1.0]), 0.5)
     array([5., 3.])
     """
-    cdef Parameter parameter
-    cdef int kernel_dtype = shortcut_dtype(grad)
-    if (kernel_dtype >= 0 and is_plain(where, casting, order, dtype, subok)
-            and pack(negative_slope, kernel_dtype, grad, &parameter)):
-        result = compute_into(out, LEAKY_RELU_BACKWARD, kernel_dtype, grad, x, &parameter)
-        if result is not None:
-            return result
-    return call(ufuncs.leaky_relu_backward, (grad, x, negative_slope), out, where, casting,
-                order, dtype, subok)
+    return evaluate(LEAKY_RELU_BACKWARD, grad, x, negative_slope, out, where, casting, order,
+                    dtype, subok)
 
 
 def leaky_relu_backward_(grad, x, /, negative_slope=0.01):
@@ -710,13 +687,12 @@ def leaky_relu_backward_(grad, x, /, negative_slope=0.01):
 
     Parameters
     ----------
-    grad : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
-        Gradient with respect to the output of the forward pass.  Overwritten; nothing is copied.
+    grad : {target}
+        The gradient with respect to the output of `leaky_relu`.
     x : array_like
-        What `leaky_relu` was given; its output will do instead only for a slope > 0.
-    negative_slope : scalar or array_like, default 0.01
-        The slope for x < 0 (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a floating
-        dtype; an array broadcasts (PReLU).
+        The input of `leaky_relu`.  Its output serves as well if the slope is > 0, because it has
+        the same sign.
+    {slope}
 
     Returns
     -------
@@ -725,11 +701,7 @@ def leaky_relu_backward_(grad, x, /, negative_slope=0.01):
 
     Raises
     ------
-    TypeError
-        If `grad` cannot be written in place (a list, raw bytes), if a dtype is not supported, or if
-        the result's dtype does not cast to that of `grad`.
-    ValueError
-        If `grad` is read-only or smaller than the other operands.
+    {errors}
 
     Examples
     --------
@@ -738,10 +710,193 @@ def leaky_relu_backward_(grad, x, /, negative_slope=0.01):
     >>> relu_ext.leaky_relu_backward_(np.array([5.0, 6.0]), np.array([2.0, -1.0]), 0.5)
     array([5., 3.])
     """
-    cdef Parameter parameter
-    cdef int kernel_dtype = shortcut_dtype(grad)
-    if (kernel_dtype < 0 or not is_writeable(grad) or not cnp.PyArray_CheckExact(x)
-            or not match(grad, x) or not pack(negative_slope, kernel_dtype, grad, &parameter)):
-        return call_in_place(ufuncs.leaky_relu_backward, grad, (x, negative_slope))
-    compute(LEAKY_RELU_BACKWARD, kernel_dtype, grad, grad, data_of(x), &parameter, False)
-    return grad
+    return evaluate_in_place(LEAKY_RELU_BACKWARD, grad, x, negative_slope)
+
+
+def add_relu(x, y, /, *, out=None, where=True, casting="same_kind", order="K", dtype=None,
+             subok=True):
+    """ReLU of a sum in one pass: max(0, x + y), for a bias or a residual.
+
+    Parameters
+    ----------
+    x : {array}
+    {addend}
+    {keywords}
+
+    Returns
+    -------
+    ndarray or scalar
+        ``np.maximum(x + y, 0)`` to the last bit: the sum is rounded to the dtype first, and integers
+        wrap.  +0 where the sum is <= 0; NaN where it is NaN, and x's NaN where both are.  The dtype
+        is that of ``x + y``; bool is not supported.
+
+    Notes
+    -----
+    The gradient with respect to x, and to a y of the same shape, is
+    ``relu_backward(grad, output)``; with respect to a bias it is that, summed over the rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import relu_ext
+    >>> relu_ext.add_relu(np.array([[-2.0, 1.0], [0.5, -3.0]]), np.array([1.0, 2.0]))
+    array([[0. , 3. ],
+           [1.5, 0. ]])
+    """
+    return evaluate(ADD_RELU, x, y, None, out, where, casting, order, dtype, subok)
+
+
+def add_relu_(x, y, /):
+    """ReLU of a sum in place: `add_relu` written over `x`.
+
+    Parameters
+    ----------
+    x : {target}
+    {addend}
+
+    Returns
+    -------
+    object
+        `x` itself: max(0, x + y).
+
+    Raises
+    ------
+    {errors}
+
+    Notes
+    -----
+    `add_relu` says what the gradient is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import relu_ext
+    >>> x = np.array([[-2.0, 1.0], [0.5, -3.0]])
+    >>> relu_ext.add_relu_(x, np.array([1.0, 2.0]))
+    array([[0. , 3. ],
+           [1.5, 0. ]])
+    """
+    return evaluate_in_place(ADD_RELU, x, y, None)
+
+
+def add_leaky_relu(x, y, /, negative_slope=0.01, *, out=None, where=True, casting="same_kind",
+                   order="K", dtype=None, subok=True):
+    """Leaky ReLU of a sum in one pass, for a bias or a residual.
+
+    Parameters
+    ----------
+    x : {array}
+    {addend}
+    {slope}
+    {keywords}
+
+    Returns
+    -------
+    ndarray or scalar
+        ``leaky_relu(x + y, negative_slope)`` to the last bit: the sum z is rounded to the dtype
+        first, then z where z >= 0 and ``negative_slope * z`` where z < 0; x's NaN where both are
+        NaN.  The dtype is that of ``(x + y) * negative_slope``; bool is not supported.
+
+    Notes
+    -----
+    The gradient with respect to x, and to a y of the same shape, is
+    ``leaky_relu_backward(grad, output, negative_slope)`` if the slope is > 0; with respect to a
+    bias it is that, summed over the rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import relu_ext
+    >>> relu_ext.add_leaky_relu(np.array([-2.0, 1.0]), np.array([1.0, 2.0]), 0.5)
+    array([-0.5,  3. ])
+    """
+    return evaluate(ADD_LEAKY_RELU, x, y, negative_slope, out, where, casting, order, dtype, subok)
+
+
+def add_leaky_relu_(x, y, /, negative_slope=0.01):
+    """Leaky ReLU of a sum in place: `add_leaky_relu` written over `x`.
+
+    Parameters
+    ----------
+    x : {target}
+    {addend}
+    {slope}
+
+    Returns
+    -------
+    object
+        `x` itself: leaky_relu(x + y).
+
+    Raises
+    ------
+    {errors}
+
+    Notes
+    -----
+    `add_leaky_relu` says what the gradient is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import relu_ext
+    >>> relu_ext.add_leaky_relu_(np.array([-2.0, 1.0]), 1.0, 0.5)
+    array([-0.5,  2. ])
+    """
+    return evaluate_in_place(ADD_LEAKY_RELU, x, y, negative_slope)
+
+
+cdef dict PARAGRAPHS = {
+    "array": """\
+array_like
+    Any shape; floating (bfloat16 of ml_dtypes too) or integer.""",
+    "target": """\
+ndarray, or any writeable typed buffer or DLPack tensor on the CPU
+    Overwritten; nothing is copied.  Any shape and layout.""",
+    "at_zero": """\
+at_zero : scalar or array_like, default 0
+    The value at x = ±0.  Every value from 0 to 1 is a subgradient; PyTorch, JAX and
+    scikit-learn take 0, some textbooks 1.  A Python number keeps a floating dtype.""",
+    "slope": """\
+negative_slope : scalar or array_like, default 0.01
+    The slope for negative values (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a
+    floating dtype; an array broadcasts (PReLU).""",
+    "addend": """\
+y : scalar or array_like
+    Broadcasts: a bias, a residual, a number.  A Python number keeps the dtype of x.""",
+    "keywords": """\
+out, where, casting, order, dtype, subok
+    As for any NumPy ufunc.""",
+    "errors": """\
+TypeError
+    If the argument cannot be written in place (a list, raw bytes), if a dtype is not supported,
+    or if the result's dtype does not cast to the argument's.
+ValueError
+    If the argument is read-only, or the others do not broadcast to its shape.""",
+}
+
+cdef extern from *:
+    """
+    static const char *relu_ext_doc(PyObject *function)
+    {
+        return ((PyCFunctionObject *)function)->m_ml->ml_doc;
+    }
+    static void relu_ext_set_doc(PyObject *function, const char *doc)
+    {
+        ((PyCFunctionObject *)function)->m_ml->ml_doc = doc;
+    }
+    """
+    const char *doc_of "relu_ext_doc"(object function)
+    void set_doc "relu_ext_set_doc"(object function, const char *doc)
+
+cdef list docs = []  # which the functions point to
+
+
+cdef fill_docs():
+    for description in ufuncs.descriptions:
+        for name in (description.name, description.name + "_"):
+            function = globals()[name]
+            docs.append(doc_of(function).decode().format_map(PARAGRAPHS).encode())
+            set_doc(function, docs[-1])
+
+
+fill_docs()

@@ -1,10 +1,47 @@
 from relu_ext._dispatch cimport active_table
+from relu_ext._operand cimport Operand
+from relu_ext._table cimport Kernel
 
 cdef enum:
     # Up to here the kernel is called on the whole buffer: aligning and blocking cost more than
     # they save.
     SMALL_BYTES = 1024
+    MOST_AXES = 64  # as in NumPy
 
+cdef enum:  # the roles of a plan's arrays
+    OUT
+    A
+    B
+    PARAMETER
+    ROLES
+
+cdef struct Plan:
+    # One call, laid out for the walk: axes in the order of out's memory, innermost first, none of
+    # them of length 1, and those that are contiguous together merged into one.
+    Kernel kernel
+    Py_ssize_t itemsize
+    Py_ssize_t parameter_step  # as the kernels count it
+    bint has[ROLES]  # where there is no such array, its pointer is out's and its steps are 0
+    bint fresh  # out was just allocated, or may have been
+    bint prefetch
+    bint stream
+    bint tiled
+    Py_ssize_t tile_columns
+    Py_ssize_t tile_rows
+    int axes
+    Py_ssize_t shape[MOST_AXES]
+    char *data[ROLES]
+    Py_ssize_t step[ROLES][MOST_AXES]  # in bytes; 0 where an array broadcasts
+
+cdef bint plan(Plan *this, int operation, int dtype, const Operand *out, const Operand *a,
+               const Operand *b, const Operand *parameter, bint fresh) noexcept nogil
+cdef int broadcast(Py_ssize_t *shape, const Operand *a, const Operand *b,
+                   const Operand *parameter) noexcept nogil
+cdef void memory_order(Py_ssize_t *strides, Py_ssize_t itemsize, int axes, const Py_ssize_t *shape,
+                       const Operand *a, const Operand *b, const Operand *parameter) noexcept nogil
+cdef bint is_safe(const Plan *this) noexcept nogil
+cdef Py_ssize_t size_of(const Plan *this) noexcept nogil
+cdef void walk(Plan *this) noexcept nogil
 cdef void run_large(int operation, int dtype, void *out, const void *a, const void *b,
                     const void *parameter, Py_ssize_t step, Py_ssize_t n,
                     bint fresh) noexcept nogil
@@ -13,10 +50,7 @@ cdef void run_large(int operation, int dtype, void *out, const void *a, const vo
 cdef inline void run(int operation, int dtype, void *out, const void *a, const void *b,
                      const void *parameter, Py_ssize_t step, Py_ssize_t n,
                      bint fresh) noexcept nogil:
-    """Apply an operation to whole buffers: the kernels' contract (_table.pxd), any size.
-
-    `fresh` says that out was just allocated, or may have been.
-    """
+    """Apply an operation to whole buffers: the kernels' contract (_table.pxd), any size."""
     if n * active_table.itemsize[dtype] <= SMALL_BYTES:
         active_table.kernel[operation][dtype](out, a, b, parameter, step, n)
     else:

@@ -1,22 +1,27 @@
-"""Walks whole buffers: alignment, cache blocks, streaming stores, threads.
+"""Walks arrays: the order of axes, alignment, cache blocks, streaming stores, threads.
 
-Contract: whole buffers, GIL released or not; raw pointers, no Python objects.
+Contract: raw pointers, no Python objects; the GIL is held or not.
+
+`plan` lays a call out, `is_safe` says whether its elements may be computed in any order, and `walk`
+computes them: as one run, as rows (the kernel on each), or by tiles, where a tile of an array that
+the kernels cannot take as it lies is copied to a scratch first, and the result from one afterwards.
+Bytes between the elements of an array are never written.
 """
 
 from cython.parallel cimport prange
 from libc.stdint cimport uintptr_t
 from relu_ext._dispatch cimport active_table
+from relu_ext._operand cimport Operand
 from relu_ext._table cimport Kernel
 
 import os
 from operator import index
 
-cdef extern from "_stream.h" nogil:
+cdef extern from "_copies.h" nogil:
     enum:
         CACHE_LINE "RELU_EXT_CACHE_LINE"
     void prefetch_for_read "relu_ext_prefetch_for_read"(const char *address, Py_ssize_t bytes)
     void prefetch_for_write "relu_ext_prefetch_for_write"(const char *address, Py_ssize_t bytes)
-    void stream_copy "relu_ext_stream_copy"(char *to, const char *source, Py_ssize_t bytes)
     void stream_fence "relu_ext_stream_fence"()
 
 cdef extern from *:
@@ -35,15 +40,20 @@ cdef extern from *:
     #else
     #define RELU_EXT_LINE_ALIGNED __attribute__((aligned(RELU_EXT_CACHE_LINE)))
     #endif
-    #define RELU_EXT_STREAM_BLOCK 2048
-    typedef struct { RELU_EXT_LINE_ALIGNED char bytes[RELU_EXT_STREAM_BLOCK]; } relu_ext_scratch;
+    #define RELU_EXT_STREAM_BLOCK 512
+    #define RELU_EXT_TILE_BYTES 4096
+    typedef struct { RELU_EXT_LINE_ALIGNED char bytes[RELU_EXT_STREAM_BLOCK]; } relu_ext_block;
+    typedef struct { RELU_EXT_LINE_ALIGNED char bytes[RELU_EXT_TILE_BYTES]; } relu_ext_tile;
     """
     bint OPENMP "RELU_EXT_OPENMP"
     int omp_get_max_threads() nogil
     int getpid() nogil
     enum:
         STREAM_BLOCK "RELU_EXT_STREAM_BLOCK"
-    ctypedef struct Scratch "relu_ext_scratch":
+        TILE_BYTES "RELU_EXT_TILE_BYTES"
+    ctypedef struct Block "relu_ext_block":
+        char *bytes
+    ctypedef struct Tile "relu_ext_tile":
         char *bytes
 
 # Measured on an AMD EPYC (Zen 5; 48 KiB, 1 MiB and 32 MiB of cache), float32, medians of paired
@@ -58,13 +68,12 @@ cdef enum:
     PREFETCH_BLOCK = 4 << 10
     # Out of place, streaming: 8 MiB 1.25 times, 16 MiB 1.27, 32 MiB 1.38, 64 MiB 1.34.  From 16,
     # because below it input and output fit the cache together, and whoever reads the output
-    # next would miss it there.  Blocks of 4 KiB lose (0.99 times at 64 MiB), of 1 KiB are as good
-    # as STREAM_BLOCK.
+    # next would miss it there.
     STREAM_BYTES = 16 << 20
-    STREAM_AHEAD = 16 << 10
+    STREAM_AHEAD = 4 << 10
     # Two threads in place: 512 KiB 0.95 times, 1 MiB 1.26, 4 MiB 1.71, 8 MiB 1.91, 32 MiB 1.32,
     # 256 MiB 1.06, where one thread nearly fills the memory bus.  With both cores busy already,
-    # 4 MiB took 7.6 ms in the place of 47 us, because the team waits for a thread that does not
+    # 4 MiB took 7.6 ms instead of 47 us, because the team waits for a thread that does not
     # run: which is why threads have to be asked for.
     THREAD_BYTES = 1 << 20
     MOST_THREADS = 1 << 16  # more than any machine has, and within C's int
@@ -73,109 +82,520 @@ cdef int threads_asked = 1
 cdef int process_at_import = getpid()
 
 
-cdef struct Job:
-    Kernel kernel
-    char *out
-    const char *a
-    const char *b
-    const char *parameter
-    Py_ssize_t parameter_itemsize
-    Py_ssize_t itemsize
-    bint prefetch
-    bint stream
+cdef inline Py_ssize_t distance(Py_ssize_t step) noexcept nogil:
+    return -step if step < 0 else step
 
 
-cdef inline void apply(const Job *job, char *out, Py_ssize_t start, Py_ssize_t n) noexcept nogil:
-    """The kernel on elements start ... start + n, the result going to `out`."""
-    job.kernel(
-        out, job.a + start * job.itemsize,
-        job.b + start * job.itemsize if job.b != NULL else NULL,
-        job.parameter + start * job.parameter_itemsize,
-        job.parameter_itemsize != 0, n)
+# The plan.
+
+cdef bint plan(Plan *this, int operation, int dtype, const Operand *out, const Operand *a,
+               const Operand *b, const Operand *parameter, bint fresh) noexcept nogil:
+    """Lay out a call, for operands of one dtype; `b` and `parameter` are NULL where the operation
+    takes none.  False where an input does not broadcast to the shape of `out`."""
+    cdef const Operand *operands[ROLES]
+    cdef Py_ssize_t step[ROLES]
+    cdef Py_ssize_t length
+    cdef int axis, role, own, position
+    operands[OUT], operands[A], operands[B], operands[PARAMETER] = out, a, b, parameter
+    if out.axes > MOST_AXES:
+        return False
+    this.kernel = active_table.kernel[operation][dtype]
+    this.itemsize = active_table.itemsize[dtype]
+    this.fresh = fresh
+    this.axes = 0
+    for role in range(ROLES):
+        this.has[role] = operands[role] != NULL
+        if operands[role] == NULL:
+            this.data[role] = out.data
+        elif operands[role].axes > out.axes:
+            return False
+        else:
+            this.data[role] = operands[role].data
+    for axis in range(out.axes - 1, -1, -1):
+        length = out.shape[axis]
+        for role in range(ROLES):
+            step[role] = 0
+            if operands[role] == NULL:
+                continue
+            own = operands[role].axes - out.axes + axis
+            if own < 0:
+                continue
+            if operands[role].shape[own] == length:
+                step[role] = operands[role].strides[own] * operands[role].stride_unit
+            elif operands[role].shape[own] != 1:
+                return False
+        if length == 1:
+            continue
+        if step[OUT] < 0 and length > 0:
+            for role in range(ROLES):
+                this.data[role] += step[role] * (length - 1)
+                step[role] = -step[role]
+        position = this.axes
+        while position > 0 and this.step[OUT][position - 1] > step[OUT]:
+            this.shape[position] = this.shape[position - 1]
+            for role in range(ROLES):
+                this.step[role][position] = this.step[role][position - 1]
+            position -= 1
+        this.shape[position] = length
+        for role in range(ROLES):
+            this.step[role][position] = step[role]
+        this.axes += 1
+    merge_axes(this)
+    this.parameter_step = this.step[PARAMETER][0] != 0
+    return True
 
 
-cdef void apply_prefetched(const Job *job, Py_ssize_t start, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t block = PREFETCH_BLOCK // job.itemsize
-    cdef Py_ssize_t stop = start + n
+cdef void merge_axes(Plan *this) noexcept nogil:
+    """Make one axis of neighbours that are contiguous together in every array."""
+    cdef int merged = 0
+    cdef int axis, role
+    cdef bint together
+    if this.axes == 0:
+        this.axes = 1
+        this.shape[0] = 1
+        for role in range(ROLES):
+            this.step[role][0] = 0
+        this.step[OUT][0] = this.step[A][0] = this.itemsize
+        if this.has[B]:
+            this.step[B][0] = this.itemsize
+        return
+    for axis in range(1, this.axes):
+        together = True
+        for role in range(ROLES):
+            together &= this.step[role][axis] == this.step[role][merged] * this.shape[merged]
+        if together:
+            this.shape[merged] *= this.shape[axis]
+            continue
+        merged += 1
+        if merged != axis:
+            this.shape[merged] = this.shape[axis]
+            for role in range(ROLES):
+                this.step[role][merged] = this.step[role][axis]
+    this.axes = merged + 1
+
+
+cdef Py_ssize_t size_of(const Plan *this) noexcept nogil:
+    """The number of elements."""
+    cdef Py_ssize_t size = 1
+    cdef int axis
+    for axis in range(this.axes):
+        size *= this.shape[axis]
+    return size
+
+
+# The shape of a result, and the order in memory of a new one.
+
+cdef inline Py_ssize_t length_of(const Operand *operand, int axes, int axis) noexcept nogil:
+    """The length of an axis of `axes`, 1 where the operand lacks it."""
+    cdef int own = operand.axes - axes + axis
+    return operand.shape[own] if own >= 0 else 1
+
+
+cdef int broadcast(Py_ssize_t *shape, const Operand *a, const Operand *b,
+                   const Operand *parameter) noexcept nogil:
+    """Write the shape to which operands (NULL is none) broadcast; return its axes, -1 for none."""
+    cdef const Operand *operands[3]
+    cdef int axes = 0
+    cdef int axis, i
+    cdef Py_ssize_t length
+    operands[0], operands[1], operands[2] = a, b, parameter
+    for i in range(3):
+        if operands[i] != NULL:
+            axes = max(axes, operands[i].axes)
+    if axes > MOST_AXES:
+        return -1
+    for axis in range(axes):
+        shape[axis] = 1
+        for i in range(3):
+            length = 1 if operands[i] == NULL else length_of(operands[i], axes, axis)
+            if length == 1 or length == shape[axis]:
+                continue
+            if shape[axis] != 1:
+                return -1
+            shape[axis] = length
+    return axes
+
+
+cdef void memory_order(Py_ssize_t *strides, Py_ssize_t itemsize, int axes, const Py_ssize_t *shape,
+                       const Operand *a, const Operand *b,
+                       const Operand *parameter) noexcept nogil:
+    """Write the strides of a new array in the order "K": what NumPy's iterator would allocate.
+
+    The axes are sorted from the innermost outwards by insertion.  Of two axes that goes further in
+    whose steps are shorter in the first array that knows both; where arrays contradict each other,
+    and where none knows, C's order wins.
+    """
+    cdef const Operand *operands[3]
+    cdef int order[MOST_AXES]
+    cdef int i, k, position, which
+    cdef Py_ssize_t step, other
+    cdef bint decided, swap
+    operands[0], operands[1], operands[2] = a, b, parameter
+    for i in range(axes):
+        order[i] = axes - 1 - i
+    for i in range(1, axes):
+        position = i
+        for k in range(i - 1, -1, -1):
+            decided = swap = False
+            for which in range(3):
+                if operands[which] == NULL:
+                    continue
+                step = step_of(operands[which], axes, order[i])
+                other = step_of(operands[which], axes, order[k])
+                if step == 0 or other == 0:
+                    continue
+                if other <= step:
+                    swap = False
+                elif not decided:
+                    swap = True
+                decided = True
+            if decided and not swap:
+                break
+            if decided:
+                position = k
+        which = order[i]
+        for k in range(i, position, -1):
+            order[k] = order[k - 1]
+        order[position] = which
+    step = itemsize
+    for i in range(axes):
+        strides[order[i]] = step
+        step *= shape[order[i]]
+
+
+cdef inline Py_ssize_t step_of(const Operand *operand, int axes, int axis) noexcept nogil:
+    """The distance in bytes along an axis of `axes`, 0 where the operand broadcasts."""
+    cdef int own = operand.axes - axes + axis
+    if own < 0 or operand.shape[own] == 1:
+        return 0
+    return distance(operand.strides[own] * operand.stride_unit)
+
+
+# Overlap.
+
+cdef bint is_safe(const Plan *this) noexcept nogil:
+    """Whether the result is that of a copy, in whatever order the elements are computed.
+
+    That is so if out has no element twice, and every input is out itself or shares no byte with
+    it.  What is too intricate to tell counts as unsafe.
+    """
+    cdef Py_ssize_t extent = this.itemsize
+    cdef int axis, role
+    if size_of(this) == 0:
+        return True
+    for axis in range(this.axes):
+        if this.step[OUT][axis] < extent and this.shape[axis] > 1:
+            return False
+        extent += this.step[OUT][axis] * (this.shape[axis] - 1)
+    for role in range(A, ROLES):
+        if this.has[role] and not is_same_or_apart(this, role, extent):
+            return False
+    return True
+
+
+cdef bint is_same_or_apart(const Plan *this, int role, Py_ssize_t out_extent) noexcept nogil:
+    cdef Py_ssize_t offset = this.data[role] - this.data[OUT]
+    cdef Py_ssize_t low = offset
+    cdef Py_ssize_t high = offset + this.itemsize
+    cdef Py_ssize_t reach
+    cdef bint same_steps = True
+    cdef int axis
+    for axis in range(this.axes):
+        reach = this.step[role][axis] * (this.shape[axis] - 1)
+        low += min(reach, <Py_ssize_t>0)
+        high += max(reach, <Py_ssize_t>0)
+        same_steps &= this.step[role][axis] == this.step[OUT][axis]
+    if high <= 0 or out_extent <= low:
+        return True
+    if not same_steps:
+        return False
+    return offset == 0 or (this.axes <= 8 and not meets(this, offset, this.axes - 1))
+
+
+cdef bint meets(const Plan *this, Py_ssize_t offset, int axis) noexcept nogil:
+    """Whether an array laid out as out, `offset` bytes away from it, shares a byte with it: of
+    columns of one matrix side by side none does.
+
+    In each axis two distances remain to be looked at, because what lies within one step of it
+    extends no further than that step (`is_safe` has seen to it).
+    """
+    cdef Py_ssize_t step, steps
+    if offset < 0:
+        offset = -offset
+    if axis < 0:
+        return offset < this.itemsize
+    step = this.step[OUT][axis]
+    steps = offset // step
+    return (steps < this.shape[axis] and meets(this, offset - steps * step, axis - 1)
+            or steps + 1 < this.shape[axis] and meets(this, offset - (steps + 1) * step, axis - 1))
+
+
+# One run of elements, contiguous in every array.
+
+cdef inline void apply(const Plan *this, char **at, char *out, Py_ssize_t n) noexcept nogil:
+    """The kernel on n elements, the result going to `out`."""
+    this.kernel(out, at[A], at[B], at[PARAMETER], this.parameter_step, n)
+
+
+cdef inline void advance(const Plan *this, char **at, int axis, Py_ssize_t count) noexcept nogil:
+    cdef int role
+    for role in range(ROLES):
+        at[role] += count * this.step[role][axis]
+
+
+cdef void apply_prefetched(const Plan *this, char **at, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t block = PREFETCH_BLOCK // this.itemsize
     cdef Py_ssize_t count
-    cdef char *out
-    while start < stop:
-        count = min(block, stop - start)
-        out = job.out + start * job.itemsize
-        prefetch_for_write(out + PREFETCH_AHEAD, PREFETCH_BLOCK)
-        apply(job, out, start, count)
-        start += count
+    while n > 0:
+        count = min(block, n)
+        prefetch_for_write(at[OUT] + PREFETCH_AHEAD, PREFETCH_BLOCK)
+        apply(this, at, at[OUT], count)
+        advance(this, at, 0, count)
+        n -= count
 
 
-cdef void apply_streamed(const Job *job, Py_ssize_t start, Py_ssize_t n) noexcept nogil:
+cdef void apply_streamed(const Plan *this, char **at, Py_ssize_t n) noexcept nogil:
     """Compute into a scratch that stays in the first-level cache, then stream it past the caches:
-    one routine for every operation, dtype and level."""
-    cdef Scratch scratch
-    cdef Py_ssize_t block = STREAM_BLOCK // job.itemsize
-    cdef Py_ssize_t blocks = n // block
-    cdef Py_ssize_t _
-    for _ in range(blocks):
-        prefetch_for_read(job.a + start * job.itemsize + STREAM_AHEAD, STREAM_BLOCK)
-        if job.b != NULL:
-            prefetch_for_read(job.b + start * job.itemsize + STREAM_AHEAD, STREAM_BLOCK)
-        apply(job, scratch.bytes, start, block)
-        stream_copy(job.out + start * job.itemsize, scratch.bytes, STREAM_BLOCK)
-        start += block
+    one routine for every operation and dtype."""
+    cdef Block scratch
+    cdef Py_ssize_t block = STREAM_BLOCK // this.itemsize
+    while n >= block:
+        prefetch_for_read(at[A] + STREAM_AHEAD, STREAM_BLOCK)
+        if this.has[B]:
+            prefetch_for_read(at[B] + STREAM_AHEAD, STREAM_BLOCK)
+        apply(this, at, scratch.bytes, block)
+        active_table.stream_copy(at[OUT], scratch.bytes, STREAM_BLOCK)
+        advance(this, at, 0, block)
+        n -= block
     stream_fence()
-    apply(job, job.out + start * job.itemsize, start, n - blocks * block)
+    apply(this, at, at[OUT], n)
 
 
-cdef void run_part(const Job *job, Py_ssize_t start, Py_ssize_t n) noexcept nogil:
-    """Elements start ... start + n on one thread.
+cdef void run_row(const Plan *this, char **start, Py_ssize_t n) noexcept nogil:
+    """n elements along axis 0, on one thread.
 
     First the elements up to the next cache line, so that no later store splits one: NumPy's data
     lies at 16 modulo 64, and in a prototype 2**20 float32 in place went from 47.8 to 35.6 us.
     """
-    cdef char *out = job.out + start * job.itemsize
-    cdef Py_ssize_t head = -<uintptr_t>out % CACHE_LINE
-    if head % job.itemsize != 0 or STREAM_BLOCK % job.itemsize != 0:
-        apply(job, out, start, n)
+    cdef char *at[ROLES]
+    cdef Py_ssize_t head = -<uintptr_t>start[OUT] % CACHE_LINE
+    cdef int role
+    for role in range(ROLES):
+        at[role] = start[role]
+    if head % this.itemsize != 0 or STREAM_BLOCK % this.itemsize != 0:
+        apply(this, at, at[OUT], n)
         return
-    head = min(head // job.itemsize, n)
+    head = min(head // this.itemsize, n)
     if head:
-        apply(job, out, start, head)
-        start += head
+        apply(this, at, at[OUT], head)
+        advance(this, at, 0, head)
         n -= head
-    if job.prefetch:
-        apply_prefetched(job, start, n)
-    elif job.stream:
-        apply_streamed(job, start, n)
+    if this.prefetch:
+        apply_prefetched(this, at, n)
+    elif this.stream:
+        apply_streamed(this, at, n)
     else:
-        apply(job, job.out + start * job.itemsize, start, n)
+        apply(this, at, at[OUT], n)
+
+
+# Panels: axes 0 and 1.
+
+cdef void run_rows(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
+    cdef char *at[ROLES]
+    cdef Py_ssize_t n = this.shape[0]
+    cdef bint small = n * this.itemsize <= SMALL_BYTES
+    cdef Py_ssize_t row
+    cdef int role
+    for role in range(ROLES):
+        at[role] = start[role]
+    for row in range(rows):
+        if small:
+            apply(this, at, at[OUT], n)
+        else:
+            run_row(this, at, n)
+        if row + 1 < rows:
+            advance(this, at, 1, 1)
+
+
+cdef inline bint is_taken(const Plan *this, int role) noexcept nogil:
+    """Whether the kernels can read this array's rows where they lie."""
+    cdef Py_ssize_t step = this.step[role][0]
+    return (step == this.itemsize or role == B and not this.has[B]
+            or role == PARAMETER and step == 0)
+
+
+cdef void run_tiles(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
+    cdef Tile tiles[ROLES]
+    cdef char *at[ROLES]
+    cdef Py_ssize_t row_step[ROLES]
+    cdef Py_ssize_t step[ROLES]  # from row to row, in start
+    cdef bint copied[ROLES]
+    cdef bint one_call
+    cdef Py_ssize_t column, row, columns, count, i
+    cdef int role
+    for role in range(ROLES):
+        step[role] = this.step[role][1] if this.axes > 1 else 0
+        copied[role] = not is_taken(this, role)
+    row = 0
+    while row < rows:
+        count = min(this.tile_rows, rows - row)
+        column = 0
+        while column < this.shape[0]:
+            columns = min(this.tile_columns, this.shape[0] - column)
+            one_call = True
+            for role in range(ROLES):
+                at[role] = start[role] + row * step[role] + column * this.step[role][0]
+                row_step[role] = step[role]
+                if copied[role]:
+                    if role != OUT:
+                        active_table.copy(
+                            tiles[role].bytes, this.itemsize, columns * this.itemsize,
+                            at[role], this.step[role][0], step[role], columns, count,
+                            this.itemsize)
+                    at[role] = tiles[role].bytes
+                    row_step[role] = columns * this.itemsize
+                one_call &= (count == 1 or copied[role]
+                             or row_step[role] == columns * this.step[role][0])
+            if one_call:
+                apply(this, at, at[OUT], columns * count)
+            else:
+                for i in range(count):
+                    apply(this, at, at[OUT], columns)
+                    for role in range(ROLES):
+                        at[role] += row_step[role]
+            if copied[OUT]:
+                active_table.copy(
+                    start[OUT] + row * step[OUT] + column * this.step[OUT][0],
+                    this.step[OUT][0], step[OUT], tiles[OUT].bytes, this.itemsize,
+                    columns * this.itemsize, columns, count, this.itemsize)
+            column += columns
+        row += count
+
+
+# The whole.
+
+cdef void walk_part(const Plan *this) noexcept nogil:
+    """Everything, on one thread."""
+    cdef char *at[ROLES]
+    cdef Py_ssize_t index[MOST_AXES]
+    cdef Py_ssize_t rows = this.shape[1] if this.axes > 1 else 1
+    cdef int axis, role
+    if size_of(this) == 0:
+        return
+    for role in range(ROLES):
+        at[role] = this.data[role]
+    for axis in range(2, this.axes):
+        index[axis] = 0
+    while True:
+        if this.tiled:
+            run_tiles(this, at, rows)
+        else:
+            run_rows(this, at, rows)
+        axis = 2
+        while axis < this.axes:
+            index[axis] += 1
+            if index[axis] < this.shape[axis]:
+                advance(this, at, axis, 1)
+                break
+            index[axis] = 0
+            advance(this, at, axis, 1 - this.shape[axis])
+            axis += 1
+        if axis >= this.axes:
+            return
+
+
+cdef void lay_tiles(Plan *this) noexcept nogil:
+    """Whether to walk by tiles, and by which."""
+    cdef Py_ssize_t items = TILE_BYTES // this.itemsize
+    cdef int role, axis
+    cdef int nearest = 0
+    this.tiled = False
+    for role in range(ROLES):
+        if is_taken(this, role):
+            continue
+        this.tiled = True
+        if role == OUT or this.step[role][0] == 0:
+            continue
+        # Another memory order than out's: the axis along which this array's elements lie closest
+        # becomes the tile's other one.
+        for axis in range(1, this.axes):
+            if 0 < distance(this.step[role][axis]) < distance(this.step[role][nearest]):
+                nearest = axis
+        if nearest:
+            break
+    if not this.tiled:
+        return
+    if nearest > 1:
+        swap_axes(this, 1, nearest)
+    if nearest:
+        this.tile_rows = 64 if this.itemsize == 1 else 32
+        this.tile_columns = items // this.tile_rows
+    else:
+        this.tile_columns = min(items, this.shape[0])
+        this.tile_rows = items // this.tile_columns
+
+
+cdef void swap_axes(Plan *this, int one, int other) noexcept nogil:
+    cdef int role
+    this.shape[one], this.shape[other] = this.shape[other], this.shape[one]
+    for role in range(ROLES):
+        this.step[role][one], this.step[role][other] = this.step[role][other], this.step[role][one]
+
+
+cdef void walk(Plan *this) noexcept nogil:
+    cdef Py_ssize_t size = size_of(this)
+    cdef Py_ssize_t bytes = size * this.itemsize
+    cdef bint in_place = this.data[OUT] == this.data[A] or (
+        this.has[B] and this.data[OUT] == this.data[B])
+    cdef int threads = 1
+    cdef int axis, i
+    lay_tiles(this)
+    # By the whole, not by a thread's part: the threads share the last-level cache.
+    this.prefetch = (in_place and not this.has[B]
+                     and PREFETCH_FROM_BYTES <= bytes < PREFETCH_BELOW_BYTES)
+    this.stream = not in_place and not this.fresh and bytes >= STREAM_BYTES
+    if bytes >= THREAD_BYTES:
+        # Each gets at least what each of two gets at the threshold.
+        threads = <int>min(<Py_ssize_t>effective_threads(), bytes // (THREAD_BYTES // 2))
+    if threads == 1:
+        walk_part(this)
+        return
+    axis = this.axes - 1
+    while axis > 0 and this.shape[axis] < threads:
+        axis -= 1
+    for i in prange(threads, num_threads=threads, schedule="static"):
+        walk_share(this, axis, i, threads)
+
+
+cdef void walk_share(const Plan *this, int axis, int i, int threads) noexcept nogil:
+    """The i-th of as many shares of an axis as there are threads."""
+    cdef Plan share = this[0]
+    cdef Py_ssize_t length = (this.shape[axis] + threads - 1) // threads
+    cdef Py_ssize_t start = min(i * length, this.shape[axis])
+    share.shape[axis] = min(length, this.shape[axis] - start)
+    advance(&share, share.data, axis, start)
+    walk_part(&share)
 
 
 cdef void run_large(int operation, int dtype, void *out, const void *a, const void *b,
                     const void *parameter, Py_ssize_t step, Py_ssize_t n,
                     bint fresh) noexcept nogil:
-    cdef Job job
-    cdef Py_ssize_t bytes = n * active_table.itemsize[dtype]
-    cdef bint in_place = out == a or out == b
-    cdef Py_ssize_t part, i
-    cdef int threads = 1
-    job.kernel = active_table.kernel[operation][dtype]
-    job.itemsize = active_table.itemsize[dtype]
-    job.out = <char *>out
-    job.a = <const char *>a
-    job.b = <const char *>b
-    job.parameter = <const char *>parameter
-    job.parameter_itemsize = step * job.itemsize
-    # By the whole, not by a thread's part: the threads share the last-level cache.
-    job.prefetch = in_place and b == NULL and PREFETCH_FROM_BYTES <= bytes < PREFETCH_BELOW_BYTES
-    job.stream = not in_place and not fresh and bytes >= STREAM_BYTES
-    if bytes >= THREAD_BYTES:
-        # Each gets at least what each of two gets at the threshold.
-        threads = <int>min(<Py_ssize_t>effective_threads(), bytes // (THREAD_BYTES // 2))
-    if threads == 1:
-        run_part(&job, 0, n)
-        return
-    part = (n + threads - 1) // threads
-    for i in prange(threads, num_threads=threads, schedule="static"):
-        run_part(&job, min(i * part, n), min(part, n - min(i * part, n)))
+    cdef Plan this
+    this.kernel = active_table.kernel[operation][dtype]
+    this.itemsize = active_table.itemsize[dtype]
+    this.parameter_step = step
+    this.has[B] = b != NULL
+    this.fresh = fresh
+    this.axes = 1
+    this.shape[0] = n
+    this.data[OUT] = <char *>out
+    this.data[A] = <char *>a
+    this.data[B] = <char *>(b if b != NULL else a)
+    this.data[PARAMETER] = <char *>(parameter if parameter != NULL else a)
+    this.step[OUT][0] = this.step[A][0] = this.itemsize
+    this.step[B][0] = this.itemsize if b != NULL else 0
+    this.step[PARAMETER][0] = step * this.itemsize
+    walk(&this)
 
 
 cdef int effective_threads() noexcept nogil:

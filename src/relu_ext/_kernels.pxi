@@ -9,9 +9,9 @@ from cpython.pycapsule cimport PyCapsule_New
 from libc.string cimport memcmp, memcpy, memset
 
 from relu_ext cimport _scalar
-from relu_ext._scalar cimport float16, number, one, product
+from relu_ext._scalar cimport float16, number, one, product, total
 from relu_ext._table cimport (
-    BFLOAT16, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, LEAKY_RELU,
+    ADD_LEAKY_RELU, ADD_RELU, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, LEAKY_RELU,
     LEAKY_RELU_BACKWARD, LEAKY_RELU_SUBGRADIENT, LONGDOUBLE, RELU, RELU_BACKWARD,
     RELU_SUBGRADIENT, UINT8, UINT16, UINT32, UINT64, Kernel, KernelTable,
 )
@@ -23,21 +23,41 @@ cdef extern from "_numbers.h" nogil:
     void float16_expand "relu_ext_float16_expand"(float *out, const float16 *a)
     void float16_multiply "relu_ext_float16_multiply"(
         float16 *out, const float16 *a, const float *b)
-    float16 float16_nan_first "relu_ext_float16_nan_first"(float16 b, float16 product)
+    void float16_add "relu_ext_float16_add"(float16 *out, const float16 *a, const float *b)
+    float16 float16_nan_first "relu_ext_float16_nan_first"(float16 first, float16 result)
 
-# A block of an operation on float16 that multiplies: `products` is a[i] * parameter[i].
+cdef extern from "_copies.h" nogil:
+    void copy_matrix "relu_ext_copy"(
+        char *to, Py_ssize_t to_column, Py_ssize_t to_row,
+        const char *source, Py_ssize_t column, Py_ssize_t row,
+        Py_ssize_t columns, Py_ssize_t rows, Py_ssize_t itemsize)
+    void stream_copy "relu_ext_stream_copy"(char *to, const char *source, Py_ssize_t bytes)
+
+# float16, a block at a time: an operation on BLOCK numbers.  `factors` are the parameters in
+# float32, `any_nan` says whether one of them may be NaN.
 ctypedef void (*BlockFunction)(float16 *out, const float16 *a, const float16 *b,
-                               const float16 *parameter, const float16 *products) noexcept nogil
+                               const float16 *parameters, const float *factors,
+                               bint any_nan) noexcept nogil
 
 
 cdef inline void multiply_block(float16 *out, const float16 *a, const float16 *b,
                                 const float *factors, bint any_nan) noexcept nogil:
-    """a[i] * b[i], where the factors are b in float32."""
+    """out[i] = a[i] * b[i], of two NaNs b's; the factors are b in float32."""
     cdef int i
     float16_multiply(out, a, factors)
     if any_nan:
         for i in range(BLOCK):
             out[i] = float16_nan_first(b[i], out[i])
+
+
+cdef inline void add_block(float16 *out, const float16 *a, const float16 *b) noexcept nogil:
+    """out[i] = a[i] + b[i], of two NaNs a's."""
+    cdef float addends[BLOCK]
+    cdef int i
+    float16_expand(addends, b)
+    float16_add(out, a, addends)
+    for i in range(BLOCK):
+        out[i] = float16_nan_first(a[i], out[i])
 
 
 cdef inline void run_blocks(BlockFunction function, float16 *out, const float16 *a,
@@ -49,7 +69,6 @@ cdef inline void run_blocks(BlockFunction function, float16 *out, const float16 
     """
     cdef float16 last[4][BLOCK]
     cdef float16 parameters[BLOCK]
-    cdef float16 products[BLOCK]
     cdef float factors[BLOCK]
     cdef bint any_nan = True
     cdef Py_ssize_t start = 0
@@ -64,8 +83,7 @@ cdef inline void run_blocks(BlockFunction function, float16 *out, const float16 
     while start + BLOCK <= n:
         if step != 0:
             float16_expand(factors, parameter + start)
-        multiply_block(products, a + start, parameter + start * step, factors, any_nan)
-        function(out + start, a + start, b + start, parameter + start * step, products)
+        function(out + start, a + start, b + start, parameter + start * step, factors, any_nan)
         start += BLOCK
     if count > 0:
         memset(last, 0, sizeof(last))
@@ -75,32 +93,57 @@ cdef inline void run_blocks(BlockFunction function, float16 *out, const float16 
             memcpy(last[3], parameter + start, count * sizeof(float16))
             parameter = last[3]
             float16_expand(factors, parameter)
-        multiply_block(products, last[1], parameter, factors, any_nan)
-        function(last[0], last[1], last[2], parameter, products)
+        function(last[0], last[1], last[2], parameter, factors, any_nan)
         memcpy(out + start, last[0], count * sizeof(float16))
 
 
 cdef void relu_backward_block(float16 *out, const float16 *grad, const float16 *x,
-                              const float16 *at_zero, const float16 *products) noexcept nogil:
+                              const float16 *at_zero, const float *factors,
+                              bint any_nan) noexcept nogil:
+    cdef float16 products[BLOCK]
     cdef int i
+    multiply_block(products, grad, at_zero, factors, any_nan)
     for i in range(BLOCK):
         out[i] = _scalar.relu_backward(
             grad[i], x[i], _scalar.grad_at_zero(grad[i], at_zero[i], products[i]))
 
 
 cdef void leaky_relu_block(float16 *out, const float16 *x, const float16 *unused_array,
-                           const float16 *unused_slope, const float16 *products) noexcept nogil:
+                           const float16 *slopes, const float *factors,
+                           bint any_nan) noexcept nogil:
+    cdef float16 products[BLOCK]
     cdef int i
+    multiply_block(products, x, slopes, factors, any_nan)
     for i in range(BLOCK):
         out[i] = _scalar.leaky_relu(x[i], products[i])
 
 
 cdef void leaky_relu_backward_block(float16 *out, const float16 *grad, const float16 *x,
-                                    const float16 *unused_slope,
-                                    const float16 *products) noexcept nogil:
+                                    const float16 *slopes, const float *factors,
+                                    bint any_nan) noexcept nogil:
+    cdef float16 products[BLOCK]
     cdef int i
+    multiply_block(products, grad, slopes, factors, any_nan)
     for i in range(BLOCK):
         out[i] = _scalar.leaky_relu_backward(grad[i], x[i], products[i])
+
+
+cdef void add_relu_block(float16 *out, const float16 *x, const float16 *y,
+                         const float16 *unused_parameters, const float *unused_factors,
+                         bint unused_nan) noexcept nogil:
+    cdef float16 sums[BLOCK]
+    cdef int i
+    add_block(sums, x, y)
+    for i in range(BLOCK):
+        out[i] = _scalar.relu(sums[i])
+
+
+cdef void add_leaky_relu_block(float16 *out, const float16 *x, const float16 *y,
+                               const float16 *slopes, const float *factors,
+                               bint any_nan) noexcept nogil:
+    cdef float16 sums[BLOCK]
+    add_block(sums, x, y)
+    leaky_relu_block(out, sums, sums, slopes, factors, any_nan)
 
 
 cdef void relu(number *out, const number *x, const number *unused_array,
@@ -205,7 +248,39 @@ cdef void leaky_relu_backward(number *out, const number *grad, const number *x,
             out[i] = _scalar.leaky_relu_backward(grad[i], x[i], product(grad[i], slope[i]))
 
 
+cdef void add_relu(number *out, const number *x, const number *y,
+                   const number *unused_parameter, Py_ssize_t unused_step,
+                   Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef number unused = 0
+    if number is float16:
+        run_blocks(add_relu_block, out, x, y, &unused, 0, n)
+    else:
+        for i in range(n):
+            out[i] = _scalar.relu(total(x[i], y[i]))
+
+
+cdef void add_leaky_relu(number *out, const number *x, const number *y, const number *slope,
+                         Py_ssize_t step, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef number z
+    cdef number value
+    if number is float16:
+        run_blocks(add_leaky_relu_block, out, x, y, slope, step, n)
+    elif step == 0:
+        value = slope[0]
+        for i in range(n):
+            z = total(x[i], y[i])
+            out[i] = _scalar.leaky_relu(z, product(z, value))
+    else:
+        for i in range(n):
+            z = total(x[i], y[i])
+            out[i] = _scalar.leaky_relu(z, product(z, slope[i]))
+
+
 cdef KernelTable table
+table.copy = copy_matrix
+table.stream_copy = stream_copy
 
 
 cdef void fill(const number *dtype_marker, int dtype) noexcept:
@@ -217,6 +292,8 @@ cdef void fill(const number *dtype_marker, int dtype) noexcept:
     table.kernel[LEAKY_RELU][dtype] = <Kernel>leaky_relu[number]
     table.kernel[LEAKY_RELU_SUBGRADIENT][dtype] = <Kernel>leaky_relu_subgradient[number]
     table.kernel[LEAKY_RELU_BACKWARD][dtype] = <Kernel>leaky_relu_backward[number]
+    table.kernel[ADD_RELU][dtype] = <Kernel>add_relu[number]
+    table.kernel[ADD_LEAKY_RELU][dtype] = <Kernel>add_leaky_relu[number]
 
 
 fill(<const _scalar.float16 *>NULL, FLOAT16)

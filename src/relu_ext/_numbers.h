@@ -1,7 +1,7 @@
 /* The C types of the buffers, and what compilers do badly by themselves:
  * - 64-bit comparisons in SSE2, which they do not vectorise;
- * - products of float16 and bfloat16, neither: in float32, rounded once to nearest even, bit for
- *   bit as in NumPy and ml_dtypes;
+ * - products and sums of float16 and bfloat16, neither: in float32, rounded once to nearest even,
+ *   bit for bit as in NumPy and ml_dtypes;
  * - choices between long doubles, which in x87 become branches. */
 #ifndef RELU_EXT_NUMBERS_H
 #define RELU_EXT_NUMBERS_H
@@ -157,18 +157,34 @@ static inline unsigned __int128 relu_ext_longdouble_choose(int condition, unsign
 }
 
 /* Loads as narrow as the store before them, for the reason given at the float16 blocks below. */
+static inline long double relu_ext_longdouble_of_bits(unsigned __int128 bits)
+{
+    long double value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static inline unsigned __int128 relu_ext_bits_of_longdouble(long double value)
+{
+    uint64_t mantissa;
+    uint16_t sign_and_exponent;
+    memcpy(&mantissa, &value, sizeof mantissa);
+    memcpy(&sign_and_exponent, (const char *)&value + sizeof mantissa, sizeof sign_and_exponent);
+    return (unsigned __int128)sign_and_exponent << 64 | mantissa;
+}
+
 static inline unsigned __int128 relu_ext_longdouble_product(unsigned __int128 a,
                                                             unsigned __int128 b)
 {
-    long double x, y;
-    uint64_t mantissa;
-    uint16_t sign_and_exponent;
-    memcpy(&x, &a, sizeof x);
-    memcpy(&y, &b, sizeof y);
-    y = y != y ? y + y : x * y;
-    memcpy(&mantissa, &y, sizeof mantissa);
-    memcpy(&sign_and_exponent, (const char *)&y + sizeof mantissa, sizeof sign_and_exponent);
-    return (unsigned __int128)sign_and_exponent << 64 | mantissa;
+    const long double x = relu_ext_longdouble_of_bits(a), y = relu_ext_longdouble_of_bits(b);
+    return relu_ext_bits_of_longdouble(y != y ? y + y : x * y);
+}
+
+static inline unsigned __int128 relu_ext_longdouble_total(unsigned __int128 a,
+                                                          unsigned __int128 b)
+{
+    const long double x = relu_ext_longdouble_of_bits(a), y = relu_ext_longdouble_of_bits(b);
+    return relu_ext_bits_of_longdouble(x != x ? x + x : x + y);
 }
 #else
 #define RELU_EXT_LONGDOUBLE_ONE 1
@@ -179,6 +195,7 @@ static inline unsigned __int128 relu_ext_longdouble_product(unsigned __int128 a,
 #define relu_ext_longdouble_is_negative(x) ((x) < 0)
 #define relu_ext_longdouble_choose(condition, a, b) ((condition) ? (a) : (b))
 #define relu_ext_longdouble_product(a, b) ((b) != (b) ? (b) + (b) : (a) * (b))
+#define relu_ext_longdouble_total(a, b) ((a) != (a) ? (a) + (a) : (a) + (b))
 #endif
 
 static inline float relu_ext_float_from_bits(uint32_t bits)
@@ -196,25 +213,48 @@ static inline uint32_t relu_ext_bits_of_float(float value)
 }
 
 /* bfloat16 is the upper half of a float32. Adding 0x7fff and the lowest bit that stays rounds to
- * nearest even; NaN becomes the quiet NaN of its sign, as in ml_dtypes, where b's goes first. */
-static inline relu_ext_bfloat16 relu_ext_bfloat16_product(uint16_t a, uint16_t b)
+ * nearest even; NaN becomes the quiet NaN of its sign, as in ml_dtypes. */
+static inline float relu_ext_float_from_bfloat16(uint16_t x)
 {
-    const float product = relu_ext_float_from_bits((uint32_t)a << 16) *
-                          relu_ext_float_from_bits((uint32_t)b << 16);
-    const uint32_t bits =
-        (b & 0x7fff) > 0x7f80 ? (uint32_t)b << 16 : relu_ext_bits_of_float(product);
+    return relu_ext_float_from_bits((uint32_t)x << 16);
+}
+
+static inline int relu_ext_bfloat16_is_nan(uint16_t x)
+{
+    return (x & 0x7fff) > 0x7f80;
+}
+
+static inline relu_ext_bfloat16 relu_ext_bfloat16_from_bits(uint32_t bits)
+{
     const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
     const uint32_t quiet_nan = (bits >> 16 & 0x8000) | 0x7fc0;
     return (relu_ext_bfloat16)((bits & 0x7fffffff) > 0x7f800000 ? quiet_nan : rounded);
 }
 
-/* a * b for float16, given the product that float16_multiply made: a NaN b goes first. */
-static inline relu_ext_float16 relu_ext_float16_nan_first(uint16_t b, uint16_t product)
+/* a * b: of two NaNs b's. */
+static inline relu_ext_bfloat16 relu_ext_bfloat16_product(uint16_t a, uint16_t b)
 {
-    return (b & 0x7fff) > 0x7c00 ? b | 0x0200 : product;
+    const float product = relu_ext_float_from_bfloat16(a) * relu_ext_float_from_bfloat16(b);
+    return relu_ext_bfloat16_from_bits(
+        relu_ext_bfloat16_is_nan(b) ? (uint32_t)b << 16 : relu_ext_bits_of_float(product));
 }
 
-/* float16 products are made a block at a time, because compilers vectorise no scalar conversion. */
+/* a + b: of two NaNs a's. */
+static inline relu_ext_bfloat16 relu_ext_bfloat16_total(uint16_t a, uint16_t b)
+{
+    const float total = relu_ext_float_from_bfloat16(a) + relu_ext_float_from_bfloat16(b);
+    return relu_ext_bfloat16_from_bits(
+        relu_ext_bfloat16_is_nan(a) ? (uint32_t)a << 16 : relu_ext_bits_of_float(total));
+}
+
+/* The result that a float16 product or sum has where `first` is NaN: that NaN, quieted. */
+static inline relu_ext_float16 relu_ext_float16_nan_first(uint16_t first, uint16_t result)
+{
+    return (first & 0x7fff) > 0x7c00 ? first | 0x0200 : result;
+}
+
+/* float16 products and sums are made a block at a time, because compilers vectorise no scalar
+ * conversion. */
 #define RELU_EXT_BLOCK 64
 
 #if !defined(__F16C__) && !(defined(__ARM_NEON) && defined(__aarch64__))
@@ -249,8 +289,9 @@ static inline uint16_t relu_ext_float16_from_float(float value)
 }
 #endif
 
-/* out[i] = a[i] and out[i] = a[i] * b[i], for a block. Stores are as wide as the loads that will
- * follow in the kernels: a load cannot be served from two stores still on their way. */
+/* out[i] = a[i], out[i] = a[i] * b[i] and out[i] = a[i] + b[i], for a block; b of a product and the
+ * addends are float32. Stores are as wide as the loads that will follow in the kernels: a load
+ * cannot be served from two stores still on their way. */
 static inline void relu_ext_float16_expand(float *out, const relu_ext_float16 *a)
 {
     int i;
@@ -269,46 +310,64 @@ static inline void relu_ext_float16_expand(float *out, const relu_ext_float16 *a
 #endif
 }
 
+/* Defines relu_ext_float16_<NAME>, which applies an operation on float32 to float16 a and b. */
 #if defined(__AVX512F__)
-static inline __m256i relu_ext_float16_multiply16(const relu_ext_float16 *a, const float *b)
-{
-    const __m512 x = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)a));
-    return _mm512_cvtps_ph(_mm512_mul_ps(x, _mm512_loadu_ps(b)), _MM_FROUND_TO_NEAREST_INT);
-}
-#elif defined(__F16C__)
-static inline __m128i relu_ext_float16_multiply8(const relu_ext_float16 *a, const float *b)
-{
-    const __m256 x = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)a));
-    return _mm256_cvtps_ph(_mm256_mul_ps(x, _mm256_loadu_ps(b)), _MM_FROUND_TO_NEAREST_INT);
-}
-#endif
-
-static inline void relu_ext_float16_multiply(relu_ext_float16 *out, const relu_ext_float16 *a,
-                                             const float *b)
-{
-    int i;
-#if defined(__AVX512F__)
-    for (i = 0; i < RELU_EXT_BLOCK; i += 32) {
-        const __m256i low = relu_ext_float16_multiply16(a + i, b + i);
-        const __m256i high = relu_ext_float16_multiply16(a + i + 16, b + i + 16);
-        _mm512_storeu_si512(out + i, _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1));
+#define RELU_EXT_FLOAT16_BLOCK(NAME, OPERATOR, AVX512, AVX, NEON)                                   \
+    static inline __m256i relu_ext_float16_##NAME##16(const relu_ext_float16 *a, const float *b)   \
+    {                                                                                              \
+        const __m512 x = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)a));                  \
+        return _mm512_cvtps_ph(AVX512(x, _mm512_loadu_ps(b)), _MM_FROUND_TO_NEAREST_INT);          \
+    }                                                                                              \
+    static inline void relu_ext_float16_##NAME(relu_ext_float16 *out, const relu_ext_float16 *a,   \
+                                               const float *b)                                     \
+    {                                                                                              \
+        int i;                                                                                     \
+        for (i = 0; i < RELU_EXT_BLOCK; i += 32) {                                                 \
+            const __m256i low = relu_ext_float16_##NAME##16(a + i, b + i);                         \
+            const __m256i high = relu_ext_float16_##NAME##16(a + i + 16, b + i + 16);              \
+            _mm512_storeu_si512(out + i, _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1)); \
+        }                                                                                          \
     }
 #elif defined(__F16C__)
-    for (i = 0; i < RELU_EXT_BLOCK; i += 16) {
-        const __m128i low = relu_ext_float16_multiply8(a + i, b + i);
-        const __m128i high = relu_ext_float16_multiply8(a + i + 8, b + i + 8);
-        _mm256_storeu_si256((__m256i *)(out + i), _mm256_set_m128i(high, low));
+#define RELU_EXT_FLOAT16_BLOCK(NAME, OPERATOR, AVX512, AVX, NEON)                                   \
+    static inline __m128i relu_ext_float16_##NAME##8(const relu_ext_float16 *a, const float *b)    \
+    {                                                                                              \
+        const __m256 x = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)a));                     \
+        return _mm256_cvtps_ph(AVX(x, _mm256_loadu_ps(b)), _MM_FROUND_TO_NEAREST_INT);             \
+    }                                                                                              \
+    static inline void relu_ext_float16_##NAME(relu_ext_float16 *out, const relu_ext_float16 *a,   \
+                                               const float *b)                                     \
+    {                                                                                              \
+        int i;                                                                                     \
+        for (i = 0; i < RELU_EXT_BLOCK; i += 16) {                                                 \
+            const __m128i low = relu_ext_float16_##NAME##8(a + i, b + i);                          \
+            const __m128i high = relu_ext_float16_##NAME##8(a + i + 8, b + i + 8);                 \
+            _mm256_storeu_si256((__m256i *)(out + i), _mm256_set_m128i(high, low));                \
+        }                                                                                          \
     }
 #elif defined(__ARM_NEON) && defined(__aarch64__)
-    for (i = 0; i < RELU_EXT_BLOCK; i += 4) {
-        const float32x4_t x = vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(a + i)));
-        const float32x4_t y = vmulq_f32(x, vld1q_f32(b + i));
-        vst1_u16(out + i, vreinterpret_u16_f16(vcvt_f16_f32(y)));
+#define RELU_EXT_FLOAT16_BLOCK(NAME, OPERATOR, AVX512, AVX, NEON)                                   \
+    static inline void relu_ext_float16_##NAME(relu_ext_float16 *out, const relu_ext_float16 *a,   \
+                                               const float *b)                                     \
+    {                                                                                              \
+        int i;                                                                                     \
+        for (i = 0; i < RELU_EXT_BLOCK; i += 4) {                                                  \
+            const float32x4_t x = vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(a + i)));             \
+            const float32x4_t y = NEON(x, vld1q_f32(b + i));                                       \
+            vst1_u16(out + i, vreinterpret_u16_f16(vcvt_f16_f32(y)));                              \
+        }                                                                                          \
     }
 #else
-    for (i = 0; i < RELU_EXT_BLOCK; i++)
-        out[i] = relu_ext_float16_from_float(relu_ext_float_from_float16(a[i]) * b[i]);
+#define RELU_EXT_FLOAT16_BLOCK(NAME, OPERATOR, AVX512, AVX, NEON)                                   \
+    static inline void relu_ext_float16_##NAME(relu_ext_float16 *out, const relu_ext_float16 *a,   \
+                                               const float *b)                                     \
+    {                                                                                              \
+        int i;                                                                                     \
+        for (i = 0; i < RELU_EXT_BLOCK; i++)                                                       \
+            out[i] = relu_ext_float16_from_float(relu_ext_float_from_float16(a[i]) OPERATOR b[i]); \
+    }
 #endif
-}
+RELU_EXT_FLOAT16_BLOCK(multiply, *, _mm512_mul_ps, _mm256_mul_ps, vmulq_f32)
+RELU_EXT_FLOAT16_BLOCK(add, +, _mm512_add_ps, _mm256_add_ps, vaddq_f32)
 
 #endif

@@ -1,15 +1,13 @@
 """An array as C sees it: what the driver walks, whoever owns the memory."""
 
-from libc.stddef cimport ptrdiff_t
-
 cdef struct Operand:
     # A pointer, a shape and strides; the element i, j, ... is at data + (i * strides[0] +
     # j * strides[1] + ...) * stride_unit bytes.  The shape and the strides belong to whoever
     # described the array and last as long as the call.
     char *data
     int axes
-    const ptrdiff_t *shape
-    const ptrdiff_t *strides
-    ptrdiff_t stride_unit  # 1 for an ndarray, whose strides count bytes; the itemsize for DLPack
+    const Py_ssize_t *shape
+    const Py_ssize_t *strides
+    Py_ssize_t stride_unit  # 1 for an ndarray, whose strides count bytes; the itemsize for DLPack
     int dtype  # of _table.pxd
     bint writeable

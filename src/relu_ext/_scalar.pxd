@@ -4,8 +4,9 @@ Kernels, driver, ufuncs and front door apply these functions and add no case of 
 
 The functions take values, not pointers, and are written as selects with `|` and `&`: a load inside
 a conditional, `or`, `and` and chained comparisons become branches, which no compiler vectorises.
-An operation that multiplies is handed the product, so that the same definition serves the dtypes
-whose product is one instruction and float16, whose products the kernels make a block at a time.
+An operation that multiplies or adds is handed the product or the sum, so that the same definition
+serves the dtypes whose product is one instruction and float16, for which the kernels make products
+and sums a block at a time.
 """
 
 cdef extern from "_numbers.h" nogil:
@@ -27,6 +28,7 @@ cdef extern from "_numbers.h" nogil:
     ctypedef unsigned long long uint64 "relu_ext_uint64"
 
     bfloat16 bfloat16_product "relu_ext_bfloat16_product"(bfloat16 a, bfloat16 b)
+    bfloat16 bfloat16_total "relu_ext_bfloat16_total"(bfloat16 a, bfloat16 b)
     bint float16_rectifies_to_zero "relu_ext_float16_rectifies_to_zero"(float16 x)
     bint bfloat16_rectifies_to_zero "relu_ext_bfloat16_rectifies_to_zero"(bfloat16 x)
     bint float16_is_positive "relu_ext_float16_is_positive"(float16 x)
@@ -46,6 +48,7 @@ cdef extern from "_numbers.h" nogil:
     longdouble longdouble_choose "relu_ext_longdouble_choose"(
         bint condition, longdouble a, longdouble b)
     longdouble longdouble_product "relu_ext_longdouble_product"(longdouble a, longdouble b)
+    longdouble longdouble_total "relu_ext_longdouble_total"(longdouble a, longdouble b)
     float16 FLOAT16_ONE "RELU_EXT_FLOAT16_ONE"
     bfloat16 BFLOAT16_ONE "RELU_EXT_BFLOAT16_ONE"
     longdouble LONGDOUBLE_ONE "RELU_EXT_LONGDOUBLE_ONE"
@@ -66,7 +69,7 @@ ctypedef fused number:
     uint64
 
 
-# The number formats: comparison with zero (false for NaN), choice, one, product.
+# The number formats: comparison with zero (false for NaN), choice, one, product, sum.
 
 cdef inline bint is_positive(number x) noexcept nogil:
     if number is float16:
@@ -182,6 +185,26 @@ cdef inline number product(number a, number b) noexcept nogil:
         return a * b
     else:
         return a * b
+
+
+cdef inline number total(number a, number b) noexcept nogil:
+    """a + b, rounded once; of two NaNs a's, quieted.
+
+    Integers wrap, as NumPy's do: in unsigned arithmetic, because in C a signed overflow is
+    undefined.  float16 has no sum of one number.
+    """
+    if number is bfloat16:
+        return bfloat16_total(a, b)
+    elif number is longdouble:
+        return longdouble_total(a, b)
+    elif number is int8 or number is int16 or number is int32:
+        return <number>(<unsigned int>a + <unsigned int>b)
+    elif number is int64:
+        return <number>(<uint64>a + <uint64>b)
+    elif number is float32 or number is float64:
+        return a + choose(a != a, a, b)
+    else:
+        return a + b
 
 
 # The operations.

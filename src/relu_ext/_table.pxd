@@ -1,12 +1,14 @@
 """The table that a CPU level exports: one kernel per operation and dtype."""
 
-cdef enum:  # operations
+cdef enum:  # operations, in the order of _operations.py
     RELU
     RELU_SUBGRADIENT
     RELU_BACKWARD
     LEAKY_RELU
     LEAKY_RELU_SUBGRADIENT
     LEAKY_RELU_BACKWARD
+    ADD_RELU
+    ADD_LEAKY_RELU
     OPERATIONS
 
 cdef enum:  # dtypes
@@ -26,12 +28,22 @@ cdef enum:  # dtypes
     DTYPES
 
 # out[i] = operation(a[i], b[i], parameter[i * step]), in the dtype's own type throughout.
-# Operations of one array leave b aside; `relu` the parameter too.  step is 1 for an array of
-# parameters (PReLU), 0 for one that serves all.  Each input is out itself or disjoint from it; any
-# alignment; any n >= 0; no Python.
+# Operations of one array leave b aside, and those without a parameter the parameter.  step is 1 for
+# an array of parameters (PReLU), 0 for one that serves all.  Each input is out itself or disjoint
+# from it; any alignment; any n >= 0; no Python.
 ctypedef void (*Kernel)(void *out, const void *a, const void *b,
                         const void *parameter, Py_ssize_t step, Py_ssize_t n) noexcept nogil
+
+# Copies a matrix of items, of `itemsize` bytes each, between any steps.
+ctypedef void (*Copy)(char *to, Py_ssize_t to_column, Py_ssize_t to_row,
+                      const char *source, Py_ssize_t column, Py_ssize_t row,
+                      Py_ssize_t columns, Py_ssize_t rows, Py_ssize_t itemsize) noexcept nogil
+
+# Copies whole cache lines past the caches; both addresses are aligned to one.
+ctypedef void (*StreamCopy)(char *to, const char *source, Py_ssize_t bytes) noexcept nogil
 
 cdef struct KernelTable:
     Kernel kernel[OPERATIONS][DTYPES]
     Py_ssize_t itemsize[DTYPES]
+    Copy copy
+    StreamCopy stream_copy

@@ -1,6 +1,8 @@
 import numpy as np
 
 __all__ = [
+    "add_leaky_relu",
+    "add_relu",
     "leaky_relu",
     "leaky_relu_backward",
     "leaky_relu_subgradient",
@@ -15,3 +17,5 @@ relu_backward: np.ufunc
 leaky_relu: np.ufunc
 leaky_relu_subgradient: np.ufunc
 leaky_relu_backward: np.ufunc
+add_relu: np.ufunc
+add_leaky_relu: np.ufunc

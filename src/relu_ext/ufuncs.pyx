@@ -16,25 +16,57 @@ from cpython.pycapsule cimport PyCapsule_New
 from cpython.ref cimport PyObject
 from libc.string cimport memcpy
 from relu_ext._dispatch cimport active_table
-from relu_ext._driver cimport run
-from relu_ext._scalar cimport uint8, uint16, uint32, uint64
+from relu_ext._driver cimport Plan, is_safe, plan, walk
+from relu_ext._operand cimport Operand
 from relu_ext._table cimport (
-    BFLOAT16, DTYPES, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, LEAKY_RELU,
-    LEAKY_RELU_BACKWARD, LEAKY_RELU_SUBGRADIENT, LONGDOUBLE, OPERATIONS, RELU, RELU_BACKWARD,
-    RELU_SUBGRADIENT, UINT8, UINT16, UINT32, UINT64,
+    BFLOAT16, DTYPES, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, LONGDOUBLE, OPERATIONS,
+    UINT8, UINT16, UINT32, UINT64,
 )
 
 import sys
 
 import numpy as np
 
+from relu_ext._operations import OPERATIONS as descriptions
+
 cnp.import_array()
 cnp.import_ufunc()
 
-cdef extern from "fenv.h" nogil:
-    int FE_ALL_EXCEPT
-    int fetestexcept(int)
-    int feclearexcept(int)
+cdef extern from *:
+    """
+    /* Which floating-point exceptions have been raised, and taking back those raised since. Reading
+     * MXCSR takes 1 ns, fenv.h, which reads x87's status too, 10. */
+    #include <fenv.h>
+    #if defined(__SSE2__)
+    #include <xmmintrin.h>
+    static inline int relu_ext_raised(int x87)
+    {
+        return x87 ? fetestexcept(FE_ALL_EXCEPT) : (int)(_mm_getcsr() & _MM_EXCEPT_MASK);
+    }
+    static inline void relu_ext_take_back(int before, int x87)
+    {
+        const int raised = relu_ext_raised(x87) & ~before;
+        if (raised && x87)
+            feclearexcept(raised);
+        else if (raised)
+            _mm_setcsr(_mm_getcsr() & ~(unsigned)raised);
+    }
+    #else
+    static inline int relu_ext_raised(int x87)
+    {
+        (void)x87;
+        return fetestexcept(FE_ALL_EXCEPT);
+    }
+    static inline void relu_ext_take_back(int before, int x87)
+    {
+        const int raised = relu_ext_raised(x87) & ~before;
+        if (raised)
+            feclearexcept(raised);
+    }
+    #endif
+    """
+    int raised_exceptions "relu_ext_raised"(bint x87) nogil
+    void take_back_exceptions "relu_ext_take_back"(int before, bint x87) nogil
 
 cdef extern from "numpy/ufuncobject.h":
     int PyUFunc_AddPromoter(object ufunc, object dtypes, object promoter) except -1
@@ -56,7 +88,7 @@ cdef extern from "numpy/dtype_api.h":
 # The dtypes: where NumPy's types and the kernels' meet.
 
 bfloat16_number = -1
-cdef str NUMBERS = "efdgbBhHiIlLqQ"
+cdef str NUMBERS = descriptions[0].dtypes  # relu has all of them
 
 
 cdef fill_kernel_dtypes():
@@ -71,7 +103,7 @@ cdef fill_kernel_dtypes():
     cdef int number
     for number in range(TYPES):
         kernel_dtypes[number] = -1
-    for character in "?" + NUMBERS:
+    for character in NUMBERS:
         dtype = np.dtype(character)
         number = dtype.num
         kernel_dtypes[number] = dtypes.get(dtype.name, LONGDOUBLE)
@@ -90,106 +122,46 @@ cdef struct Loop:
 
 cdef Loop loops[OPERATIONS][DTYPES]
 
-cdef enum:
-    GATHERED_BYTES = 4096
-
-
-cdef inline bint is_same_or_disjoint(const char *out, const char *operand,
-                                     Py_ssize_t bytes) noexcept nogil:
-    return out == operand or out + bytes <= operand or operand + bytes <= out
-
-
-cdef bint feeds_back(const char *out, Py_ssize_t out_step, const char *operand,
-                     Py_ssize_t step, Py_ssize_t itemsize, Py_ssize_t n) noexcept nogil:
-    """Whether writing out[i] may change operand[j] for another j: `reduce` and `accumulate` hand
-    a loop its own output, one element back; for everything else NumPy has made a copy."""
-    cdef Py_ssize_t offset = operand - out
-    cdef Py_ssize_t out_low = min(<Py_ssize_t>0, out_step * (n - 1))
-    cdef Py_ssize_t out_high = max(<Py_ssize_t>0, out_step * (n - 1)) + itemsize
-    cdef Py_ssize_t low = offset + min(<Py_ssize_t>0, step * (n - 1))
-    cdef Py_ssize_t high = offset + max(<Py_ssize_t>0, step * (n - 1)) + itemsize
-    if high <= out_low or out_high <= low:
-        return False
-    if step != out_step or step == 0:
-        return True
-    # Equal steps: the same elements, or fields that lie side by side, as in x[::2] and x[1::2].
-    cdef Py_ssize_t stride = step if step > 0 else -step
-    offset %= stride
-    if offset < 0:
-        offset += stride
-    return not (operand == out or itemsize <= offset <= stride - itemsize)
-
-
-cdef void copy_strided(char *to, Py_ssize_t to_step, const char *source, Py_ssize_t step,
-                       Py_ssize_t itemsize, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    if itemsize == 1:
-        for i in range(n):
-            (<uint8 *>(to + i * to_step))[0] = (<const uint8 *>(source + i * step))[0]
-    elif itemsize == 2:
-        for i in range(n):
-            (<uint16 *>(to + i * to_step))[0] = (<const uint16 *>(source + i * step))[0]
-    elif itemsize == 4:
-        for i in range(n):
-            (<uint32 *>(to + i * to_step))[0] = (<const uint32 *>(source + i * step))[0]
-    elif itemsize == 8:
-        for i in range(n):
-            (<uint64 *>(to + i * to_step))[0] = (<const uint64 *>(source + i * step))[0]
-    else:
-        for i in range(n):
-            memcpy(to + i * to_step, source + i * step, itemsize)
-
-
 cdef void loop(char **operands, const cnp.npy_intp *dimensions, const cnp.npy_intp *steps,
                void *data) noexcept nogil:
     cdef const Loop *this = <const Loop *>data
     cdef Py_ssize_t n = dimensions[0]
     cdef Py_ssize_t itemsize = active_table.itemsize[this.dtype]
-    cdef Py_ssize_t bytes = n * itemsize
     cdef int inputs = this.arrays + this.parameters
+    cdef char *a = operands[0]
+    cdef char *b = operands[1] if this.arrays == 2 else NULL
+    cdef char *parameter = operands[this.arrays] if this.parameters else NULL
     cdef char *out = operands[inputs]
-    cdef Py_ssize_t out_step = steps[inputs]
-    cdef bint contiguous = out_step == itemsize
-    cdef bint one_by_one = False
-    cdef Py_ssize_t step = 0
-    cdef Py_ssize_t start, count
-    cdef int reported = fetestexcept(FE_ALL_EXCEPT)  # by NumPy's casts, and NumPy's to warn of
-    cdef int raised
-    cdef int i
-    cdef char parameter[16]  # of the largest itemsize
-    cdef char gathered[3][GATHERED_BYTES]
-    cdef char *inner[3]
-    for i in range(inputs):
-        inner[i] = operands[i]
-        if i == this.arrays and steps[i] == 0:
-            # One parameter for all: out of the reach of what the loop writes.
-            memcpy(parameter, operands[i], itemsize)
-            inner[i] = parameter
-            continue
-        contiguous &= steps[i] == itemsize and is_same_or_disjoint(out, operands[i], bytes)
-        one_by_one |= feeds_back(out, out_step, operands[i], steps[i], itemsize, n)
-        step |= i == this.arrays
-    if contiguous:
-        run(this.operation, this.dtype, out, inner[0], inner[1] if this.arrays == 2 else NULL,
-            inner[this.arrays] if this.parameters else NULL, step, n, True)
+    cdef Py_ssize_t parameter_step = steps[this.arrays] if this.parameters else 0
+    cdef char one_parameter[16]  # of the largest itemsize
+    cdef bint x87 = this.dtype == LONGDOUBLE
+    cdef int before = raised_exceptions(x87)  # by NumPy's casts, and NumPy's to warn of
+    cdef Operand described[4]
+    cdef Plan laid
+    cdef Py_ssize_t i
+    if parameter != NULL and parameter_step == 0:
+        # Out of the reach of what the loop writes.
+        memcpy(one_parameter, parameter, itemsize)
+        parameter = one_parameter
+    for i in range(inputs + 1):
+        described[i] = Operand(operands[i], 1, <const Py_ssize_t *>dimensions,
+                               <const Py_ssize_t *>(steps + i), 1, this.dtype, True)
+    if parameter == one_parameter:
+        described[this.arrays].data = parameter
+    plan(&laid, this.operation, this.dtype, &described[inputs], &described[0],
+         &described[1] if b != NULL else NULL,
+         &described[this.arrays] if parameter != NULL else NULL, True)
+    if is_safe(&laid):
+        walk(&laid)
     else:
-        start = 0
-        while start < n:
-            count = 1 if one_by_one else min(n - start, GATHERED_BYTES // itemsize)
-            for i in range(inputs):
-                if inner[i] != parameter:
-                    copy_strided(gathered[i], itemsize, operands[i] + start * steps[i], steps[i],
-                                 itemsize, count)
-                    inner[i] = gathered[i]
-            run(this.operation, this.dtype, gathered[0], inner[0],
-                inner[1] if this.arrays == 2 else NULL,
-                inner[this.arrays] if this.parameters else NULL, step, count, True)
-            copy_strided(out + start * out_step, out_step, gathered[0], itemsize, itemsize, count)
-            start += count
+        # One by one: `reduce` and `accumulate` hand a loop its own output, one element back; for
+        # everything else NumPy has made a copy.
+        for i in range(n):
+            active_table.kernel[this.operation][this.dtype](
+                out + i * steps[inputs], a + i * steps[0], b + i * steps[1] if b != NULL else NULL,
+                parameter + i * parameter_step if parameter != NULL else NULL, 0, 1)
     # No value warns: neither a comparison with NaN nor a product that overflows.
-    raised = fetestexcept(FE_ALL_EXCEPT) & ~reported
-    if raised:
-        feclearexcept(raised)
+    take_back_exceptions(before, x87)
 
 
 cdef class _Operation:
@@ -238,7 +210,7 @@ cdef register_bfloat16(dtype):
     bfloat16_number = number
 
 
-cdef set supported = {type(np.dtype(character)) for character in "?" + NUMBERS}
+cdef set supported = {type(np.dtype(character)) for character in NUMBERS}
 supported |= {<object>PY_FLOAT, <object>PY_LONG}
 
 
@@ -294,28 +266,31 @@ cdef int promote(PyObject *c_ufunc, PyObject **operand_dtypes, PyObject **fixed,
 
 # The ufuncs.
 
-cdef define(int operation, str name, str arrays, str parameter, str characters):
+cdef define(int operation, description):
     cdef _Operation this = _Operation()
     cdef int dtype, number, i
+    cdef str name = description.name
+    operands = [*description.arrays]
+    if description.parameter is not None:
+        operands.append(description.parameter)
     this.operation = operation
-    this.arrays = len(arrays.split())
-    this.parameters = len(parameter.split())
-    operands = (arrays + " " + parameter).split()
+    this.arrays = len(description.arrays)
+    this.parameters = len(operands) - this.arrays
     this.name = name.encode()
     this.doc = (f"The ufunc behind `relu_ext.{name}`, which documents its values; "
                 f"its operands are {', '.join(operands)}.").encode()
     this.types = bytes(
-        np.dtype(character).num for character in characters for _ in [*operands, "out"])
-    this.dtypes = {type(np.dtype(character)) for character in characters}
+        np.dtype(character).num for character in description.dtypes for _ in [*operands, "out"])
+    this.dtypes = {type(np.dtype(character)) for character in description.dtypes}
     for dtype in range(DTYPES):
         loops[operation][dtype] = Loop(operation, dtype, this.arrays, this.parameters)
-    for i, character in enumerate(characters):
+    for i, character in enumerate(description.dtypes):
         number = np.dtype(character).num
         dtype = kernel_dtypes[number]
         this.functions[i] = <cnp.PyUFuncGenericFunction>loop
         this.data[i] = &loops[operation][dtype]
     ufunc = cnp.PyUFunc_FromFuncAndData(
-        this.functions, this.data, this.types, len(characters), len(operands), 1,
+        this.functions, this.data, this.types, len(description.dtypes), len(operands), 1,
         cnp.PyUFunc_None, this.name, this.doc, 0)
     PyUFunc_AddPromoter(
         ufunc, (np.dtype,) * (len(operands) + 1),
@@ -328,14 +303,9 @@ cdef define(int operation, str name, str arrays, str parameter, str characters):
     operations[ufunc] = this
     cnp.Py_INCREF(this)  # for good: a ufunc may outlive this module's dictionary
     __all__.append(name)
+    globals()[name] = ufunc
     return ufunc
 
 
-relu = define(RELU, "relu", "x", "", "?" + NUMBERS)
-relu_subgradient = define(RELU_SUBGRADIENT, "relu_subgradient", "x", "at_zero", NUMBERS)
-relu_backward = define(RELU_BACKWARD, "relu_backward", "grad x", "at_zero", NUMBERS)
-leaky_relu = define(LEAKY_RELU, "leaky_relu", "x", "negative_slope", NUMBERS)
-leaky_relu_subgradient = define(
-    LEAKY_RELU_SUBGRADIENT, "leaky_relu_subgradient", "x", "negative_slope", NUMBERS)
-leaky_relu_backward = define(
-    LEAKY_RELU_BACKWARD, "leaky_relu_backward", "grad x", "negative_slope", NUMBERS)
+in_order = tuple(define(i, description) for i, description in enumerate(descriptions))
+"""The ufuncs, each at the number of its operation in `_table.pxd`."""

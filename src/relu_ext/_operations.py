@@ -1,0 +1,56 @@
+"""What there is to compute: the one description of each operation, for code, tests and benchmarks.
+
+The position of an operation is its number in `_table.pxd`; what it means for one number stands in
+`_scalar.pxd`.
+"""
+
+import inspect
+from typing import Any, NamedTuple
+
+_NUMBERS = "efdgbBhHiIlLqQ"
+
+
+class Operation(NamedTuple):
+    """An elementwise operation and how it is called."""
+
+    name: str
+    signature: str
+    """Of the function in place; the other one takes the ufunc's keywords too."""
+    dtypes: str = _NUMBERS
+    """The characters of NumPy's dtypes that it computes in, narrow before wide."""
+    loops: int = 2
+    """The vectorised loops of a kernel: one for a single parameter, one for an array of them."""
+    float16_loops: int = 1
+    """The same for float16, where one loop over blocks serves both if it multiplies."""
+
+    @property
+    def _operands(self) -> list[inspect.Parameter]:
+        function = eval(f"lambda {self.signature[1:-1]}: None")
+        return list(inspect.signature(function).parameters.values())
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """The names of the arrays; the first is overwritten in place."""
+        return tuple(p.name for p in self._operands if p.default is p.empty)
+
+    @property
+    def parameter(self) -> str | None:
+        """The name of the number that it takes beside its arrays."""
+        return next((p.name for p in self._operands if p.default is not p.empty), None)
+
+    @property
+    def default(self) -> Any:
+        """The default of the parameter."""
+        return next((p.default for p in self._operands if p.default is not p.empty), None)
+
+
+OPERATIONS = (
+    Operation("relu", "(x, /)", dtypes="?" + _NUMBERS, loops=1),
+    Operation("relu_subgradient", "(x, /, *, at_zero=0)", loops=3, float16_loops=3),
+    Operation("relu_backward", "(grad, x, /, *, at_zero=0)", loops=4, float16_loops=3),
+    Operation("leaky_relu", "(x, /, negative_slope=0.01)"),
+    Operation("leaky_relu_subgradient", "(x, /, negative_slope=0.01)", float16_loops=2),
+    Operation("leaky_relu_backward", "(grad, x, /, negative_slope=0.01)"),
+    Operation("add_relu", "(x, y, /)", loops=1),
+    Operation("add_leaky_relu", "(x, y, /, negative_slope=0.01)"),
+)
