@@ -16,6 +16,7 @@ from collections import Counter
 from functools import partial
 
 import numpy as np
+from relu_ext import ufuncs
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -26,15 +27,8 @@ PATTERNS = 2**32
 PART = 2**20  # patterns at a time
 GRAD_FACTOR = 0x9E3779B1
 
-# The contract's cases of a parameter, beside the default.
-PARAMETERS = {
-    "relu": (None,),
-    "relu_subgradient": (0, 0.5),
-    "relu_backward": (0, 1, 0.5),
-    "leaky_relu": (0.01,),
-    "leaky_relu_subgradient": (0.01,),
-    "leaky_relu_backward": (0.01,),
-}
+# The contract's cases of each parameter.
+PARAMETERS = {None: (None,), "at_zero": (0, 1, 0.5), "negative_slope": (0.01,)}
 
 
 def new_array(operation, arrays, parameter):
@@ -59,14 +53,14 @@ PATHS = (new_array, in_place, strided)
 
 
 @np.errstate(all="raise")
-def compare(part, names=tuple(PARAMETERS)):
+def compare(part, names=tuple(ufuncs.__all__)):
     """Count what was compared, by operation; the second result describes the first difference."""
     compared = Counter()
     patterns = np.arange(part * PART, (part + 1) * PART, dtype=np.uint32)
     x, grad = patterns.view(np.float32), (patterns * np.uint32(GRAD_FACTOR)).view(np.float32)
     for operation in [operation for operation in OPERATIONS if operation.name in names]:
         arrays = [grad, x][-operation.arity :]
-        for parameter in PARAMETERS[operation.name]:
+        for parameter in PARAMETERS[operation.parameter]:
             expected = reference.evaluate(operation.name, arrays, parameter).view(np.uint32)
             for level in LEVELS:
                 with at_level(level):
@@ -87,7 +81,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--every", type=int, default=1, help="only each n-th part, for a trial")
-    parser.add_argument("--operations", nargs="+", choices=PARAMETERS, default=list(PARAMETERS))
+    parser.add_argument("--operations", nargs="+", choices=ufuncs.__all__, default=ufuncs.__all__)
     options = parser.parse_args()
     parts = range(0, PATTERNS // PART, options.every)
     compared, begin, console = Counter(), time.perf_counter(), Console(stderr=True)

@@ -242,7 +242,7 @@ class World:
 
     def __init__(self, case, memory):
         self.case, self.own = case, CallersOwn()
-        self.operation = samples.Operation(case.operation)
+        self.operation = samples.NAMED[case.operation]
         self.memory = samples.aligned_bytes(memory.size)
         self.memory[:] = memory
         self.arrays = [self.make(x) for x in case.arrays]

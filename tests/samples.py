@@ -110,6 +110,7 @@ class Operation:
 
 
 OPERATIONS = [Operation(description) for description in _operations.OPERATIONS]
+NAMED = {operation.name: operation for operation in OPERATIONS}
 
 
 def loop_dtypes(operation):

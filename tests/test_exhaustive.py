@@ -12,10 +12,11 @@ import samples
 def test_parts_with_the_special_values(pattern):
     compared, difference = exhaustive.compare(pattern // exhaustive.PART)
     assert difference is None
-    assert set(compared) == set(exhaustive.PARAMETERS) == set(reference.OPERATIONS)
+    assert set(compared) == set(reference.OPERATIONS)
     ways = len(samples.LEVELS) * len(exhaustive.PATHS) * exhaustive.PART
-    for name, count in compared.items():
-        assert count == ways * len(exhaustive.PARAMETERS[name])
+    for operation in samples.OPERATIONS:
+        cases = exhaustive.PARAMETERS[operation.parameter]
+        assert compared[operation.name] == ways * len(cases)
 
 
 @pytest.mark.parametrize("operation", samples.OPERATIONS, ids=str)

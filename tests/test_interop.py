@@ -40,7 +40,7 @@ def test_dask_stays_lazy(operation, dask_array):
 def test_dask_prelu(dask_array):
     x = samples.values(np.dtype("f4"), 60).reshape(3, 20)
     slopes = np.array([[0.1], [0], [1]], "f4")
-    operation = samples.Operation("leaky_relu")
+    operation = samples.NAMED["leaky_relu"]
     for door in doors(operation):
         result = door(dask_array.from_array(x, chunks=(2, 7)), parameter=slopes)
         assert_same_bits(
@@ -62,8 +62,8 @@ if __name__ == "__main__":
     ):
         lazy = dask.array.from_array(x, chunks=1000)
         for name in ufuncs.__all__:
-            arrays = 2 if name.endswith("backward") else 1
-            parameter = [] if name == "relu" else [np.float32(0.25)]
+            arrays = 2 if name.endswith("backward") or name.startswith("add") else 1
+            parameter = [] if name in ("relu", "add_relu") else [np.float32(0.25)]
             ufunc = getattr(ufuncs, name)
             here = ufunc(*[x] * arrays, *parameter)
             there = ufunc(*[lazy] * arrays, *parameter).compute()

@@ -39,7 +39,7 @@ def test_a_ufunc_of_numpy(operation):
 @each_operation
 def test_a_loop_per_dtype(operation):
     """One dtype in, the same out. bool stays bool in relu alone."""
-    dtypes = "bBhHiIlLqQefdg" + "?" * (operation.name == "relu")
+    dtypes = "bBhHiIlLqQefdg" + "?" * (operation.name == "relu")  # stated apart from the library
     loops = {f"{c * operation.ufunc.nin}->{c}" for c in dtypes}
     assert set(operation.ufunc.types) == loops
 

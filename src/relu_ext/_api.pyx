@@ -84,11 +84,18 @@ cdef inline bint has_parameter(int operation) noexcept:
 
 # Contiguous ndarrays of one shape, the common call.
 
-cdef inline int contiguous_dtype(object x) noexcept:
+cdef inline int array_dtype(int operation, object x) noexcept:
+    """The kernels' dtype for an ndarray; -1 where the operation has no kernel for it."""
+    if operation != RELU and cnp.PyArray_ISBOOL(<cnp.ndarray>x):
+        return -1  # relu takes it as uint8
+    return native_dtype(PyArray_DESCR(<PyArrayObject *>x))
+
+
+cdef inline int contiguous_dtype(int operation, object x) noexcept:
     """The kernels' dtype for a contiguous ndarray proper, -1 for anything else."""
     if not (cnp.PyArray_CheckExact(x) and cnp.PyArray_FLAGS(<cnp.ndarray>x) & ORDERS):
         return -1
-    return native_dtype(PyArray_DESCR(<PyArrayObject *>x))
+    return array_dtype(operation, x)
 
 
 cdef inline bint is_writeable(object x) noexcept:
@@ -180,8 +187,6 @@ cdef bint pack(object value, int dtype, object x, Number *number) noexcept:
     if dtype == FLOAT64:
         number.float64 = real
         return True
-    if not cnp.PyArray_Check(x) or cnp.PyArray_ISBOOL(<cnp.ndarray>x):
-        return False  # bool promotes; only relu, which has no parameter, computes in it
     if real == 0 and PyLong_CheckExact(value):
         memset(number, 0, sizeof(Number))
         return True
@@ -197,8 +202,8 @@ cdef bint pack(object value, int dtype, object x, Number *number) noexcept:
 
 # Arrays as they come: every other call that the driver walks.
 
-cdef bint describe_array(object x, Operand *operand) noexcept:
-    """Describe an ndarray proper of a dtype that the kernels compute in."""
+cdef bint describe_array(int operation, object x, Operand *operand) noexcept:
+    """Describe an ndarray proper of a dtype that the operation's kernels compute in."""
     if not cnp.PyArray_CheckExact(x):
         return False
     cdef cnp.ndarray array = <cnp.ndarray>x
@@ -207,17 +212,17 @@ cdef bint describe_array(object x, Operand *operand) noexcept:
     operand.shape = <const Py_ssize_t *>cnp.PyArray_DIMS(array)
     operand.strides = <const Py_ssize_t *>cnp.PyArray_STRIDES(array)
     operand.stride_unit = 1
-    operand.dtype = native_dtype(PyArray_DESCR(<PyArrayObject *>x))
+    operand.dtype = array_dtype(operation, x)
     operand.writeable = is_writeable(x)
     return operand.dtype >= 0
 
 
-cdef bint describe_input(object x, object first, const Operand *described, Operand *operand,
-                         Number *number) noexcept:
+cdef bint describe_input(int operation, object x, object first, const Operand *described,
+                         Operand *operand, Number *number) noexcept:
     """Describe an input beside the first one, which is `described`: an array of its dtype, or a
     Python number, packed into `number`."""
     if cnp.PyArray_CheckExact(x):
-        return (describe_array(x, operand)
+        return (describe_array(operation, x, operand)
                 and cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.PyArray_TYPE(<cnp.ndarray>first))
     operand.data = <char *>number
     operand.axes = 0
@@ -236,18 +241,17 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
     cdef Py_ssize_t strides[MOST_AXES]
     cdef int axes
     cdef bint fresh = out is None
-    if not describe_array(x, &operands[0]):
+    if not describe_array(operation, x, &operands[0]):
         return None
     if has_second(operation):
-        if not describe_input(y, x, &operands[0], &operands[1], &numbers[0]):
+        if not describe_input(operation, y, x, &operands[0], &operands[1], &numbers[0]):
             return None
         second = &operands[1]
     if has_parameter(operation):
-        if not describe_input(parameter, x, &operands[0], &operands[2], &numbers[1]):
+        if not describe_input(operation, parameter, x, &operands[0], &operands[2],
+                              &numbers[1]):
             return None
         third = &operands[2]
-    if operation != RELU and cnp.PyArray_ISBOOL(<cnp.ndarray>x):
-        return None
     if fresh:
         axes = broadcast(shape, &operands[0], second, third)
         if axes <= 0:
@@ -255,7 +259,7 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
         memory_order(strides, active_table.itemsize[operands[0].dtype], axes, shape,
                      &operands[0], second, third)
         out = new_array(x, axes, <cnp.npy_intp *>shape, <cnp.npy_intp *>strides, False)
-    if not (describe_array(out, &operands[3]) and operands[3].writeable
+    if not (describe_array(operation, out, &operands[3]) and operands[3].writeable
             and cnp.PyArray_TYPE(<cnp.ndarray>out) == cnp.PyArray_TYPE(<cnp.ndarray>x)
             and plan(&laid, operation, operands[0].dtype, &operands[3], &operands[0], second, third,
                      fresh)
@@ -277,7 +281,7 @@ cdef inline object evaluate(int operation, object x, object y, object parameter,
     cdef int kernel_dtype
     if (where is True and casting is SAME_KIND and order is K_ORDER and dtype is None
             and subok is True):
-        kernel_dtype = contiguous_dtype(x)
+        kernel_dtype = contiguous_dtype(operation, x)
         if (kernel_dtype >= 0 and (out is None or match(x, out) and is_writeable(out))
                 and cnp.PyArray_NDIM(<cnp.ndarray>x) > 0
                 and (not has_second(operation)
@@ -295,7 +299,7 @@ cdef inline object evaluate(int operation, object x, object y, object parameter,
 
 cdef inline object evaluate_in_place(int operation, object x, object y, object parameter):
     cdef Number number
-    cdef int kernel_dtype = contiguous_dtype(x)
+    cdef int kernel_dtype = contiguous_dtype(operation, x)
     if (kernel_dtype >= 0 and is_writeable(x)
             and (not has_second(operation) or match(x, y))
             and (not has_parameter(operation) or pack(parameter, kernel_dtype, x, &number))):
@@ -726,9 +730,9 @@ def add_relu(x, y, /, *, out=None, where=True, casting="same_kind", order="K", d
     Returns
     -------
     ndarray or scalar
-        ``np.maximum(x + y, 0)`` to the last bit: the sum is rounded to the dtype first, and integers
-        wrap.  +0 where the sum is <= 0; NaN where it is NaN, and x's NaN where both are.  The dtype
-        is that of ``x + y``; bool is not supported.
+        ``np.maximum(x + y, 0)`` to the last bit: the sum is rounded to the dtype first, and
+        integers wrap.  +0 where the sum is <= 0; NaN where it is NaN, and x's NaN where both are.
+        The dtype is that of ``x + y``; bool is not supported.
 
     Notes
     -----
