@@ -65,20 +65,68 @@ static inline void relu_ext_stream_fence(void)
 #endif
 }
 
-/* Defines a copy of a matrix of items. The inner loop runs along the axis in which the source's
- * items lie closer together, so that a cache line is used whole once it is there. */
+/* Every second item: AVX-512 narrows and widens in registers what
+ * masked loads and stores take and leave, so that the bytes between are neither read nor written. */
+#if defined(__AVX512F__) && defined(__AVX512BW__)
+#define RELU_EXT_SECOND(BITS, MASK, NARROW, WIDEN, LOAD, STORE)                                   \
+    static inline ptrdiff_t relu_ext_gather_second##BITS(char *to, const char *from, ptrdiff_t n) \
+    {                                                                                             \
+        ptrdiff_t i;                                                                              \
+        const ptrdiff_t items = 256 / BITS;                                                       \
+        for (i = 0; i + items <= n; i += items)                                                   \
+            _mm256_storeu_si256((__m256i *)(to + i * (BITS / 8)),                                 \
+                                NARROW(LOAD(MASK, from + i * (BITS / 4))));                       \
+        return i;                                                                                 \
+    }                                                                                             \
+    static inline ptrdiff_t relu_ext_scatter_second##BITS(char *to, const char *from,             \
+                                                          ptrdiff_t n)                            \
+    {                                                                                             \
+        ptrdiff_t i;                                                                              \
+        const ptrdiff_t items = 256 / BITS;                                                       \
+        for (i = 0; i + items <= n; i += items)                                                   \
+            STORE(to + i * (BITS / 4), MASK,                                                      \
+                  WIDEN(_mm256_loadu_si256((const __m256i *)(from + i * (BITS / 8)))));           \
+        return i;                                                                                 \
+    }
+#define RELU_EXT_NARROW64(x) \
+    _mm512_castsi512_si256(_mm512_maskz_compress_epi64(0x55, x))
+#define RELU_EXT_WIDEN64(x) _mm512_maskz_expand_epi64(0x55, _mm512_castsi256_si512(x))
+RELU_EXT_SECOND(8, 0x5555555555555555, _mm512_cvtepi16_epi8, _mm512_cvtepu8_epi16,
+                _mm512_maskz_loadu_epi8, _mm512_mask_storeu_epi8)
+RELU_EXT_SECOND(16, 0x55555555, _mm512_cvtepi32_epi16, _mm512_cvtepu16_epi32,
+                _mm512_maskz_loadu_epi16, _mm512_mask_storeu_epi16)
+RELU_EXT_SECOND(32, 0x5555, _mm512_cvtepi64_epi32, _mm512_cvtepu32_epi64,
+                _mm512_maskz_loadu_epi32, _mm512_mask_storeu_epi32)
+RELU_EXT_SECOND(64, 0x55, RELU_EXT_NARROW64, RELU_EXT_WIDEN64, _mm512_maskz_loadu_epi64,
+                _mm512_mask_storeu_epi64)
+#else
+#define relu_ext_gather_second8(to, from, n) 0
+#define relu_ext_gather_second16(to, from, n) 0
+#define relu_ext_gather_second32(to, from, n) 0
+#define relu_ext_gather_second64(to, from, n) 0
+#define relu_ext_scatter_second8(to, from, n) 0
+#define relu_ext_scatter_second16(to, from, n) 0
+#define relu_ext_scatter_second32(to, from, n) 0
+#define relu_ext_scatter_second64(to, from, n) 0
+#endif
+
+/* Defines a copy of a matrix of items, of which one side, a tile, lies close. */
 #define RELU_EXT_COPY_ITEMS(BITS)                                                                 \
     static inline void relu_ext_copy_items##BITS(                                                 \
         char *to, ptrdiff_t to_column, ptrdiff_t to_row, const char *from, ptrdiff_t column,      \
         ptrdiff_t row, ptrdiff_t columns, ptrdiff_t rows)                                         \
     {                                                                                             \
+        const ptrdiff_t size = BITS / 8;                                                          \
         ptrdiff_t i, j;                                                                           \
-        for (j = 0; j < rows; j++, to += to_row, from += row)                                     \
-            for (i = 0; i < columns; i++) {                                                       \
-                uint##BITS##_t item;                                                              \
-                memcpy(&item, from + i * column, sizeof item);                                    \
-                memcpy(to + i * to_column, &item, sizeof item);                                   \
-            }                                                                                     \
+        for (j = 0; j < rows; j++, to += to_row, from += row) {                                   \
+            i = 0;                                                                                \
+            if (to_column == size && column == 2 * size)                                          \
+                i = relu_ext_gather_second##BITS(to, from, columns);                              \
+            else if (column == size && to_column == 2 * size)                                     \
+                i = relu_ext_scatter_second##BITS(to, from, columns);                             \
+            for (; i < columns; i++)                                                              \
+                memcpy(to + i * to_column, from + i * column, size);                              \
+        }                                                                                         \
     }
 RELU_EXT_COPY_ITEMS(8)
 RELU_EXT_COPY_ITEMS(16)
@@ -90,14 +138,17 @@ static inline ptrdiff_t relu_ext_distance(ptrdiff_t step)
     return step < 0 ? -step : step;
 }
 
+/* The inner loop runs along the axis in which the source's items lie closer together, so that a
+ * cache line is used whole once it is there. */
 static inline void relu_ext_copy(char *to, ptrdiff_t to_column, ptrdiff_t to_row,
                                  const char *from, ptrdiff_t column, ptrdiff_t row,
                                  ptrdiff_t columns, ptrdiff_t rows, ptrdiff_t itemsize)
 {
     ptrdiff_t i, j;
     if (rows > 1 && relu_ext_distance(row) < relu_ext_distance(column)) {
-        relu_ext_copy(to, to_row, to_column, from, row, column, rows, columns, itemsize);
-        return;
+        const ptrdiff_t to_step = to_column, step = column, count = columns;
+        to_column = to_row, column = row, columns = rows;
+        to_row = to_step, row = step, rows = count;
     }
     if (itemsize == 1)
         relu_ext_copy_items8(to, to_column, to_row, from, column, row, columns, rows);

@@ -1,19 +1,12 @@
 from relu_ext._dispatch cimport active_table
 from relu_ext._operand cimport Operand
-from relu_ext._table cimport Kernel
+from relu_ext._table cimport ROLES, Kernel
 
 cdef enum:
     # Up to here the kernel is called on the whole buffer: aligning and blocking cost more than
     # they save.
     SMALL_BYTES = 1024
     MOST_AXES = 64  # as in NumPy
-
-cdef enum:  # the roles of a plan's arrays
-    OUT
-    A
-    B
-    PARAMETER
-    ROLES
 
 cdef struct Plan:
     # One call, laid out for the walk: axes in the order of out's memory, innermost first, none of
@@ -52,6 +45,6 @@ cdef inline void run(int operation, int dtype, void *out, const void *a, const v
                      bint fresh) noexcept nogil:
     """Apply an operation to whole buffers: the kernels' contract (_table.pxd), any size."""
     if n * active_table.itemsize[dtype] <= SMALL_BYTES:
-        active_table.kernel[operation][dtype](out, a, b, parameter, step, n)
+        active_table.kernel[operation][dtype](out, a, b, parameter, step, n, 1, NULL)
     else:
         run_large(operation, dtype, out, a, b, parameter, step, n, fresh)

@@ -12,7 +12,7 @@ from cython.parallel cimport prange
 from libc.stdint cimport uintptr_t
 from relu_ext._dispatch cimport active_table
 from relu_ext._operand cimport Operand
-from relu_ext._table cimport Kernel
+from relu_ext._table cimport OUT, PARAMETER, ROLES, A, B
 
 import os
 from operator import index
@@ -334,7 +334,7 @@ cdef bint meets(const Plan *this, Py_ssize_t offset, int axis) noexcept nogil:
 
 cdef inline void apply(const Plan *this, char **at, char *out, Py_ssize_t n) noexcept nogil:
     """The kernel on n elements, the result going to `out`."""
-    this.kernel(out, at[A], at[B], at[PARAMETER], this.parameter_step, n)
+    this.kernel(out, at[A], at[B], at[PARAMETER], this.parameter_step, n, 1, NULL)
 
 
 cdef inline void advance(const Plan *this, char **at, int axis, Py_ssize_t count) noexcept nogil:
@@ -400,21 +400,26 @@ cdef void run_row(const Plan *this, char **start, Py_ssize_t n) noexcept nogil:
 
 # Panels: axes 0 and 1.
 
+cdef inline void apply_rows(const Plan *this, char **at, Py_ssize_t n, Py_ssize_t rows,
+                            const Py_ssize_t *row_steps) noexcept nogil:
+    this.kernel(at[OUT], at[A], at[B], at[PARAMETER], this.parameter_step, n, rows, row_steps)
+
+
 cdef void run_rows(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
     cdef char *at[ROLES]
-    cdef Py_ssize_t n = this.shape[0]
-    cdef bint small = n * this.itemsize <= SMALL_BYTES
+    cdef Py_ssize_t steps[ROLES]
     cdef Py_ssize_t row
     cdef int role
     for role in range(ROLES):
         at[role] = start[role]
+        steps[role] = this.step[role][1] if rows > 1 else 0
+    if this.shape[0] * this.itemsize <= SMALL_BYTES:
+        apply_rows(this, at, this.shape[0], rows, steps)
+        return
     for row in range(rows):
-        if small:
-            apply(this, at, at[OUT], n)
-        else:
-            run_row(this, at, n)
-        if row + 1 < rows:
-            advance(this, at, 1, 1)
+        run_row(this, at, this.shape[0])
+        for role in range(ROLES):
+            at[role] += steps[role]
 
 
 cdef inline bint is_taken(const Plan *this, int role) noexcept nogil:
@@ -431,7 +436,7 @@ cdef void run_tiles(const Plan *this, char **start, Py_ssize_t rows) noexcept no
     cdef Py_ssize_t step[ROLES]  # from row to row, in start
     cdef bint copied[ROLES]
     cdef bint one_call
-    cdef Py_ssize_t column, row, columns, count, i
+    cdef Py_ssize_t column, row, columns, count
     cdef int role
     for role in range(ROLES):
         step[role] = this.step[role][1] if this.axes > 1 else 0
@@ -459,10 +464,7 @@ cdef void run_tiles(const Plan *this, char **start, Py_ssize_t rows) noexcept no
             if one_call:
                 apply(this, at, at[OUT], columns * count)
             else:
-                for i in range(count):
-                    apply(this, at, at[OUT], columns)
-                    for role in range(ROLES):
-                        at[role] += row_step[role]
+                apply_rows(this, at, columns, count, row_step)
             if copied[OUT]:
                 active_table.copy(
                     start[OUT] + row * step[OUT] + column * this.step[OUT][0],

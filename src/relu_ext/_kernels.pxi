@@ -1,5 +1,6 @@
 # The only loops: one per operation, fused over dtypes, compiled once per CPU level by the shims
-# that include this file.
+# that include this file.  An operation is a function over one row, and a kernel made of it, which
+# goes from row to row.
 #
 # Contract: `Kernel` in _table.pxd.
 # The parameter is read from its array or, where one serves all, held in a register: two loops,
@@ -11,9 +12,9 @@ from libc.string cimport memcmp, memcpy, memset
 from relu_ext cimport _scalar
 from relu_ext._scalar cimport float16, number, one, product, total
 from relu_ext._table cimport (
-    ADD_LEAKY_RELU, ADD_RELU, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, LEAKY_RELU,
-    LEAKY_RELU_BACKWARD, LEAKY_RELU_SUBGRADIENT, LONGDOUBLE, RELU, RELU_BACKWARD,
-    RELU_SUBGRADIENT, UINT8, UINT16, UINT32, UINT64, Kernel, KernelTable,
+    A, ADD_LEAKY_RELU, ADD_RELU, B, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, LEAKY_RELU,
+    LEAKY_RELU_BACKWARD, LEAKY_RELU_SUBGRADIENT, LONGDOUBLE, OUT, PARAMETER, RELU,
+    RELU_BACKWARD, RELU_SUBGRADIENT, UINT8, UINT16, UINT32, UINT64, Kernel, KernelTable,
 )
 
 
@@ -146,8 +147,10 @@ cdef void add_leaky_relu_block(float16 *out, const float16 *x, const float16 *y,
     leaky_relu_block(out, sums, sums, slopes, factors, any_nan)
 
 
-cdef void relu(number *out, const number *x, const number *unused_array,
-               const number *unused_parameter, Py_ssize_t unused_step, Py_ssize_t n) noexcept nogil:
+# The rows.
+
+cdef inline void relu(number *out, const number *x, const number *unused_array,
+                      const number *unused_parameter, Py_ssize_t unused_step, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     if _scalar.is_unsigned(<number>0) and out == x:
         return  # relu is the identity
@@ -155,8 +158,8 @@ cdef void relu(number *out, const number *x, const number *unused_array,
         out[i] = _scalar.relu(x[i])
 
 
-cdef void relu_subgradient(number *out, const number *x, const number *unused_array,
-                           const number *at_zero, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
+cdef inline void relu_subgradient(number *out, const number *x, const number *unused_array,
+                                  const number *at_zero, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     cdef number value = 0
     if step == 0 and memcmp(at_zero, &value, sizeof(number)) == 0:
@@ -171,8 +174,8 @@ cdef void relu_subgradient(number *out, const number *x, const number *unused_ar
             out[i] = _scalar.relu_subgradient(x[i], at_zero[i])
 
 
-cdef void relu_backward(number *out, const number *grad, const number *x,
-                        const number *at_zero, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
+cdef inline void relu_backward(number *out, const number *grad, const number *x,
+                               const number *at_zero, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     cdef number value
     if step == 0:
@@ -202,8 +205,8 @@ cdef void relu_backward(number *out, const number *grad, const number *x,
                 _scalar.grad_at_zero(grad[i], at_zero[i], product(grad[i], at_zero[i])))
 
 
-cdef void leaky_relu(number *out, const number *x, const number *unused_array,
-                     const number *slope, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
+cdef inline void leaky_relu(number *out, const number *x, const number *unused_array,
+                            const number *slope, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     cdef number value
     if _scalar.is_unsigned(<number>0) and out == x:
@@ -219,9 +222,9 @@ cdef void leaky_relu(number *out, const number *x, const number *unused_array,
             out[i] = _scalar.leaky_relu(x[i], product(x[i], slope[i]))
 
 
-cdef void leaky_relu_subgradient(number *out, const number *x, const number *unused_array,
-                                 const number *slope, Py_ssize_t step,
-                                 Py_ssize_t n) noexcept nogil:
+cdef inline void leaky_relu_subgradient(number *out, const number *x, const number *unused_array,
+                                        const number *slope, Py_ssize_t step,
+                                        Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     cdef number value
     if step == 0:
@@ -233,8 +236,8 @@ cdef void leaky_relu_subgradient(number *out, const number *x, const number *unu
             out[i] = _scalar.leaky_relu_subgradient(x[i], slope[i])
 
 
-cdef void leaky_relu_backward(number *out, const number *grad, const number *x,
-                              const number *slope, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
+cdef inline void leaky_relu_backward(number *out, const number *grad, const number *x,
+                                     const number *slope, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     cdef number value
     if number is float16:
@@ -248,9 +251,9 @@ cdef void leaky_relu_backward(number *out, const number *grad, const number *x,
             out[i] = _scalar.leaky_relu_backward(grad[i], x[i], product(grad[i], slope[i]))
 
 
-cdef void add_relu(number *out, const number *x, const number *y,
-                   const number *unused_parameter, Py_ssize_t unused_step,
-                   Py_ssize_t n) noexcept nogil:
+cdef inline void add_relu(number *out, const number *x, const number *y,
+                          const number *unused_parameter, Py_ssize_t unused_step,
+                          Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     cdef number unused = 0
     if number is float16:
@@ -260,8 +263,8 @@ cdef void add_relu(number *out, const number *x, const number *y,
             out[i] = _scalar.relu(total(x[i], y[i]))
 
 
-cdef void add_leaky_relu(number *out, const number *x, const number *y, const number *slope,
-                         Py_ssize_t step, Py_ssize_t n) noexcept nogil:
+cdef inline void add_leaky_relu(number *out, const number *x, const number *y, const number *slope,
+                                Py_ssize_t step, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     cdef number z
     cdef number value
@@ -278,6 +281,74 @@ cdef void add_leaky_relu(number *out, const number *x, const number *y, const nu
             out[i] = _scalar.leaky_relu(z, product(z, slope[i]))
 
 
+# The kernels.
+
+ctypedef void (*Row)(void *out, const void *a, const void *b, const void *parameter,
+                     Py_ssize_t step, Py_ssize_t n) noexcept nogil
+
+
+cdef inline void each_row(Row row, char *out, const char *a, const char *b, const char *parameter,
+                          Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows,
+                          const Py_ssize_t *row_steps) noexcept nogil:
+    while True:
+        row(out, a, b, parameter, step, n)
+        rows -= 1
+        if rows <= 0:
+            return
+        out += row_steps[OUT]
+        a += row_steps[A]
+        b += row_steps[B]
+        parameter += row_steps[PARAMETER]
+
+
+cdef void relu_kernel(number *out, const number *a, const number *b, const number *parameter,
+        Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
+    each_row(<Row>relu[number], <char *>out, <const char *>a, <const char *>b,
+             <const char *>parameter, step, n, rows, row_steps)
+
+
+cdef void relu_subgradient_kernel(number *out, const number *a, const number *b, const number *parameter,
+        Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
+    each_row(<Row>relu_subgradient[number], <char *>out, <const char *>a, <const char *>b,
+             <const char *>parameter, step, n, rows, row_steps)
+
+
+cdef void relu_backward_kernel(number *out, const number *a, const number *b, const number *parameter,
+        Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
+    each_row(<Row>relu_backward[number], <char *>out, <const char *>a, <const char *>b,
+             <const char *>parameter, step, n, rows, row_steps)
+
+
+cdef void leaky_relu_kernel(number *out, const number *a, const number *b, const number *parameter,
+        Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
+    each_row(<Row>leaky_relu[number], <char *>out, <const char *>a, <const char *>b,
+             <const char *>parameter, step, n, rows, row_steps)
+
+
+cdef void leaky_relu_subgradient_kernel(number *out, const number *a, const number *b, const number *parameter,
+        Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
+    each_row(<Row>leaky_relu_subgradient[number], <char *>out, <const char *>a, <const char *>b,
+             <const char *>parameter, step, n, rows, row_steps)
+
+
+cdef void leaky_relu_backward_kernel(number *out, const number *a, const number *b, const number *parameter,
+        Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
+    each_row(<Row>leaky_relu_backward[number], <char *>out, <const char *>a, <const char *>b,
+             <const char *>parameter, step, n, rows, row_steps)
+
+
+cdef void add_relu_kernel(number *out, const number *a, const number *b, const number *parameter,
+        Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
+    each_row(<Row>add_relu[number], <char *>out, <const char *>a, <const char *>b,
+             <const char *>parameter, step, n, rows, row_steps)
+
+
+cdef void add_leaky_relu_kernel(number *out, const number *a, const number *b, const number *parameter,
+        Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
+    each_row(<Row>add_leaky_relu[number], <char *>out, <const char *>a, <const char *>b,
+             <const char *>parameter, step, n, rows, row_steps)
+
+
 cdef KernelTable table
 table.copy = copy_matrix
 table.stream_copy = stream_copy
@@ -286,14 +357,14 @@ table.stream_copy = stream_copy
 cdef void fill(const number *dtype_marker, int dtype) noexcept:
     # A kernel is called with void pointers to its own type: the same call in every C ABI.
     table.itemsize[dtype] = sizeof(number)
-    table.kernel[RELU][dtype] = <Kernel>relu[number]
-    table.kernel[RELU_SUBGRADIENT][dtype] = <Kernel>relu_subgradient[number]
-    table.kernel[RELU_BACKWARD][dtype] = <Kernel>relu_backward[number]
-    table.kernel[LEAKY_RELU][dtype] = <Kernel>leaky_relu[number]
-    table.kernel[LEAKY_RELU_SUBGRADIENT][dtype] = <Kernel>leaky_relu_subgradient[number]
-    table.kernel[LEAKY_RELU_BACKWARD][dtype] = <Kernel>leaky_relu_backward[number]
-    table.kernel[ADD_RELU][dtype] = <Kernel>add_relu[number]
-    table.kernel[ADD_LEAKY_RELU][dtype] = <Kernel>add_leaky_relu[number]
+    table.kernel[RELU][dtype] = <Kernel>relu_kernel[number]
+    table.kernel[RELU_SUBGRADIENT][dtype] = <Kernel>relu_subgradient_kernel[number]
+    table.kernel[RELU_BACKWARD][dtype] = <Kernel>relu_backward_kernel[number]
+    table.kernel[LEAKY_RELU][dtype] = <Kernel>leaky_relu_kernel[number]
+    table.kernel[LEAKY_RELU_SUBGRADIENT][dtype] = <Kernel>leaky_relu_subgradient_kernel[number]
+    table.kernel[LEAKY_RELU_BACKWARD][dtype] = <Kernel>leaky_relu_backward_kernel[number]
+    table.kernel[ADD_RELU][dtype] = <Kernel>add_relu_kernel[number]
+    table.kernel[ADD_LEAKY_RELU][dtype] = <Kernel>add_leaky_relu_kernel[number]
 
 
 fill(<const _scalar.float16 *>NULL, FLOAT16)
