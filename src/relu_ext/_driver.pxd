@@ -1,6 +1,6 @@
 from relu_ext._dispatch cimport active_table
 from relu_ext._operand cimport Operand
-from relu_ext._table cimport ROLES, Kernel
+from relu_ext._table cimport ROLES, Kernel, RowsKernel
 
 cdef enum:
     # Up to here the kernel is called on the whole buffer: aligning and blocking cost more than
@@ -12,6 +12,7 @@ cdef struct Plan:
     # One call, laid out for the walk: axes in the order of out's memory, innermost first, none of
     # them of length 1, and those that are contiguous together merged into one.
     Kernel kernel
+    RowsKernel rows_kernel
     Py_ssize_t itemsize
     Py_ssize_t parameter_step  # as the kernels count it
     bint has[ROLES]  # where there is no such array, its pointer is out's and its steps are 0
@@ -45,6 +46,6 @@ cdef inline void run(int operation, int dtype, void *out, const void *a, const v
                      bint fresh) noexcept nogil:
     """Apply an operation to whole buffers: the kernels' contract (_table.pxd), any size."""
     if n * active_table.itemsize[dtype] <= SMALL_BYTES:
-        active_table.kernel[operation][dtype](out, a, b, parameter, step, n, 1, NULL)
+        active_table.kernel[operation][dtype](out, a, b, parameter, step, n)
     else:
         run_large(operation, dtype, out, a, b, parameter, step, n, fresh)

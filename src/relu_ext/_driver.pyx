@@ -100,6 +100,7 @@ cdef bint plan(Plan *this, int operation, int dtype, const Operand *out, const O
     if out.axes > MOST_AXES:
         return False
     this.kernel = active_table.kernel[operation][dtype]
+    this.rows_kernel = active_table.rows_kernel[operation][dtype]
     this.itemsize = active_table.itemsize[dtype]
     this.fresh = fresh
     this.axes = 0
@@ -334,7 +335,7 @@ cdef bint meets(const Plan *this, Py_ssize_t offset, int axis) noexcept nogil:
 
 cdef inline void apply(const Plan *this, char **at, char *out, Py_ssize_t n) noexcept nogil:
     """The kernel on n elements, the result going to `out`."""
-    this.kernel(out, at[A], at[B], at[PARAMETER], this.parameter_step, n, 1, NULL)
+    this.kernel(out, at[A], at[B], at[PARAMETER], this.parameter_step, n)
 
 
 cdef inline void advance(const Plan *this, char **at, int axis, Py_ssize_t count) noexcept nogil:
@@ -402,7 +403,7 @@ cdef void run_row(const Plan *this, char **start, Py_ssize_t n) noexcept nogil:
 
 cdef inline void apply_rows(const Plan *this, char **at, Py_ssize_t n, Py_ssize_t rows,
                             const Py_ssize_t *row_steps) noexcept nogil:
-    this.kernel(at[OUT], at[A], at[B], at[PARAMETER], this.parameter_step, n, rows, row_steps)
+    this.rows_kernel(at[OUT], at[A], at[B], at[PARAMETER], this.parameter_step, n, rows, row_steps)
 
 
 cdef void run_rows(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
@@ -530,7 +531,7 @@ cdef void lay_tiles(Plan *this) noexcept nogil:
     if nearest > 1:
         swap_axes(this, 1, nearest)
     if nearest:
-        this.tile_rows = 64 if this.itemsize == 1 else 32
+        this.tile_rows = CACHE_LINE // this.itemsize
         this.tile_columns = items // this.tile_rows
     else:
         this.tile_columns = min(items, this.shape[0])
@@ -584,6 +585,7 @@ cdef void run_large(int operation, int dtype, void *out, const void *a, const vo
                     bint fresh) noexcept nogil:
     cdef Plan this
     this.kernel = active_table.kernel[operation][dtype]
+    this.rows_kernel = active_table.rows_kernel[operation][dtype]
     this.itemsize = active_table.itemsize[dtype]
     this.parameter_step = step
     this.has[B] = b != NULL

@@ -1,8 +1,7 @@
 # The only loops: one per operation, fused over dtypes, compiled once per CPU level by the shims
-# that include this file.  An operation is a function over one row, and a kernel made of it, which
-# goes from row to row.
+# that include this file.
 #
-# Contract: `Kernel` in _table.pxd.
+# Contract: `Kernel` and `RowsKernel` in _table.pxd.
 # The parameter is read from its array or, where one serves all, held in a register: two loops,
 # because a stride that is not known defeats the vectoriser.
 
@@ -14,7 +13,7 @@ from relu_ext._scalar cimport float16, number, one, product, total
 from relu_ext._table cimport (
     A, ADD_LEAKY_RELU, ADD_RELU, B, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, LEAKY_RELU,
     LEAKY_RELU_BACKWARD, LEAKY_RELU_SUBGRADIENT, LONGDOUBLE, OUT, PARAMETER, RELU,
-    RELU_BACKWARD, RELU_SUBGRADIENT, UINT8, UINT16, UINT32, UINT64, Kernel, KernelTable,
+    RELU_BACKWARD, RELU_SUBGRADIENT, UINT8, UINT16, UINT32, UINT64, Kernel, KernelTable, RowsKernel,
 )
 
 
@@ -146,8 +145,6 @@ cdef void add_leaky_relu_block(float16 *out, const float16 *x, const float16 *y,
     add_block(sums, x, y)
     leaky_relu_block(out, sums, sums, slopes, factors, any_nan)
 
-
-# The rows.
 
 cdef inline void relu(number *out, const number *x, const number *unused_array,
                       const number *unused_parameter, Py_ssize_t unused_step, Py_ssize_t n) noexcept nogil:
@@ -281,17 +278,13 @@ cdef inline void add_leaky_relu(number *out, const number *x, const number *y, c
             out[i] = _scalar.leaky_relu(z, product(z, slope[i]))
 
 
-# The kernels.
+# From row to row.
 
-ctypedef void (*Row)(void *out, const void *a, const void *b, const void *parameter,
-                     Py_ssize_t step, Py_ssize_t n) noexcept nogil
-
-
-cdef inline void each_row(Row row, char *out, const char *a, const char *b, const char *parameter,
-                          Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows,
+cdef inline void each_row(Kernel kernel, char *out, const char *a, const char *b,
+                          const char *parameter, Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows,
                           const Py_ssize_t *row_steps) noexcept nogil:
     while True:
-        row(out, a, b, parameter, step, n)
+        kernel(out, a, b, parameter, step, n)
         rows -= 1
         if rows <= 0:
             return
@@ -301,51 +294,51 @@ cdef inline void each_row(Row row, char *out, const char *a, const char *b, cons
         parameter += row_steps[PARAMETER]
 
 
-cdef void relu_kernel(number *out, const number *a, const number *b, const number *parameter,
+cdef void relu_rows(number *out, const number *a, const number *b, const number *parameter,
         Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
-    each_row(<Row>relu[number], <char *>out, <const char *>a, <const char *>b,
+    each_row(<Kernel>relu[number], <char *>out, <const char *>a, <const char *>b,
              <const char *>parameter, step, n, rows, row_steps)
 
 
-cdef void relu_subgradient_kernel(number *out, const number *a, const number *b, const number *parameter,
+cdef void relu_subgradient_rows(number *out, const number *a, const number *b, const number *parameter,
         Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
-    each_row(<Row>relu_subgradient[number], <char *>out, <const char *>a, <const char *>b,
+    each_row(<Kernel>relu_subgradient[number], <char *>out, <const char *>a, <const char *>b,
              <const char *>parameter, step, n, rows, row_steps)
 
 
-cdef void relu_backward_kernel(number *out, const number *a, const number *b, const number *parameter,
+cdef void relu_backward_rows(number *out, const number *a, const number *b, const number *parameter,
         Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
-    each_row(<Row>relu_backward[number], <char *>out, <const char *>a, <const char *>b,
+    each_row(<Kernel>relu_backward[number], <char *>out, <const char *>a, <const char *>b,
              <const char *>parameter, step, n, rows, row_steps)
 
 
-cdef void leaky_relu_kernel(number *out, const number *a, const number *b, const number *parameter,
+cdef void leaky_relu_rows(number *out, const number *a, const number *b, const number *parameter,
         Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
-    each_row(<Row>leaky_relu[number], <char *>out, <const char *>a, <const char *>b,
+    each_row(<Kernel>leaky_relu[number], <char *>out, <const char *>a, <const char *>b,
              <const char *>parameter, step, n, rows, row_steps)
 
 
-cdef void leaky_relu_subgradient_kernel(number *out, const number *a, const number *b, const number *parameter,
+cdef void leaky_relu_subgradient_rows(number *out, const number *a, const number *b, const number *parameter,
         Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
-    each_row(<Row>leaky_relu_subgradient[number], <char *>out, <const char *>a, <const char *>b,
+    each_row(<Kernel>leaky_relu_subgradient[number], <char *>out, <const char *>a, <const char *>b,
              <const char *>parameter, step, n, rows, row_steps)
 
 
-cdef void leaky_relu_backward_kernel(number *out, const number *a, const number *b, const number *parameter,
+cdef void leaky_relu_backward_rows(number *out, const number *a, const number *b, const number *parameter,
         Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
-    each_row(<Row>leaky_relu_backward[number], <char *>out, <const char *>a, <const char *>b,
+    each_row(<Kernel>leaky_relu_backward[number], <char *>out, <const char *>a, <const char *>b,
              <const char *>parameter, step, n, rows, row_steps)
 
 
-cdef void add_relu_kernel(number *out, const number *a, const number *b, const number *parameter,
+cdef void add_relu_rows(number *out, const number *a, const number *b, const number *parameter,
         Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
-    each_row(<Row>add_relu[number], <char *>out, <const char *>a, <const char *>b,
+    each_row(<Kernel>add_relu[number], <char *>out, <const char *>a, <const char *>b,
              <const char *>parameter, step, n, rows, row_steps)
 
 
-cdef void add_leaky_relu_kernel(number *out, const number *a, const number *b, const number *parameter,
+cdef void add_leaky_relu_rows(number *out, const number *a, const number *b, const number *parameter,
         Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
-    each_row(<Row>add_leaky_relu[number], <char *>out, <const char *>a, <const char *>b,
+    each_row(<Kernel>add_leaky_relu[number], <char *>out, <const char *>a, <const char *>b,
              <const char *>parameter, step, n, rows, row_steps)
 
 
@@ -357,14 +350,22 @@ table.stream_copy = stream_copy
 cdef void fill(const number *dtype_marker, int dtype) noexcept:
     # A kernel is called with void pointers to its own type: the same call in every C ABI.
     table.itemsize[dtype] = sizeof(number)
-    table.kernel[RELU][dtype] = <Kernel>relu_kernel[number]
-    table.kernel[RELU_SUBGRADIENT][dtype] = <Kernel>relu_subgradient_kernel[number]
-    table.kernel[RELU_BACKWARD][dtype] = <Kernel>relu_backward_kernel[number]
-    table.kernel[LEAKY_RELU][dtype] = <Kernel>leaky_relu_kernel[number]
-    table.kernel[LEAKY_RELU_SUBGRADIENT][dtype] = <Kernel>leaky_relu_subgradient_kernel[number]
-    table.kernel[LEAKY_RELU_BACKWARD][dtype] = <Kernel>leaky_relu_backward_kernel[number]
-    table.kernel[ADD_RELU][dtype] = <Kernel>add_relu_kernel[number]
-    table.kernel[ADD_LEAKY_RELU][dtype] = <Kernel>add_leaky_relu_kernel[number]
+    table.kernel[RELU][dtype] = <Kernel>relu[number]
+    table.rows_kernel[RELU][dtype] = <RowsKernel>relu_rows[number]
+    table.kernel[RELU_SUBGRADIENT][dtype] = <Kernel>relu_subgradient[number]
+    table.rows_kernel[RELU_SUBGRADIENT][dtype] = <RowsKernel>relu_subgradient_rows[number]
+    table.kernel[RELU_BACKWARD][dtype] = <Kernel>relu_backward[number]
+    table.rows_kernel[RELU_BACKWARD][dtype] = <RowsKernel>relu_backward_rows[number]
+    table.kernel[LEAKY_RELU][dtype] = <Kernel>leaky_relu[number]
+    table.rows_kernel[LEAKY_RELU][dtype] = <RowsKernel>leaky_relu_rows[number]
+    table.kernel[LEAKY_RELU_SUBGRADIENT][dtype] = <Kernel>leaky_relu_subgradient[number]
+    table.rows_kernel[LEAKY_RELU_SUBGRADIENT][dtype] = <RowsKernel>leaky_relu_subgradient_rows[number]
+    table.kernel[LEAKY_RELU_BACKWARD][dtype] = <Kernel>leaky_relu_backward[number]
+    table.rows_kernel[LEAKY_RELU_BACKWARD][dtype] = <RowsKernel>leaky_relu_backward_rows[number]
+    table.kernel[ADD_RELU][dtype] = <Kernel>add_relu[number]
+    table.rows_kernel[ADD_RELU][dtype] = <RowsKernel>add_relu_rows[number]
+    table.kernel[ADD_LEAKY_RELU][dtype] = <Kernel>add_leaky_relu[number]
+    table.rows_kernel[ADD_LEAKY_RELU][dtype] = <RowsKernel>add_leaky_relu_rows[number]
 
 
 fill(<const _scalar.float16 *>NULL, FLOAT16)

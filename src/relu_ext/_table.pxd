@@ -34,14 +34,18 @@ cdef enum:  # roles: the arrays of a kernel, in the order of its arguments
     PARAMETER
     ROLES
 
-# out[i] = operation(a[i], b[i], parameter[i * step]) for n elements, then the same for the next row,
-# row_steps[role] bytes further in each array; of one row, row_steps may be NULL.  In the dtype's own
-# type throughout.  Operations of one array leave b aside, and those without a parameter the
-# parameter.  step is 1 for an array of parameters (PReLU), 0 for one that serves a whole row.
-# Each input is out itself or disjoint from it; any alignment; any n >= 0, rows >= 1; no Python.
-ctypedef void (*Kernel)(void *out, const void *a, const void *b, const void *parameter,
-                        Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows,
-                        const Py_ssize_t *row_steps) noexcept nogil
+# out[i] = operation(a[i], b[i], parameter[i * step]) for n elements, in the dtype's own type
+# throughout.  Operations of one array leave b aside, and those without a parameter the parameter.
+# step is 1 for an array of parameters (PReLU), 0 for one that serves all.  Each input is out itself
+# or disjoint from it; any alignment; any n >= 0; no Python.
+ctypedef void (*Kernel)(void *out, const void *a, const void *b,
+                        const void *parameter, Py_ssize_t step, Py_ssize_t n) noexcept nogil
+
+# The same for `rows` rows, at least one, each row_steps[role] bytes further in each array.  Short
+# rows want this: calling a kernel costs as much as 64 float32.
+ctypedef void (*RowsKernel)(void *out, const void *a, const void *b, const void *parameter,
+                            Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows,
+                            const Py_ssize_t *row_steps) noexcept nogil
 
 # Copies a matrix of items, of `itemsize` bytes each, between any steps.
 ctypedef void (*Copy)(char *to, Py_ssize_t to_column, Py_ssize_t to_row,
@@ -54,5 +58,6 @@ ctypedef void (*StreamCopy)(char *to, const char *source, Py_ssize_t bytes) noex
 cdef struct KernelTable:
     Kernel kernel[OPERATIONS][DTYPES]
     Py_ssize_t itemsize[DTYPES]
+    RowsKernel rows_kernel[OPERATIONS][DTYPES]
     Copy copy
     StreamCopy stream_copy
