@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import relu_ext
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from relu_ext import _driver
 
 import samples
@@ -255,3 +257,155 @@ def test_the_gil_is_released_for_large_arrays():
         stop.set()
         ticker.join()
     assert during > 0
+
+
+# Arrays as they come
+
+
+def lay_out(draw, dtype, shape, memory, start, *, broadcasts):
+    """A view of `shape` into `memory` from byte `start` on, and how many bytes it spans.
+
+    Axes in any order, steps of either sign, gaps between elements and rows, and axes that broadcast
+    where that is allowed.
+    """
+    order = draw(st.permutations(range(len(shape))), "order")
+    steps = [0] * len(shape)
+    extent, first = dtype.itemsize, 0
+    for axis in order:
+        if broadcasts and draw(st.integers(0, 4), "broadcasts") == 0:
+            continue
+        gap = draw(st.sampled_from([0, 0, 0, 1, 2, 5]), "gap") * dtype.itemsize
+        step = extent + gap + draw(st.sampled_from([0, 0, 0, 0, 3]), "odd bytes")
+        extent += step * max(shape[axis] - 1, 0)
+        if draw(st.integers(0, 3), "backwards") == 0:
+            first += step * max(shape[axis] - 1, 0)
+            step = -step
+        steps[axis] = step
+    assume(start + extent <= memory.size)
+    return np.ndarray(shape, dtype, memory.data, start + first, steps), extent
+
+
+def random_shape(draw):
+    axes = draw(st.integers(0, 5), "axes")
+    small = st.sampled_from([0, 1, 1, 2, 2, 3, 3, 4, 5])
+    shape = [draw(small) for _ in range(axes)]
+    if axes and draw(st.booleans()):
+        shape[draw(st.integers(0, axes - 1))] = draw(st.integers(1, 70), "row")
+    return tuple(shape)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.data())
+def test_views(data):
+    """The oracle's bits for any shape, order, step, gap and broadcast axis of every array, at every
+    level, and not a byte changed but the elements of the output."""
+    draw = data.draw
+    operation = draw(st.sampled_from(samples.OPERATIONS))
+    dtype = draw(st.sampled_from([np.dtype(c) for c in "efdgbhq"]))
+    shape = random_shape(draw)
+    memory = np.random.default_rng(draw(st.integers(0, 9))).integers(0, 256, 1 << 17, "u1")
+    views, start = [], draw(st.sampled_from([0, 16, 64, 1, 7]), "offset")
+    apart = operation.parameter is not None and draw(st.booleans(), "array of parameters")
+    for i in range(operation.arity + apart + 1):
+        is_written = i == 0
+        view, extent = lay_out(draw, dtype, shape, memory, start, broadcasts=not is_written)
+        view[...] = samples.values(dtype, view.size, seed=i).reshape(shape)
+        views.append(view)
+        start += extent + draw(st.sampled_from([0, 0, 1, 60]), "distance")
+    out, *inputs = views
+    parameter = None
+    if apart:
+        parameter = inputs.pop()
+    elif operation.parameter is not None:
+        parameter = draw(st.sampled_from(samples.parameters(operation, dtype)), "parameter")
+    in_place = draw(st.booleans(), "in place")
+    if in_place:
+        inputs[0] = out
+    expected = operation.expected(*(a.copy() for a in inputs), parameter=parameter)
+    before = memory.copy()
+    untouched = np.ones(memory.size, bool)
+    strides = (*out.strides, 1)
+    first = out.__array_interface__["data"][0] - memory.ctypes.data
+    np.ndarray((*shape, dtype.itemsize), bool, untouched.data, first, strides)[...] = False
+    with samples.at_level(draw(st.sampled_from(samples.LEVELS), "level")):
+        if not in_place:
+            new = operation.front(*inputs, parameter=parameter)
+            assert_same_bits(np.asarray(new), expected)
+            number = parameter if parameter is None or apart else dtype.type(parameter)
+            direct = operation.direct(*inputs, parameter=number)
+            assert np.shape(new) == np.shape(direct)
+            assert np.squeeze(new).strides == np.squeeze(direct).strides
+            assert operation.front(*inputs, parameter=parameter, out=out) is out
+        else:
+            assert operation.in_place(*inputs, parameter=parameter) is out
+    assert_same_bits(out, expected)
+    np.testing.assert_array_equal(memory[untouched], before[untouched])
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_views_that_overlap(data):
+    """Of inputs that lie anywhere in the output's memory the answer is that of a copy."""
+    draw = data.draw
+    operation = draw(st.sampled_from([o for o in samples.OPERATIONS if o.arity == 2]))
+    dtype = draw(st.sampled_from([np.dtype(c) for c in "fh"]))
+    shape = random_shape(draw)
+    room = np.resize(samples.values(dtype, 997), 1 << 16).view(np.uint8)
+    out, extent = lay_out(draw, dtype, shape, room, 1 << 12, broadcasts=False)
+    shift = draw(st.integers(-extent, extent), "shift")
+    start = (1 << 12) + max(shift, -(1 << 12))
+    if draw(st.booleans(), "same layout"):
+        assume(shift >= -(1 << 12) and (1 << 12) + shift + extent <= room.size)
+        first = out.__array_interface__["data"][0] - room.ctypes.data
+        other = np.ndarray(shape, dtype, room.data, first + shift, out.strides)
+    else:
+        other, _ = lay_out(draw, dtype, shape, room, start, broadcasts=True)
+    parameter = operation.parameter and 1
+    expected = operation.expected(out.copy(), other.copy(), parameter=parameter)
+    assert operation.in_place(out, other, parameter=parameter) is out
+    assert_same_bits(out, expected)
+
+
+@each_operation
+def test_columns_of_one_matrix(operation):
+    """Gates side by side in one array, as in an LSTM, are walked without a copy."""
+    for rows, width in ((7, 5), (64, 100)):
+        whole = samples.values(np.dtype("f4"), rows * 4 * width).reshape(rows, 4 * width)
+        gates = np.split(whole, 4, axis=1)
+        parameter = operation.parameter and 0.5
+        inputs = gates[: operation.arity]
+        expected = operation.expected(*(a.copy() for a in inputs), parameter=parameter)
+        rest = whole[:, width:].copy()
+        assert operation.in_place(*inputs, parameter=parameter) is gates[0]
+        assert_same_bits(gates[0], expected)
+        np.testing.assert_array_equal(whole[:, width:].view("u4"), rest.view("u4"))
+
+
+@pytest.mark.parametrize("view", [np.s_[::2], np.s_[:, :1000], np.s_[:, ::2]], ids=str)
+def test_bytes_between_belong_to_others(level, view):
+    """Another thread writes them meanwhile; none of its numbers is lost."""
+    memory = np.full((1024, 2048), -1, "f4")
+    between = np.ones(memory.shape, bool)
+    between[view] = False
+    flat = np.flatnonzero(between)[::97]
+    others = memory.reshape(-1)
+    stop, lost = threading.Event(), []
+
+    def write():
+        number = 0.0
+        while not stop.is_set():
+            number += 1
+            others[flat] = number
+            if (others[flat] != number).any():
+                lost.append(number)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for _ in range(60):
+            relu_ext.relu_(memory[view])
+    finally:
+        stop.set()
+        thread.join()
+    assert not lost
+    assert not memory[view].any()

@@ -16,25 +16,16 @@
 #endif
 
 #if defined(__GNUC__)
-#define RELU_EXT_PREFETCH_READ(address) __builtin_prefetch((address), 0)
-#define RELU_EXT_PREFETCH_WRITE(address) __builtin_prefetch((address), 1)
+#define RELU_EXT_PREFETCH(address) __builtin_prefetch((address), 0)
 #else
-#define RELU_EXT_PREFETCH_READ(address) ((void)(address))
-#define RELU_EXT_PREFETCH_WRITE(address) ((void)(address))
+#define RELU_EXT_PREFETCH(address) ((void)(address))
 #endif
-
-static inline void relu_ext_prefetch_for_write(const char *address, ptrdiff_t bytes)
-{
-    ptrdiff_t i;
-    for (i = 0; i < bytes; i += RELU_EXT_CACHE_LINE)
-        RELU_EXT_PREFETCH_WRITE(address + i);
-}
 
 static inline void relu_ext_prefetch_for_read(const char *address, ptrdiff_t bytes)
 {
     ptrdiff_t i;
     for (i = 0; i < bytes; i += RELU_EXT_CACHE_LINE)
-        RELU_EXT_PREFETCH_READ(address + i);
+        RELU_EXT_PREFETCH(address + i);
 }
 
 /* Copies whole cache lines past the caches. Both addresses are aligned to a cache line. */

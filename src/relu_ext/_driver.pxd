@@ -17,7 +17,6 @@ cdef struct Plan:
     Py_ssize_t parameter_step  # as the kernels count it
     bint has[ROLES]  # where there is no such array, its pointer is out's and its steps are 0
     bint fresh  # out was just allocated, or may have been
-    bint prefetch
     bint stream
     bint tiled
     Py_ssize_t tile_columns

@@ -21,7 +21,6 @@ cdef extern from "_copies.h" nogil:
     enum:
         CACHE_LINE "RELU_EXT_CACHE_LINE"
     void prefetch_for_read "relu_ext_prefetch_for_read"(const char *address, Py_ssize_t bytes)
-    void prefetch_for_write "relu_ext_prefetch_for_write"(const char *address, Py_ssize_t bytes)
     void stream_fence "relu_ext_stream_fence"()
 
 cdef extern from *:
@@ -56,27 +55,28 @@ cdef extern from *:
     ctypedef struct Tile "relu_ext_tile":
         char *bytes
 
-# Measured on an AMD EPYC (Zen 5; 48 KiB, 1 MiB and 32 MiB of cache), float32, medians of paired
-# ratios; 1.20 is faster, 0.95 slower.
+# Ratios are medians of interleaved runs, float32; 1.20 is faster, 0.95 slower.
 cdef enum:
-    # In place, prefetching for write pays where the buffer just outgrows the last-level cache:
-    # 8 MiB 0.85 times, 16 MiB 1.20, 32 MiB 1.24, 64 MiB 1.00, 128 MiB 0.94.  4 KiB ahead gives 0.98
-    # at 16 MiB, 32 KiB 1.06.  With a second input it loses at every size, 0.72 to 0.93 times.
-    PREFETCH_FROM_BYTES = 16 << 20
-    PREFETCH_BELOW_BYTES = 64 << 20
-    PREFETCH_AHEAD = 16 << 10
-    PREFETCH_BLOCK = 4 << 10
-    # Out of place, streaming: 8 MiB 1.25 times, 16 MiB 1.27, 32 MiB 1.38, 64 MiB 1.34.  From 16,
-    # because below it input and output fit the cache together, and whoever reads the output
-    # next would miss it there.
-    STREAM_BYTES = 16 << 20
-    STREAM_AHEAD = 4 << 10
+    # Streaming past the caches, out of place, from where input and output together outgrow the
+    # last-level cache: below, whoever reads the output next would miss it there.  AMD EPYC with
+    # 32 MiB: Zen 5 1.25 times at 8 MiB of output, 1.27 at 16, 1.38 at 32, 1.34 at 64; Zen 4 with
+    # two inputs 1.30 at 16 MiB, 1.27 at 128.
+    STREAM_CACHES = 2
+    # How far ahead the inputs are prefetched.  Blocks of 512 bytes: Zen 4, one input, 128 MiB:
+    # 2 KiB ahead 6.8 ms, 4 KiB 7.5, 8 KiB 11, none 7.0; two inputs 11.1, 12.4, 13.7 and 11.0.
+    # Blocks of 2 KiB, 16 KiB ahead, take 12.5 and 18.8: so many lines asked for at once stall it.
+    # Intel Xeon (Ice Lake), one input: blocks of 512 bytes 13.7 ms, of 1 KiB 14.4, of 2 KiB 15.4,
+    # 1 to 8 KiB ahead alike; stores of 16 bytes instead of 64 take 18.6.
+    STREAM_AHEAD = 2 << 10
     # Two threads in place: 512 KiB 0.95 times, 1 MiB 1.26, 4 MiB 1.71, 8 MiB 1.91, 32 MiB 1.32,
-    # 256 MiB 1.06, where one thread nearly fills the memory bus.  With both cores busy already,
-    # 4 MiB took 7.6 ms instead of 47 us, because the team waits for a thread that does not
+    # 256 MiB 1.06, where one thread nearly fills the memory bus (Zen 5).  With both cores busy
+    # already, 4 MiB took 7.6 ms instead of 47 us, because the team waits for a thread that does not
     # run: which is why threads have to be asked for.
     THREAD_BYTES = 1 << 20
     MOST_THREADS = 1 << 16  # more than any machine has, and within C's int
+
+cdef Py_ssize_t last_level_cache = 32 << 20  # bytes, unless the system tells
+
 
 cdef int threads_asked = 1
 cdef int process_at_import = getpid()
@@ -344,17 +344,6 @@ cdef inline void advance(const Plan *this, char **at, int axis, Py_ssize_t count
         at[role] += count * this.step[role][axis]
 
 
-cdef void apply_prefetched(const Plan *this, char **at, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t block = PREFETCH_BLOCK // this.itemsize
-    cdef Py_ssize_t count
-    while n > 0:
-        count = min(block, n)
-        prefetch_for_write(at[OUT] + PREFETCH_AHEAD, PREFETCH_BLOCK)
-        apply(this, at, at[OUT], count)
-        advance(this, at, 0, count)
-        n -= count
-
-
 cdef void apply_streamed(const Plan *this, char **at, Py_ssize_t n) noexcept nogil:
     """Compute into a scratch that stays in the first-level cache, then stream it past the caches:
     one routine for every operation and dtype."""
@@ -391,9 +380,7 @@ cdef void run_row(const Plan *this, char **start, Py_ssize_t n) noexcept nogil:
         apply(this, at, at[OUT], head)
         advance(this, at, 0, head)
         n -= head
-    if this.prefetch:
-        apply_prefetched(this, at, n)
-    elif this.stream:
+    if this.stream:
         apply_streamed(this, at, n)
     else:
         apply(this, at, at[OUT], n)
@@ -478,13 +465,11 @@ cdef void run_tiles(const Plan *this, char **start, Py_ssize_t rows) noexcept no
 # The whole.
 
 cdef void walk_part(const Plan *this) noexcept nogil:
-    """Everything, on one thread."""
+    """Everything, at least one element, on one thread."""
     cdef char *at[ROLES]
     cdef Py_ssize_t index[MOST_AXES]
     cdef Py_ssize_t rows = this.shape[1] if this.axes > 1 else 1
     cdef int axis, role
-    if size_of(this) == 0:
-        return
     for role in range(ROLES):
         at[role] = this.data[role]
     for axis in range(2, this.axes):
@@ -552,11 +537,12 @@ cdef void walk(Plan *this) noexcept nogil:
         this.has[B] and this.data[OUT] == this.data[B])
     cdef int threads = 1
     cdef int axis, i
+    if size == 0:
+        return
     lay_tiles(this)
     # By the whole, not by a thread's part: the threads share the last-level cache.
-    this.prefetch = (in_place and not this.has[B]
-                     and PREFETCH_FROM_BYTES <= bytes < PREFETCH_BELOW_BYTES)
-    this.stream = not in_place and not this.fresh and bytes >= STREAM_BYTES
+    this.stream = (not in_place and not this.fresh
+                   and bytes >= last_level_cache // STREAM_CACHES)
     if bytes >= THREAD_BYTES:
         # Each gets at least what each of two gets at the threshold.
         threads = <int>min(<Py_ssize_t>effective_threads(), bytes // (THREAD_BYTES // 2))
@@ -577,7 +563,8 @@ cdef void walk_share(const Plan *this, int axis, int i, int threads) noexcept no
     cdef Py_ssize_t start = min(i * length, this.shape[axis])
     share.shape[axis] = min(length, this.shape[axis] - start)
     advance(&share, share.data, axis, start)
-    walk_part(&share)
+    if share.shape[axis] > 0:
+        walk_part(&share)
 
 
 cdef void run_large(int operation, int dtype, void *out, const void *a, const void *b,
@@ -671,7 +658,23 @@ def has_openmp():
     return bool(OPENMP)
 
 
+def read_last_level_cache():
+    """The bytes of the largest cache that the CPU's cores share, or None where Linux does not tell.
+
+    Of a CPU with several such caches it is the one of the first core.
+    """
+    for level in (3, 2):
+        try:
+            with open(f"/sys/devices/system/cpu/cpu0/cache/index{level}/size") as file:
+                return int(file.read().strip().removesuffix("K")) << 10
+        except (OSError, ValueError):
+            continue
+    return None
+
+
 cdef start():
+    global last_level_cache
+    last_level_cache = read_last_level_cache() or last_level_cache
     text = os.environ.get("RELU_EXT_NUM_THREADS") or "1"
     try:
         set_num_threads(int(text))
