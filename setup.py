@@ -58,7 +58,7 @@ def extension(name: str) -> Extension:
         f"relu_ext.{name}",
         [str(PACKAGE / f"{name}.pyx")],
         include_dirs=[str(PACKAGE), np.get_include()],
-        depends=[str(PACKAGE / header) for header in ("_numbers.h", "_copies.h")],
+        depends=[str(PACKAGE / header) for header in ("_numbers.h", "_copies.h", "_threads.h")],
         define_macros=[("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")],
     )
 

@@ -1,10 +1,15 @@
 """Whole buffers: alignment heads, cache blocks, streaming stores, threads, forks."""
 
 import itertools
+import os
+import platform
+import shutil
+import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -186,6 +191,169 @@ print("all")
 def test_a_hundred_forks_after_threads_were_used():
     """libgomp deadlocks in the child of a process that has used it, unless the child is serial."""
     finished = run_python(FORKS)
+    assert finished.stdout == "all\n", finished.stdout + finished.stderr
+
+
+OPENMP_USER = """
+int use_openmp(void)
+{
+    int threads = 0;
+    #pragma omp parallel num_threads(2) reduction(+ : threads)
+    threads += 1;
+    return threads;
+}
+"""
+FORK_BEFORE_IMPORT = """
+import os, signal, sys, time, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads is the point here
+{use_openmp}
+child = os.fork()
+if not child:
+    import numpy as np, relu_ext
+    relu_ext.set_num_threads(2)
+    x = np.resize(np.array([-1, 2], "f4"), 1 << 20)
+    right = relu_ext.relu_(x.copy()).sum() == x.size
+    relu_ext.show_config()
+    sys.stdout.flush()
+    os._exit(0 if right else 1)
+deadline = time.monotonic() + 60
+while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+    if time.monotonic() > deadline:
+        os.kill(child, signal.SIGKILL)
+        sys.exit("the child hangs")
+    time.sleep(0.01)
+print("ended with", ended[1])
+"""
+FORKED = "threads: 1, no more because this process was forked, and had OpenMP before"
+
+
+@pytest.fixture(scope="module")
+def openmp_user(tmp_path_factory):
+    """A library that uses the compiler's OpenMP, which need not be the one that this uses."""
+    folder = tmp_path_factory.mktemp("openmp")
+    (folder / "user.c").write_text(OPENMP_USER)
+    compiler = os.environ.get("CC", "cc").split()
+    if not shutil.which(compiler[0]):
+        pytest.skip(f"needs a compiler: {compiler[0]}")
+    command = [*compiler, "-shared", "-fPIC", "-fopenmp", "user.c", "-o", "user.so"]
+    finished = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if finished.returncode:
+        pytest.skip(f"the compiler has no OpenMP: {finished.stderr.splitlines()[0]}")
+    return folder / "user.so"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's kernel")
+def test_a_fork_before_the_import(openmp_user):
+    """What the child inherits of another library's threads makes no call wait for ever."""
+    if not _driver.has_openmp():
+        pytest.skip("built without OpenMP")
+    use = f"import ctypes\nassert ctypes.CDLL({str(openmp_user)!r}).use_openmp() == 2"
+    finished = run_python(FORK_BEFORE_IMPORT.format(use_openmp=use))
+    assert finished.stdout.endswith("ended with 0\n"), finished.stdout + finished.stderr
+    if openmp_runtime(openmp_user) == openmp_runtime(_driver.__file__):
+        assert FORKED in finished.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's kernel")
+def test_a_fork_of_what_has_no_openmp_keeps_its_threads():
+    if not _driver.has_openmp():
+        pytest.skip("built without OpenMP")
+    finished = run_python(FORK_BEFORE_IMPORT.format(use_openmp=""), OMP_NUM_THREADS="2")
+    assert "threads: 2\nended with 0\n" in finished.stdout, finished.stdout + finished.stderr
+
+
+def openmp_runtime(library):
+    """The file of the OpenMP runtime that a library loads."""
+    program = f"""
+import ctypes
+ctypes.CDLL({str(library)!r})
+print(*{{line.split()[-1] for line in open("/proc/self/maps") if "omp" in line.split("/")[-1]}})
+"""
+    names = run_python(program).stdout.split()
+    return next(name for name in names if Path(name) != Path(library))
+
+
+def test_a_fork_after_numba_used_openmp():
+    pytest.importorskip("numba")
+    use = """
+import numba, numpy as np
+@numba.njit(parallel=True)
+def double(x):
+    for i in numba.prange(x.size):
+        x[i] *= 2
+try:
+    double(np.ones(1 << 16))
+except ValueError as error:
+    sys.exit(f"numba: {error}")
+"""
+    finished = run_python(FORK_BEFORE_IMPORT.format(use_openmp=use), NUMBA_THREADING_LAYER="omp")
+    if finished.stderr.startswith("numba: "):
+        pytest.skip(finished.stderr)
+    assert finished.stdout.endswith("ended with 0\n"), finished.stdout + finished.stderr
+
+
+# Two ways to change what arithmetic gives: by C's environment of floating point, whose first words
+# (aarch64) or last (x86-64) are the register that also flushes subnormal numbers to zero.
+SETTINGS = """
+import ctypes, ctypes.util, platform
+libm = ctypes.CDLL(ctypes.util.find_library("m"))
+environment = (ctypes.c_uint32 * 16)()
+word, flush, upward = {
+    "x86_64": (7, 0x8040, 0x800), "aarch64": (0, 1 << 24, 0x400000)}[platform.machine()]
+def set_flush():
+    libm.fegetenv(environment)
+    environment[word] |= flush
+    libm.fesetenv(environment)
+def set_upward():
+    assert libm.fesetround(upward) == 0
+def restore():
+    assert libm.fesetround(0) == 0
+    libm.fegetenv(environment)
+    environment[word] &= ~flush
+    libm.fesetenv(environment)
+"""
+UNDER_SETTINGS = """
+import numpy as np, relu_ext
+x = np.resize(-np.geomspace(1e-44, 1, 10007).astype({dtype!r}), 1 << 20)
+def compute(threads):
+    relu_ext.set_num_threads(threads)
+    return relu_ext.leaky_relu(x, 0.3).tobytes()
+plain = compute(1)
+assert compute(2) == plain
+{change}
+one, two = compute(1), compute(2)
+{restore}
+relu_ext.set_num_threads(2)
+assert relu_ext.get_num_threads() == {threads}
+assert one != plain, "the settings change nothing"
+assert one == two, "two threads give other bits than one"
+assert compute(2) == plain, "the settings stay with the threads"
+print("all")
+"""
+CHANGES = {
+    "flush": (SETTINGS + "set_flush()", "restore()"),
+    "upward": (SETTINGS + "set_upward()", "restore()"),
+    "torch": (
+        "import torch; assert torch.set_flush_denormal(True)",
+        "torch.set_flush_denormal(False)",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "dtype"),
+    [("flush", "f4"), ("upward", "f4"), ("upward", "f8"), ("upward", "g"), ("torch", "f4")],
+)
+def test_threads_compute_under_the_callers_settings(change, dtype):
+    """Of floating point: rounding, flushing to zero."""
+    if change == "torch":
+        pytest.importorskip("torch")
+    elif platform.machine() not in ("x86_64", "aarch64"):
+        pytest.skip(f"the test does not know where {platform.machine()} keeps its settings")
+    first, last = CHANGES[change]
+    threads = 2 if _driver.has_openmp() else 1
+    program = UNDER_SETTINGS.format(change=first, restore=last, dtype=dtype, threads=threads)
+    finished = run_python(program, OMP_NUM_THREADS="2")
     assert finished.stdout == "all\n", finished.stdout + finished.stderr
 
 

@@ -1,7 +1,7 @@
 """What this installation is made of."""
 
 from relu_ext._dispatch import cpu_levels, missing
-from relu_ext._driver import get_num_threads, has_openmp
+from relu_ext._driver import get_num_threads, has_openmp, why_one_thread
 from relu_ext._version import __version__
 
 
@@ -20,7 +20,8 @@ def show_config() -> None:
     for level in levels.built:
         state = "active" if level == levels.active else "available"
         print(f"CPU level {level}: {state if level in levels.available else 'not run by this CPU'}")
-    for level, reason in missing.items():
-        print(f"CPU level {level}: not built: {reason}")
-    print(f"OpenMP: {'yes' if has_openmp() else 'no, one thread only'}")
-    print(f"threads: {get_num_threads()}")
+    for level, why in missing.items():
+        print(f"CPU level {level}: not built: {why}")
+    print(f"OpenMP: {'yes' if has_openmp() else 'no'}")
+    because = f", no more because {reason}" if (reason := why_one_thread()) else ""
+    print(f"threads: {get_num_threads()}{because}")

@@ -23,17 +23,20 @@ cdef extern from "_copies.h" nogil:
     void prefetch_for_read "relu_ext_prefetch_for_read"(const char *address, Py_ssize_t bytes)
     void stream_fence "relu_ext_stream_fence"()
 
+cdef extern from "_threads.h" nogil:
+    bint OPENMP "RELU_EXT_OPENMP"
+    int omp_get_max_threads()
+    int threads_asked "relu_ext_threads_asked"()
+    void ask_threads "relu_ext_ask_threads"(int threads)
+    void start_threads "relu_ext_start_threads"()
+    const char *one_thread_because "relu_ext_one_thread_because"()
+    ctypedef struct fenv_t:
+        pass
+    int fegetenv(fenv_t *)
+    int fesetenv(const fenv_t *)
+
 cdef extern from *:
     """
-    #ifdef _OPENMP
-    #include <omp.h>
-    #include <unistd.h>
-    #define RELU_EXT_OPENMP 1
-    #else
-    #define RELU_EXT_OPENMP 0
-    #define omp_get_max_threads() 1
-    #define getpid() 0
-    #endif
     #ifdef _MSC_VER
     #define RELU_EXT_LINE_ALIGNED __declspec(align(RELU_EXT_CACHE_LINE))
     #else
@@ -44,9 +47,6 @@ cdef extern from *:
     typedef struct { RELU_EXT_LINE_ALIGNED char bytes[RELU_EXT_STREAM_BLOCK]; } relu_ext_block;
     typedef struct { RELU_EXT_LINE_ALIGNED char bytes[RELU_EXT_TILE_BYTES]; } relu_ext_tile;
     """
-    bint OPENMP "RELU_EXT_OPENMP"
-    int omp_get_max_threads() nogil
-    int getpid() nogil
     enum:
         STREAM_BLOCK "RELU_EXT_STREAM_BLOCK"
         TILE_BYTES "RELU_EXT_TILE_BYTES"
@@ -76,10 +76,6 @@ cdef enum:
     MOST_THREADS = 1 << 16  # more than any machine has, and within C's int
 
 cdef Py_ssize_t last_level_cache = 32 << 20  # bytes, unless the system tells
-
-
-cdef int threads_asked = 1
-cdef int process_at_import = getpid()
 
 
 cdef inline Py_ssize_t distance(Py_ssize_t step) noexcept nogil:
@@ -537,6 +533,7 @@ cdef void walk(Plan *this) noexcept nogil:
         this.has[B] and this.data[OUT] == this.data[B])
     cdef int threads = 1
     cdef int axis, i
+    cdef fenv_t caller
     if size == 0:
         return
     lay_tiles(this)
@@ -552,8 +549,20 @@ cdef void walk(Plan *this) noexcept nogil:
     axis = this.axes - 1
     while axis > 0 and this.shape[axis] < threads:
         axis -= 1
+    fegetenv(&caller)
     for i in prange(threads, num_threads=threads, schedule="static"):
-        walk_share(this, axis, i, threads)
+        walk_share_as(&caller, this, axis, i, threads)
+
+
+cdef void walk_share_as(const fenv_t *caller, const Plan *this, int axis, int i,
+                        int threads) noexcept nogil:
+    """`walk_share` on a thread of OpenMP's, under the caller's floating-point settings: rounding,
+    and what flushes subnormal numbers to zero, belong to each thread."""
+    cdef fenv_t own
+    fegetenv(&own)
+    fesetenv(caller)
+    walk_share(this, axis, i, threads)
+    fesetenv(&own)
 
 
 cdef void walk_share(const Plan *this, int axis, int i, int threads) noexcept nogil:
@@ -590,11 +599,10 @@ cdef void run_large(int operation, int dtype, void *out, const void *a, const vo
 
 
 cdef int effective_threads() noexcept nogil:
-    # libgomp's team does not survive a fork: a parallel region in the child would wait for
-    # threads that do not exist.
-    if threads_asked == 1 or getpid() != process_at_import:
+    cdef int asked = threads_asked()
+    if asked == 1 or one_thread_because() != NULL:
         return 1
-    return min(threads_asked, omp_get_max_threads())
+    return min(asked, omp_get_max_threads())
 
 
 def set_num_threads(num_threads, /):
@@ -604,7 +612,9 @@ def set_num_threads(num_threads, /):
     by up to `num_threads`, each taking at least 512 KiB.  On an idle machine that pays; where the
     cores are busy already it hurts, because the call waits for its last thread.  A smaller
     ``OMP_NUM_THREADS``, CPU affinity or `threadpoolctl` limit prevails.  After a fork the child
-    uses one thread.
+    uses one thread, and so does a process that was forked before it imported relu_ext and already
+    had OpenMP then; `show_config` says so.  The threads compute under the floating-point settings
+    of the one that calls.
 
     Parameters
     ----------
@@ -625,12 +635,11 @@ def set_num_threads(num_threads, /):
     >>> relu_ext.get_num_threads()
     1
     """
-    global threads_asked
     number = index(num_threads)
     if not 1 <= number <= MOST_THREADS:
         raise ValueError(f"set_num_threads: expected a number of threads from 1 to "
                          f"{MOST_THREADS}, not {num_threads!r}")
-    threads_asked = number
+    ask_threads(number)
 
 
 def get_num_threads():
@@ -672,9 +681,16 @@ def read_last_level_cache():
     return None
 
 
+def why_one_thread():
+    """Why there may be one thread only, or None."""
+    cdef const char *reason = one_thread_because()
+    return None if reason == NULL else reason.decode()
+
+
 cdef start():
     global last_level_cache
     last_level_cache = read_last_level_cache() or last_level_cache
+    start_threads()
     text = os.environ.get("RELU_EXT_NUM_THREADS") or "1"
     try:
         set_num_threads(int(text))

@@ -1,0 +1,132 @@
+/* Threads: whether this process may use OpenMP's, how many are asked for, and the floating-point
+ * settings under which they compute. Included by one file, _driver.pyx. */
+#ifndef RELU_EXT_THREADS_H
+#define RELU_EXT_THREADS_H
+
+#include <fenv.h>
+#include <stddef.h>
+
+/* Any thread may ask for threads while others compute. */
+static int relu_ext_asked = 1;
+
+static inline int relu_ext_threads_asked(void)
+{
+#ifdef __GNUC__
+    return __atomic_load_n(&relu_ext_asked, __ATOMIC_RELAXED);
+#else
+    return *(volatile int *)&relu_ext_asked;
+#endif
+}
+
+static inline void relu_ext_ask_threads(int threads)
+{
+#ifdef __GNUC__
+    __atomic_store_n(&relu_ext_asked, threads, __ATOMIC_RELAXED);
+#else
+    *(volatile int *)&relu_ext_asked = threads;
+#endif
+}
+
+#ifdef _OPENMP
+#define RELU_EXT_OPENMP 1
+#include <omp.h>
+#include <unistd.h>
+
+/* libgomp's threads belong to the thread that uses them, and a fork leaves them behind: in the
+ * child, the next parallel region on the thread that forked waits for them for ever. No trial
+ * shows that in time, because on any other thread of the child a region returns. So a process that
+ * may have inherited a team uses one thread: each fork of the one that imported this module, and
+ * an importing process that is a fork and had the OpenMP runtime before it had this module. */
+static pid_t relu_ext_importing_process;
+static int relu_ext_inherited_runtime;
+
+#ifdef __linux__
+#include <link.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The kernel's PF_FORKNOEXEC: forked, and no other program executed since. */
+#define RELU_EXT_FORKED 0x40
+
+/* Where it cannot be told, yes. */
+static int relu_ext_is_fork(void)
+{
+    char text[1024];
+    const char *after_name;
+    unsigned long flags = RELU_EXT_FORKED;
+    FILE *file = fopen("/proc/self/stat", "r");
+    if (file != NULL) {
+        text[fread(text, 1, sizeof text - 1, file)] = 0;
+        fclose(file);
+        after_name = strrchr(text, ')');
+        if (after_name == NULL ||
+            sscanf(after_name + 1, " %*c %*d %*d %*d %*d %*d %lu", &flags) != 1)
+            flags = RELU_EXT_FORKED;
+    }
+    return (flags & RELU_EXT_FORKED) != 0;
+}
+
+static int relu_ext_holds(const struct dl_phdr_info *object, uintptr_t address)
+{
+    int i;
+    for (i = 0; i < object->dlpi_phnum; i++)
+        if (object->dlpi_phdr[i].p_type == PT_LOAD &&
+            address - (object->dlpi_addr + object->dlpi_phdr[i].p_vaddr) <
+                object->dlpi_phdr[i].p_memsz)
+            return 1;
+    return 0;
+}
+
+/* Objects are visited in the order in which they were loaded: which comes first, the runtime (2)
+ * or this module (1)? By address, because wheels rename the runtimes that they bring. */
+static int relu_ext_first_loaded(struct dl_phdr_info *object, size_t size, void *unused)
+{
+    (void)size, (void)unused;
+    if (relu_ext_holds(object, (uintptr_t)&omp_get_max_threads))
+        return 2;
+    return relu_ext_holds(object, (uintptr_t)&relu_ext_asked);
+}
+
+static int relu_ext_may_inherit(void)
+{
+    return relu_ext_is_fork() && dl_iterate_phdr(relu_ext_first_loaded, NULL) == 2;
+}
+#else
+static int relu_ext_may_inherit(void)
+{
+    return 0; /* the runtimes of other systems start anew after a fork */
+}
+#endif
+
+/* Once, when this module is imported. */
+static void relu_ext_start_threads(void)
+{
+    relu_ext_importing_process = getpid();
+    relu_ext_inherited_runtime = relu_ext_may_inherit();
+}
+
+/* Why there may be one thread only, or NULL. */
+static const char *relu_ext_one_thread_because(void)
+{
+    if (getpid() != relu_ext_importing_process)
+        return "this process was forked from the one that imported relu_ext";
+    if (relu_ext_inherited_runtime)
+        return "this process was forked, and had OpenMP before it imported relu_ext";
+    return NULL;
+}
+#else
+#define RELU_EXT_OPENMP 0
+#define omp_get_max_threads() 1
+
+static void relu_ext_start_threads(void)
+{
+}
+
+static const char *relu_ext_one_thread_because(void)
+{
+    return "it was built without OpenMP";
+}
+#endif
+
+#endif
