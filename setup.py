@@ -50,6 +50,7 @@ DIRECTIVES = {
     "binding": False,
     "embedsignature": True,
     "embedsignature.format": "clinic",
+    "freethreading_compatible": True,  # what threads share: CONTRIBUTING
 }
 
 

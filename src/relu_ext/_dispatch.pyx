@@ -60,7 +60,11 @@ def cpu_levels():
 
 
 def use(level):
-    """Make `level` the active one, for tests and benchmarks; no call may run at the time."""
+    """Make `level` the active one, for tests and benchmarks.
+
+    A call that runs meanwhile in another thread computes with either level's table: they stay where
+    they are for as long as the process runs.
+    """
     global active, active_table
     if level not in available:
         raise ValueError(describe(level))
@@ -68,7 +72,8 @@ def use(level):
     # ImportError says so.
     module = import_module(f"relu_ext._kernels_{level}")
     active_table = <KernelTable *>PyCapsule_GetPointer(module.kernel_table, "relu_ext.KernelTable")
-    active = level
+    # The tuple's own, so that a thread that reads the name meanwhile reads one that is kept.
+    active = available[available.index(level)]
 
 
 cdef str describe(level):

@@ -190,23 +190,21 @@ cdef is_bfloat16(dtype):
     return bfloat16 is not None and dtype.type is bfloat16
 
 
-cdef register_bfloat16(dtype):
-    """Give every ufunc its bfloat16 loop: ml_dtypes may be imported long after this module."""
+cdef register_bfloat16(ufunc, _Operation this, dtype):
+    """Give a ufunc its bfloat16 loop: ml_dtypes may be imported long after this module.
+
+    Each ufunc gets its own, from its promoter, which NumPy without the GIL calls under that ufunc's
+    lock: nobody searches the loops meanwhile.  The type's number is the same whoever writes it.
+    """
     global bfloat16_number
-    cdef _Operation this
     cdef int numbers[4]
-    cdef int number
+    cdef int number = np.dtype(dtype.type).num
     cdef int i
-    if bfloat16_number >= 0:
-        return
-    number = np.dtype(dtype.type).num
     for i in range(4):
         numbers[i] = number
-    for ufunc, this in operations.items():
-        cnp.PyUFunc_RegisterLoopForType(
-            ufunc, number, <cnp.PyUFuncGenericFunction>loop, numbers,
-            &loops[this.operation][BFLOAT16])
-        this.dtypes.add(dtype)
+    cnp.PyUFunc_RegisterLoopForType(
+        ufunc, number, <cnp.PyUFuncGenericFunction>loop, numbers, &loops[this.operation][BFLOAT16])
+    this.dtypes.add(dtype)
     bfloat16_number = number
 
 
@@ -251,8 +249,8 @@ cdef int promote(PyObject *c_ufunc, PyObject **operand_dtypes, PyObject **fixed,
         dtype = <object>fixed[inputs] if fixed[inputs] != NULL else common_dtype(dtypes)
     except TypeError:
         dtype = None
-    if dtype is not None and is_bfloat16(dtype):
-        register_bfloat16(dtype)
+    if dtype not in this.dtypes and dtype is not None and is_bfloat16(dtype):
+        register_bfloat16(ufunc, this, dtype)
     if dtype not in this.dtypes:
         # Where each is supported, it is what they promote to that is not.
         unsupported = [d for d in dtypes if not (d in supported or is_bfloat16(d))] or dtypes
