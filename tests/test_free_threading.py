@@ -184,3 +184,16 @@ def test_the_import_leaves_the_gil_off():
     program = "import relu_ext, sys; print(sys._is_gil_enabled())"
     finished = run_python(program, PYTHON_GIL="")
     assert finished.stdout == "False\n", finished.stderr
+
+
+@pytest.mark.skipif(
+    not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="with the GIL, counting is for free"
+)
+def test_functions_are_not_counted():
+    """Or the threads that call one would write its count by turns."""
+    for name in ufuncs.__all__:
+        for function in (getattr(relu_ext, name), getattr(relu_ext, name + "_")):
+            before = sys.getrefcount(function)
+            kept = [function] * 100
+            assert sys.getrefcount(function) == before, name
+            del kept

@@ -904,3 +904,28 @@ cdef fill_docs():
 
 
 fill_docs()
+
+
+# Without the GIL, threads that call one function write its reference count by turns: two on 64
+# float32 each made 0.65 times the calls of one (CPython 3.13t), and make 1.97 times with functions
+# that are not counted. They are the module's for good.
+
+cdef extern from *:
+    """
+    #ifdef Py_GIL_DISABLED
+    /* More than UINT32_MAX: immortal, says the C API. */
+    #define RELU_EXT_STOP_COUNTING(function) Py_SET_REFCNT((function), PY_SSIZE_T_MAX)
+    #else
+    #define RELU_EXT_STOP_COUNTING(function) ((void)(function))
+    #endif
+    """
+    void stop_counting "RELU_EXT_STOP_COUNTING"(object function)
+
+
+cdef stop_counting_functions():
+    for function in list(globals().values()):
+        if type(function) is type(relu):
+            stop_counting(function)
+
+
+stop_counting_functions()
