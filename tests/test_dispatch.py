@@ -10,7 +10,7 @@ from relu_ext import _dispatch, _driver, ufuncs
 import samples
 from samples import run_python
 
-LEVELS = ("base", "v3", "v4")
+LEVELS = ("base", "v2", "v3", "v4")
 
 
 def test_cpu_levels():
@@ -72,7 +72,7 @@ def assert_names(finished, *words):
         assert word in message, message
 
 
-@pytest.mark.parametrize("value", ["v2", "avx2", "V4", "base,v3", " ", "0"])
+@pytest.mark.parametrize("value", ["v1", "avx2", "V4", "base,v3", " ", "0"])
 def test_bad_level(value):
     assert_names(
         run_python("import relu_ext", RELU_EXT_CPU_LEVEL=value),

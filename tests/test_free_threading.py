@@ -1,6 +1,7 @@
 """Several Python threads at once in everything that is shared: the package itself, the ufuncs'
 loops, the active level, the number of threads. With the GIL and without."""
 
+import sys
 import sysconfig
 import threading
 

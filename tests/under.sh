@@ -2,7 +2,7 @@
 # Tests where mistakes show that pass unnoticed elsewhere; arguments after the name go to pytest.
 #
 #   tests/under.sh sanitizers   AddressSanitizer and UndefinedBehaviorSanitizer
-#   tests/under.sh valgrind     memcheck, at the levels base and v3: valgrind has no AVX-512
+#   tests/under.sh valgrind     memcheck, at the levels up to v3: valgrind has no AVX-512
 #   tests/under.sh old-cpus     x86-64 CPUs that lack AVX2, or AVX-512, emulated
 #   tests/under.sh aarch64      built for aarch64, which is emulated
 #
@@ -53,7 +53,7 @@ valgrind)
     ;;
 old-cpus)
     install
-    for cpu in SandyBridge:base Haswell:v3; do
+    for cpu in SandyBridge:v2 Haswell:v3; do
         emulated=(qemu-x86_64 -cpu "${cpu%:*}" "$folder/venv/bin/python")
         "${emulated[@]}" -c "import relu_ext; assert relu_ext.cpu_levels().active == '${cpu#*:}'"
         # The tests that start other processes would start them on this machine's CPU.

@@ -2,16 +2,21 @@
 
 Each loop of a kernel that was vectorised stores whole vector registers to memory; the stores found
 must be at least as many as the loops that the kernel has.
+
+    python tests/vectorised.py
+    python tests/vectorised.py --objdump aarch64-linux-gnu-objdump FOLDER
+
+The first looks at the installed modules, the second at those, or object files, in a folder.
 """
 
-import importlib.machinery
+import argparse
 import importlib.util
 import re
 import subprocess
 import sys
+from pathlib import Path
 
-import relu_ext
-from relu_ext import ufuncs
+from relu_ext import cpu_levels, ufuncs
 
 # The loops of each operation: one for a single parameter and one for an array of them, and for
 # relu_backward two more, for at_zero = 0 and 1. float16 makes products in one loop of blocks.
@@ -30,54 +35,93 @@ DTYPES = (
     "float16 bfloat16 float32 float64 longdouble int8 int16 int32 int64 uint8 uint16 uint32 uint64"
 ).split()
 
-REGISTERS = {"base": "xmm", "v3": "ymm", "v4": "zmm"}
+# Whole registers, by machine and level; what is in the function's own stack frame, or a part of a
+# register, is no result of a loop.
+X86_STORE = r"\sv?mov(?!(?:ss|sd|d|q|[hl]p[sd]) )\S+ +%{register}\d+,(?!.*%r[sb]p).*\("
+ARM_STORE = r"\s(?:st[rp]|stur|st1[bhwd]?)\s+\{?[qvz]\d+\b(?!.*\[(?:sp|x29)\b).*\["
+STORES = {
+    ("x86-64", "base"): X86_STORE.format(register="xmm"),
+    ("x86-64", "v2"): X86_STORE.format(register="xmm"),
+    ("x86-64", "v3"): X86_STORE.format(register="ymm"),
+    ("x86-64", "v4"): X86_STORE.format(register="zmm"),
+    ("littleaarch64", "base"): ARM_STORE,
+}
 
-# No CPU has vectors of x87's longdouble.
+# No CPU has vectors of x87's longdouble, nor of aarch64's, which is computed in software.
 EXEMPT = "longdouble"
 
-FUNCTION = re.compile(r"<__pyx_fuse_(\d+)\w*_kernels_[a-z0-9]+_([a-z_]+)>:\n((?:.+\n)+)")
+# x86-64's baseline has no product of 64 bits, and Clang's one by one are faster than of parts.
+CLANG_PRODUCTS = {
+    (operation, dtype)
+    for operation in ("relu_backward", "leaky_relu", "leaky_relu_backward")
+    for dtype in ("int64", "uint64")
+}
+
+# GCC and Clang append .isra.0 and the like to what they changed.
+FUNCTION = re.compile(
+    r"<__pyx_fuse_(\d+)\w*_kernels_[a-z0-9]+_([a-z_]+)(?:\.[\w.]+)?>:\n((?:.+\n)+)"
+)
 
 
-def kernels(level: str) -> dict[tuple[str, str], str]:
-    """The disassembly of each kernel, by operation and dtype."""
-    spec = importlib.util.find_spec(f"relu_ext._kernels_{level}")
-    assert isinstance(spec.loader, importlib.machinery.ExtensionFileLoader), spec
+def installed() -> list[Path]:
+    specs = [importlib.util.find_spec(f"relu_ext._kernels_{level}") for level in cpu_levels().built]
+    return [Path(spec.origin) for spec in specs if spec is not None and spec.origin is not None]
+
+
+def module_files(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("*_kernels_*") if path.suffix in (".so", ".o")]
+
+
+def level_of(path: Path) -> str:
+    return path.name.partition("_kernels_")[2].partition(".")[0]
+
+
+def kernels(objdump: str, path: Path) -> tuple[str, dict[tuple[str, str], str]]:
+    """The machine, and the disassembly of each kernel, by operation and dtype."""
     listing = subprocess.run(
-        ["objdump", "--disassemble", "--no-show-raw-insn", spec.origin],
+        [objdump, "--disassemble", "--no-show-raw-insn", path],
         check=True,
         capture_output=True,
         text=True,
     ).stdout
-    return {
-        (operation, DTYPES[int(number)]): body
-        for number, operation, body in FUNCTION.findall(listing)
-        if operation in LOOPS
-    }
-
-
-def vector_stores(body: str, register: str) -> int:
-    """Stores of whole registers to memory that is not the function's own stack frame."""
-    store = rf"\sv?mov\S+ +%{register}\d+,(?!.*%r[sb]p).*\("
-    scalar = r"\sv?mov(?:ss|sd|d|q|[hl]p[sd]) "
-    return sum(
-        bool(re.search(store, line)) and not re.search(scalar, line) for line in body.splitlines()
-    )
+    machine = re.search(r"file format elf64-(\S+)", listing)
+    assert machine, listing[:200]
+    found: dict[tuple[str, str], str] = {}
+    for number, operation, body in FUNCTION.findall(listing):
+        if operation in LOOPS:
+            kernel = operation, DTYPES[int(number)]
+            found[kernel] = found.get(kernel, "") + body
+    return machine[1], found
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--objdump", default="objdump", help="of the machine that runs the modules")
+    parser.add_argument("folder", type=Path, nargs="?", help="the installed package by default")
+    arguments = parser.parse_args()
     if set(LOOPS) != set(ufuncs.__all__):
         print(f"LOOPS says nothing of {sorted(set(ufuncs.__all__) ^ set(LOOPS))}")
         return 1
+    files = module_files(arguments.folder) if arguments.folder else installed()
+    if not files:
+        print("no kernels found")
+        return 1
     lost = checked = 0
-    for level in relu_ext.cpu_levels().built:
-        found = kernels(level)
+    for path in files:
+        level = level_of(path)
+        machine, found = kernels(arguments.objdump, path)
+        store = re.compile(STORES[machine, level])
+        exempt = {(operation, EXEMPT) for operation in LOOPS}
+        if (machine, level) == ("x86-64", "base") and b"clang version" in path.read_bytes():
+            exempt |= CLANG_PRODUCTS
         for operation in LOOPS:
             for dtype in DTYPES:
-                if dtype == EXEMPT:
+                if (operation, dtype) in exempt:
                     continue
                 checked += 1
                 expected = (FLOAT16_LOOPS if dtype == "float16" else LOOPS)[operation]
-                stores = vector_stores(found.get((operation, dtype), ""), REGISTERS[level])
+                body = found.get((operation, dtype), "")
+                stores = sum(bool(store.search(line)) for line in body.splitlines())
                 if stores < expected:
                     lost += 1
                     print(f"{level} {operation} {dtype}: {stores} vector stores, not {expected}")
