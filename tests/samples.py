@@ -201,8 +201,10 @@ def bits(array):
     array = np.ascontiguousarray(array)
     if array.dtype.hasobject:
         return array.astype("f8").view("u8")[..., None]
-    used = 10 if array.dtype.char == "g" and X87 else array.itemsize
-    return array.view(np.uint8).reshape(*array.shape, array.itemsize)[..., :used]
+    used = slice(None)
+    if array.dtype.char == "g" and X87:  # the padding is at the most significant end
+        used = slice(10) if array.dtype.isnative else slice(-10, None)
+    return array.view(np.uint8).reshape(*array.shape, array.itemsize)[..., used]
 
 
 def assert_same_bits(actual, expected, context=""):

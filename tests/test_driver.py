@@ -317,7 +317,8 @@ import numpy as np, relu_ext
 x = np.resize(-np.geomspace(1e-44, 1, 10007).astype({dtype!r}), 1 << 20)
 def compute(threads):
     relu_ext.set_num_threads(threads)
-    return relu_ext.leaky_relu(x, 0.3).tobytes()
+    y = relu_ext.leaky_relu(x, 0.3)
+    return y.view("u2").reshape(y.size, -1)[:, :5].tobytes()  # the rest may be padding
 plain = compute(1)
 assert compute(2) == plain
 {change}
