@@ -1,13 +1,24 @@
 #!/usr/bin/env bash
 # Tests where mistakes show that pass unnoticed elsewhere; arguments after the name go to pytest.
 #
-#   tests/under.sh sanitizers   AddressSanitizer and UndefinedBehaviorSanitizer
-#   tests/under.sh valgrind     memcheck, at the levels up to v3: valgrind has no AVX-512
-#   tests/under.sh old-cpus     x86-64 CPUs that lack AVX2, or AVX-512, emulated
-#   tests/under.sh aarch64      built for aarch64, which is emulated
+#   tests/under.sh here          this machine, its $CC and $PYTHON (python3)
+#   tests/under.sh ci            here: .ci/run
+#   tests/under.sh strained      here too: no terminal, TERM=dumb, SIGINT ignored, not as root,
+#                                sources read-only, four busy processes beside it
+#   tests/under.sh debian13      .ci/run on a fresh Debian 13: GCC 14, Python 3.13
+#   tests/under.sh debian-sid    Debian's newest: GCC 16, Python 3.14
+#   tests/under.sh debian-next   the same, with the Python after it: 3.15
+#   tests/under.sh clang         Debian 13: Clang 22 and its OpenMP
+#   tests/under.sh free-threaded without the GIL: CPython 3.13 of Debian 13, built from source, or
+#                                the interpreter that $PYTHON names
+#   tests/under.sh sanitizers    AddressSanitizer and UndefinedBehaviorSanitizer
+#   tests/under.sh valgrind      memcheck, at the levels up to v3: valgrind has no AVX-512
+#   tests/under.sh old-cpus      x86-64 CPUs that lack AVX2, or AVX-512, emulated
+#   tests/under.sh aarch64       built for aarch64, which is emulated
 #
 # Needs gcc, valgrind and, for the last two, qemu-user. The last is for root on Debian 12, with
-# Python 3.11, debootstrap and gcc-aarch64-linux-gnu.
+# Python 3.11, debootstrap and gcc-aarch64-linux-gnu. Those on another Debian are for root with
+# debootstrap and its keyring; $UNDER_ROOTS, a folder, keeps what they unpack for the next time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1-}
@@ -17,20 +28,160 @@ folder=$(mktemp --directory)
 trap 'rm -rf "$folder"' EXIT
 
 # Built from a copy: objects that another build left behind would be taken for this one's.
-copy_sources() {
-    mkdir "$folder/sources"
+copy_sources_to() {
+    mkdir --parents "$1"
     git ls-files --cached --others --exclude-standard -z |
-        tar --create --null --files-from=- | tar --extract --directory="$folder/sources"
+        tar --create --null --files-from=- | tar --extract --directory="$1" --no-same-owner
+}
+
+copy_sources() {
+    copy_sources_to "$folder/sources"
     cd "$folder/sources"
 }
 
 install() {
     copy_sources
-    python3 -m venv "$folder/venv"
-    "$folder/venv/bin/pip" install --quiet '.[test]'
+    "${PYTHON:-python3}" -m venv "$folder/venv"
+    "$folder/venv/bin/pip" install --quiet "${@:-.[test]}"
+}
+
+# Runs a command whose output has pytest's counts, and ends with a row of CONTRIBUTING's table.
+with_row() {
+    local python=$1 status=0
+    shift
+    "$@" 2>&1 | tee "$folder/log" || status=$?
+    "$python" - "$folder/log" <<'END'
+import os, platform, re, subprocess, sys
+import numpy
+system = platform.freedesktop_os_release()
+machine = system["PRETTY_NAME"] + ("" if "VERSION_ID" in system else ", unstable")
+compiler = subprocess.run(
+    [*os.environ.get("CC", "cc").split(), "--version"], capture_output=True, text=True
+).stdout.splitlines()[0]
+gil = "" if getattr(sys, "_is_gil_enabled", lambda: True)() else ", no GIL"
+counted = r"^=* ?((?:\d+ \w+, )*\d+ passed.*?) in [\d.]+s"
+counts = re.findall(counted, open(sys.argv[1]).read(), re.M)
+print("|", machine, "|", compiler, "|", sys.version.split()[0] + gil, "|", numpy.__version__, "|",
+      counts[0] if counts else "no test was counted", "|")
+END
+    return "$status"
+}
+
+# A Debian of another suite in $root, with some packages.
+debian() {
+    local suite=$1
+    shift
+    root=${UNDER_ROOTS:-$folder}/$suite
+    if [ ! -e "$root/etc/debian_version" ]; then
+        debootstrap --variant=minbase "$suite" "$root" >"$folder/debootstrap"
+    fi
+    # Where the network is read by a proxy of the machine's, its certificates are known here only.
+    cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+    # A mirror may lag behind the date until which its lists are valid.
+    inside apt-get -o Acquire::Check-Valid-Until=false update -qq
+    inside env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends binutils git python3 "$@" >"$folder/apt"
+    rm -rf "$root/sources"
+    copy_sources_to "$root/sources"
+    inside git -c safe.directory=/sources -C /sources init --quiet
+    inside git -c safe.directory=/sources -C /sources add --all
+}
+
+# A command in $root, where /proc and /dev are this machine's for as long as it runs.
+inside() {
+    unshare --mount sh -euc '
+        mount --rbind /proc "$1/proc"
+        mount --rbind /dev "$1/dev"
+        root=$1
+        shift
+        exec chroot "$root" "$@"' sh "$root" "$@"
+}
+
+inside_sources() {
+    inside sh -euc 'cd /sources; exec "$@"' sh "$@"
 }
 
 case $what in
+here)
+    install
+    with_row "$folder/venv/bin/python" "$folder/venv/bin/python" -m pytest "$@"
+    "$folder/venv/bin/python" tests/vectorised.py
+    ;;
+ci)
+    with_row .venv/bin/python .ci/run
+    ;;
+strained)
+    install
+    chmod -R a-w,a+rX "$folder"
+    chmod u+w "$folder"
+    mkdir --mode=1777 "$folder/tmp"
+    user=()
+    if [ "$(id --user)" = 0 ]; then
+        user=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+    fi
+    busy=()
+    for _ in 1 2 3 4; do
+        (while :; do :; done) &
+        busy+=($!)
+    done
+    trap 'kill "${busy[@]}"; chmod -R u+w "$folder"; rm -rf "$folder"' EXIT
+    with_row "$folder/venv/bin/python" sh -c 'trap "" INT; exec "$@"' sh \
+        env TERM=dumb HOME="$folder/tmp" TMPDIR="$folder/tmp" PYTHONDONTWRITEBYTECODE=1 \
+        "${user[@]}" setsid --wait "$folder/venv/bin/python" -m pytest "$@" </dev/null
+    ;;
+debian13)
+    debian trixie gcc libc6-dev python3-dev python3-venv
+    inside_sources tests/under.sh ci
+    ;;
+debian-sid)
+    debian sid gcc libc6-dev python3-dev python3-venv
+    inside_sources tests/under.sh here "$@"
+    ;;
+debian-next)
+    debian sid gcc libc6-dev python3.15-dev python3.15-venv
+    inside_sources env PYTHON=python3.15 tests/under.sh here "$@"
+    ;;
+clang)
+    debian trixie clang-22 libomp-22-dev binutils libc6-dev libgcc-14-dev python3-dev python3-venv
+    inside_sources env CC=clang-22 tests/under.sh here "$@"
+    ;;
+free-threaded)
+    if [ -z "${PYTHON-}" ]; then
+        debian trixie build-essential libbz2-dev libffi-dev liblzma-dev libsqlite3-dev libssl-dev \
+            zlib1g-dev
+        echo "deb-src http://deb.debian.org/debian trixie main" \
+            >"$root/etc/apt/sources.list.d/sources.list"
+        inside sh -euc '
+            python=/opt/python3.13t/bin/python3.13t
+            if [ ! -e "$python" ]; then
+                apt-get update -qq
+                mkdir --parents /opt/source
+                cd /opt/source
+                apt-get source --download-only -qq python3.13
+                tar --extract --strip-components=1 --file "$(echo python3.13_*.orig.tar.xz)"
+                ./configure -q --disable-gil --prefix=/opt/python3.13t
+                make -s -j2
+                make -s install
+            fi
+            cd /sources
+            PYTHON=$python exec tests/under.sh free-threaded "$@"' sh "$@"
+        exit
+    fi
+    # The last NumPy and hypothesis with wheels for 3.13t; without what has none, and so without the
+    # tests of the benchmarks and of the types. Nothing is compiled against another NumPy.
+    packages=(Cython ml_dtypes pytest rich setuptools threadpoolctl)
+    if [ "$("$PYTHON" -c 'import sys; print(sys.version_info >= (3, 14))')" = True ]; then
+        packages+=(hypothesis numpy)
+    else
+        packages+=('hypothesis<6.140' 'numpy<2.4')
+    fi
+    install --only-binary=:all: "${packages[@]}"
+    "$folder/venv/bin/pip" install --quiet --no-build-isolation --no-deps .
+    export PYTHON_GIL=0
+    with_row "$folder/venv/bin/python" "$folder/venv/bin/python" -m pytest \
+        --ignore=tests/test_benchmarks.py --ignore=tests/test_types.py "$@"
+    "$folder/venv/bin/python" tests/scaling.py
+    ;;
 sanitizers)
     RELU_EXT_SANITIZE=address,undefined install
     # Freed memory is kept from reuse, so that memory grows, and Python's allocator, which would
@@ -89,7 +240,9 @@ aarch64)
     "$python" -c "
 import relu_ext; relu_ext.show_config(); assert relu_ext.cpu_levels().built == ('base',)"
     # The benchmarks' tests train networks: minutes, and what they compare is not this library.
-    "$python" -m pytest --ignore=tests/test_benchmarks.py "$@"
+    "$python" tests/vectorised.py --objdump aarch64-linux-gnu-objdump
+    CC=aarch64-linux-gnu-gcc with_row "$python" \
+        "$python" -m pytest --ignore=tests/test_benchmarks.py "$@"
     ;;
 *)
     sed -n '2,/^set/s/^# \?//p' "$0"
