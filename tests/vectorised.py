@@ -11,6 +11,7 @@ The first looks at the installed modules, the second at those, or object files, 
 
 import argparse
 import importlib.util
+import itertools
 import re
 import subprocess
 import sys
@@ -27,8 +28,15 @@ LOOPS = {
     "leaky_relu": 2,
     "leaky_relu_subgradient": 2,
     "leaky_relu_backward": 2,
+    "add_relu": 1,
+    "add_leaky_relu": 2,
 }
-FLOAT16_LOOPS = LOOPS | {"relu_backward": 3, "leaky_relu": 1, "leaky_relu_backward": 1}
+FLOAT16_LOOPS = LOOPS | {
+    "relu_backward": 3,
+    "leaky_relu": 1,
+    "leaky_relu_backward": 1,
+    "add_leaky_relu": 1,
+}
 
 # In the order of the fused type, by which Cython numbers the functions.
 DTYPES = (
@@ -37,7 +45,7 @@ DTYPES = (
 
 # Whole registers, by machine and level; what is in the function's own stack frame, or a part of a
 # register, is no result of a loop.
-X86_STORE = r"\sv?mov(?!(?:ss|sd|d|q|[hl]p[sd]) )\S+ +%{register}\d+,(?!.*%r[sb]p).*\("
+X86_STORE = r"\sv?mov(?!(?:ss|sd|d|q|[hl]p[sd]) )\S+ +%{register}\d+,(?!.*\(%rsp|-0x\w+\(%rbp).*\("
 ARM_STORE = r"\s(?:st[rp]|stur|st1[bhwd]?)\s+\{?[qvz]\d+\b(?!.*\[(?:sp|x29)\b).*\["
 STORES = {
     ("x86-64", "base"): X86_STORE.format(register="xmm"),
@@ -52,12 +60,17 @@ EXEMPT = "longdouble"
 
 # Neither SSE2 nor NEON has a product of 64 bits (SVE has). GCC makes one out of parts for SSE2;
 # Clang multiplies one by one there, which is faster, and so do both for NEON.
-LOOPS_WITHOUT_PRODUCTS = {"relu_backward": 2, "leaky_relu": 0, "leaky_relu_backward": 0}
+LOOPS_WITHOUT_PRODUCTS = {
+    "relu_backward": 2,
+    "leaky_relu": 0,
+    "leaky_relu_backward": 0,
+    "add_leaky_relu": 0,
+}
 
-# GCC and Clang append .isra.0 and the like to what they changed.
-FUNCTION = re.compile(
-    r"<__pyx_fuse_(\d+)\w*_kernels_[a-z0-9]+_([a-z_]+)(?:\.[\w.]+)?>:\n((?:.+\n)+)"
-)
+FUNCTION = re.compile(r"<(\w[\w.]*)>:\n((?:.+\n)+)")
+# GCC and Clang append .isra.0 and the like to the names of what they changed.
+KERNEL = re.compile(r"__pyx_fuse_(\d+)\w*_kernels_[a-z0-9]+_([a-z_]+?)(_rows)?(?:\.[\w.]+)?")
+CALL = re.compile(r"\s(?:call|jmp|bl?)\s+[0-9a-f]+ <(\w[\w.]*)>")
 
 
 def installed() -> list[Path]:
@@ -73,8 +86,9 @@ def level_of(path: Path) -> str:
     return path.name.partition("_kernels_")[2].partition(".")[0]
 
 
-def kernels(objdump: str, path: Path) -> tuple[str, dict[tuple[str, str], str]]:
-    """The machine, and the disassembly of each kernel, by operation and dtype."""
+def kernels(objdump: str, path: Path) -> tuple[str, dict[tuple[str, str, str], str]]:
+    """The machine, and the disassembly of each kernel and of what it calls, by operation, dtype and
+    whether it is the one for rows."""
     listing = subprocess.run(
         [objdump, "--disassemble", "--no-show-raw-insn", path],
         check=True,
@@ -83,12 +97,25 @@ def kernels(objdump: str, path: Path) -> tuple[str, dict[tuple[str, str], str]]:
     ).stdout
     machine = re.search(r"file format elf64-(\S+)", listing)
     assert machine, listing[:200]
-    found: dict[tuple[str, str], str] = {}
-    for number, operation, body in FUNCTION.findall(listing):
-        if operation in LOOPS:
-            kernel = operation, DTYPES[int(number)]
-            found[kernel] = found.get(kernel, "") + body
+    functions = dict(FUNCTION.findall(listing))
+    found: dict[tuple[str, str, str], str] = {}
+    for name in functions:
+        if (kernel := KERNEL.fullmatch(name)) and kernel[2] in LOOPS:
+            key = kernel[2], DTYPES[int(kernel[1])], kernel[3] or ""
+            found[key] = found.get(key, "") + "".join(reached(name, functions).values())
     return machine[1], found
+
+
+def reached(name: str, functions: dict[str, str]) -> dict[str, str]:
+    """A function and those that it calls, directly or not, in the same file."""
+    found: dict[str, str] = {}
+    ahead = [name]
+    while ahead:
+        name = ahead.pop()
+        if name in functions and name not in found:
+            found[name] = functions[name]
+            ahead += CALL.findall(functions[name])
+    return found
 
 
 def by_clang(path: Path) -> bool:
@@ -114,19 +141,18 @@ def main() -> int:
         store = re.compile(STORES[machine, level])
         vector_products = (machine, level) != ("x86-64", "base") or not by_clang(path)
         vector_products &= machine != "littleaarch64"
-        for operation in LOOPS:
-            for dtype in DTYPES:
-                if dtype == EXEMPT:
-                    continue
-                checked += 1
-                expected = (FLOAT16_LOOPS if dtype == "float16" else LOOPS)[operation]
-                if dtype in ("int64", "uint64") and not vector_products:
-                    expected = LOOPS_WITHOUT_PRODUCTS.get(operation, expected)
-                body = found.get((operation, dtype), "")
-                stores = sum(bool(store.search(line)) for line in body.splitlines())
-                if stores < expected:
-                    lost += 1
-                    print(f"{level} {operation} {dtype}: {stores} vector stores, not {expected}")
+        for operation, dtype, rows in itertools.product(LOOPS, DTYPES, ("", "_rows")):
+            if dtype == EXEMPT:
+                continue
+            checked += 1
+            expected = (FLOAT16_LOOPS if dtype == "float16" else LOOPS)[operation]
+            if dtype in ("int64", "uint64") and not vector_products:
+                expected = LOOPS_WITHOUT_PRODUCTS.get(operation, expected)
+            body = found.get((operation, dtype, rows), "")
+            stores = sum(bool(store.search(line)) for line in body.splitlines())
+            if stores < expected:
+                lost += 1
+                print(f"{level} {operation}{rows} {dtype}: {stores} vector stores, not {expected}")
     print(f"{checked} kernels checked, {lost} not vectorised")
     return min(lost, 1)
 
