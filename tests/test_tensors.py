@@ -1,0 +1,929 @@
+"""Tensors of PyTorch by both of its doors, exporters that must not be written, and scipy.sparse.
+
+The doors are DLPack's table of C functions and, where a type does not offer one, `__dlpack__`.
+"""
+
+import ctypes
+import json
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import relu_ext
+from relu_ext import ufuncs
+
+import reference
+import samples
+from samples import (
+    Operation,
+    assert_same_bits,
+    each_operation,
+    each_with_parameter,
+    exporter,
+    raising,
+)
+
+DTYPES = "float16 bfloat16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()
+HERE = str(Path(__file__).parent)
+
+
+@pytest.fixture(scope="module")
+def torch():
+    return pytest.importorskip("torch", exc_type=ImportError)
+
+
+def numpy_dtype(name):
+    return reference.bfloat16 if name == "bfloat16" else np.dtype(name)
+
+
+def tensor_over(torch, array):
+    """A tensor over an array's memory; `from_numpy` knows no bfloat16."""
+    if array.dtype == reference.bfloat16:
+        return torch.from_numpy(array.view("i2")).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def array_of(torch, tensor):
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(reference.bfloat16)
+    return tensor.numpy()
+
+
+# Values
+
+LAYOUTS = ["contiguous", "C", "F", "transposed", "every second", "column", "window", "0-d"]
+LAYOUTS += ["one element", "empty", "empty 2-d"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@each_operation
+def test_in_place(operation, dtype, torch):
+    """Tensors of each dtype and layout, written in their own memory."""
+    flat = samples.arrays(operation, numpy_dtype(dtype), 24)
+    for layout in LAYOUTS:
+        arrays = [samples.LAYOUTS[layout](a) for a in flat]
+        parameter = operation.parameter and 1
+        expected = operation.expected(*(a.copy() for a in arrays), parameter=parameter)
+        tensors = [tensor_over(torch, a) for a in arrays]
+        assert operation.in_place(*tensors, parameter=parameter) is tensors[0]
+        assert_same_bits(arrays[0], expected, layout)
+
+
+def operands(operation, dtype="f4"):
+    """Arrays, and an array for the parameter."""
+    arrays = samples.arrays(operation, numpy_dtype(dtype), 24)
+    parameter = operation.parameter and samples.values(numpy_dtype(dtype), 24, seed=9)
+    return arrays, parameter
+
+
+def mixtures(torch, arrays, parameter):
+    """The arrays and the parameter, each as an ndarray or as a tensor; at least one a tensor."""
+    number = len(arrays) + (parameter is not None)
+    for choice in range(1, 1 << number):
+        mixed = [
+            tensor_over(torch, a) if choice >> i & 1 else a
+            for i, a in enumerate([*arrays, parameter][:number])
+        ]
+        yield mixed[: len(arrays)], mixed[len(arrays)] if parameter is not None else None
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32"])
+@each_operation
+def test_each_operand_may_be_a_tensor(operation, dtype, torch):
+    fresh, parameter = operands(operation, dtype)
+    expected = operation.expected(*fresh, parameter=parameter)
+    for i in range(len(list(mixtures(torch, fresh, parameter)))):
+        arrays = [a.copy() for a in fresh]
+        mixed, mixed_parameter = list(mixtures(torch, arrays, parameter))[i]
+        assert operation.in_place(*mixed, parameter=mixed_parameter) is mixed[0]
+        assert_same_bits(arrays[0], expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32"])
+@each_operation
+def test_out_may_be_a_tensor(operation, dtype, torch):
+    arrays, parameter = operands(operation, dtype)
+    expected = operation.expected(*arrays, parameter=parameter)
+    cases = [(arrays, parameter), *mixtures(torch, arrays, parameter)]
+    for mixed, mixed_parameter in cases:
+        for wrap in (lambda out: out, lambda out: (out,)):
+            memory = np.zeros_like(expected)
+            out = tensor_over(torch, memory)
+            result = operation.front(*mixed, parameter=mixed_parameter, out=wrap(out))
+            assert result is out
+            assert_same_bits(memory, expected)
+    memory = np.zeros_like(expected)
+    if dtype != "bfloat16":
+        assert operation.front(*mixed, parameter=mixed_parameter, out=memory) is memory
+        assert_same_bits(memory, expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32"])
+@each_operation
+def test_a_result_is_a_tensor_where_an_operand_is(operation, dtype, torch):
+    arrays, parameter = operands(operation, dtype)
+    expected = operation.expected(*arrays, parameter=parameter)
+    for mixed, mixed_parameter in mixtures(torch, arrays, parameter):
+        result = operation.front(*mixed, parameter=mixed_parameter)
+        assert type(result) is torch.Tensor
+        assert_same_bits(array_of(torch, result), expected)
+    numbers = [torch.tensor(-2.0)] * operation.arity
+    result = operation.front(*numbers)
+    assert type(result) is torch.Tensor and result.shape == ()
+
+
+def test_results_of_subclasses_and_of_bool(torch):
+    class Plain(torch.Tensor):
+        pass
+
+    x = torch.tensor([-1.0, 2])
+    assert type(relu_ext.relu(x.as_subclass(Plain))) is Plain
+    assert type(relu_ext.relu(torch.nn.Parameter(x, requires_grad=False))) is torch.Tensor
+    assert relu_ext.relu(x > 0).tolist() == [False, True]
+    flags = x > 0
+    assert relu_ext.relu_(flags) is flags and flags.tolist() == [False, True]
+    masked = np.ma.array([-1.0, 2], mask=[True, False])
+    assert isinstance(relu_ext.relu_backward(x, np.ones(2, "f4")), torch.Tensor)
+    assert isinstance(relu_ext.relu(masked, out=None), np.ma.MaskedArray)
+
+
+def test_keywords_with_tensors(torch):
+    x, out = torch.tensor([-1.0, 2, -3]), torch.full((3,), 9.0)
+    mask = np.array([True, True, False])
+    assert relu_ext.relu(x, out=out, where=mask) is out and out.tolist() == [0, 2, 9]
+    assert relu_ext.relu(x, dtype="f8").dtype == torch.float64
+    with pytest.raises(ValueError):
+        relu_ext.relu(x, out=torch.zeros(2))
+    with pytest.raises(TypeError):
+        relu_ext.relu(x, out=torch.zeros(3, dtype=torch.int32))
+    with pytest.raises(TypeError):
+        relu_ext.relu(x, out=(out, out))
+    assert out.tolist() == [0, 2, 9]
+
+
+def test_overlapping_tensors_as_if_copied(torch):
+    memory = torch.arange(-4.0, 4)
+    expected = relu_ext.relu_backward(memory[:-1].clone(), memory[1:].clone())
+    relu_ext.relu_backward_(memory[:-1], memory[1:])
+    assert torch.equal(memory[:-1], expected)
+    memory = torch.arange(-4.0, 4)
+    expected = relu_ext.relu(memory[:-1].clone())
+    relu_ext.relu(memory[:-1], out=memory[1:])
+    assert torch.equal(memory[1:], expected)
+
+
+def test_promotion_leaves_an_integer_tensor(torch):
+    x = torch.tensor([-2, 3])
+    with pytest.raises(TypeError):
+        relu_ext.leaky_relu_(x, 0.5)
+    assert x.tolist() == [-2, 3]
+
+
+def test_copy_on_write_parts_before_it_is_written(torch):
+    x = torch.tensor([-1.0, 2])
+    lazy = torch._lazy_clone(x)
+    relu_ext.relu_(lazy)
+    assert lazy.tolist() == [0, 2] and x.tolist() == [-1, 2]
+
+
+def test_inference_tensors(torch):
+    """Autograd saves none of them, so that no change goes unnoticed."""
+    with torch.inference_mode():
+        x = torch.tensor([-1.0, 2])
+    assert relu_ext.relu_(x) is x and x.tolist() == [0, 2]
+    with torch.inference_mode():
+        assert relu_ext.leaky_relu_(x - 1, 0.5).tolist() == [-0.5, 1]
+
+
+def test_parameter_without_a_gradient(torch):
+    x = torch.nn.Parameter(torch.tensor([-1.0, 2]), requires_grad=False)
+    assert relu_ext.relu_(x) is x and x.tolist() == [0, 2]
+
+
+def test_detached_tensor(torch):
+    """As the error advises."""
+    x = torch.tensor([-1.0, 2], requires_grad=True)
+    relu_ext.relu_(x.detach())
+    assert x.tolist() == [0, 2] and x.requires_grad
+
+
+def test_increment_version_shows_autograd_the_change(torch):
+    """As the README advises."""
+    x, weight = torch.tensor([-1.0, 2]), torch.ones(2, requires_grad=True)
+    product = (weight * x).sum()
+    relu_ext.relu_(x)
+    torch.autograd.graph.increment_version(x)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product.backward()
+
+
+# Tensors whose memory is not their value.  Each case hands a tensor on, and a plain tensor over the
+# memory that must not change.
+
+
+def numbers():
+    import torch
+
+    return torch.tensor([-1.0, 2, -3, 4])
+
+
+def gradient(use):
+    memory = numbers()
+    use(memory.clone().requires_grad_(), memory)
+    leaf = numbers().requires_grad_()
+    use(leaf, leaf.detach())
+
+
+def gradient_in_no_grad(use):
+    import torch
+
+    leaf = numbers().requires_grad_()
+    with torch.no_grad():
+        use(leaf, leaf.detach())
+        use(leaf[1:], leaf.detach())
+
+
+def parameter(use):
+    import torch
+
+    memory = numbers()
+    use(torch.nn.Parameter(memory), memory)
+
+
+def result_of_a_graph(use):
+    result = numbers().requires_grad_() * 2
+    use(result, result.detach())
+
+
+def conjugate(use):
+    import torch
+
+    memory = torch.complex(numbers(), numbers())
+    use(memory.conj(), memory)
+
+
+def negative(use):
+    import torch
+
+    memory = torch.complex(numbers(), numbers())
+    use(memory.conj().imag, memory)
+    use(memory.conj().imag[1:].detach(), memory)
+    with torch.inference_mode():
+        use(memory.conj().imag, memory)
+
+
+def negative_integers(use):
+    import torch
+
+    memory = torch.tensor([-1, 2])
+    use(torch._neg_view(memory), memory)
+
+
+def complex_numbers(use):
+    import torch
+
+    memory = torch.complex(numbers(), numbers())
+    use(memory, memory)
+
+
+def sparse(layout):
+    def case(use):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the layout is in beta
+            tensor = getattr(numbers().reshape(2, 2), f"to_{layout}")()
+        use(tensor, tensor.to_dense())
+        values = tensor.to_dense()
+        assert values.tolist() == [[-1, 2], [-3, 4]]
+
+    return case
+
+
+def nested(use):
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that nested tensors are a prototype
+        tensor = torch.nested.nested_tensor([numbers(), numbers()[:2]])
+    use(tensor, tensor.unbind()[0])
+
+
+def meta(use):
+    import torch
+
+    use(torch.empty(4, device="meta"), numbers())
+
+
+def quantised(use):
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that quantised tensors are deprecated
+        tensor = torch.quantize_per_tensor(numbers(), 0.1, 0, torch.qint8)
+    use(tensor, tensor.int_repr())
+    assert tensor.dequantize().tolist() == pytest.approx([-1, 2, -3, 4])
+
+
+def float8(use):
+    import torch
+
+    for dtype in (torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu):
+        tensor = numbers().to(dtype)
+        use(tensor, tensor.view(torch.uint8))
+
+
+def zero_tensor(use):
+    import torch
+
+    zeros = torch._efficientzerotensor(1 << 20)
+    use(zeros, numbers())
+    use(zeros[1:], numbers())
+    use(zeros[1 << 19 :], numbers())
+
+
+def freed(use):
+    memory = numbers()
+    tensor = memory.clone()
+    tensor.untyped_storage().resize_(0)
+    use(tensor, memory)
+    tensor = numbers()[1:]
+    tensor.untyped_storage().resize_(0)
+    use(tensor, memory)
+
+
+def fake(use):
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    memory = numbers()
+    with FakeTensorMode() as mode:
+        use(mode.from_tensor(memory), memory)
+
+
+def functional(use):
+    import torch
+
+    memory = numbers()
+    use(torch._to_functional_tensor(memory), memory)
+
+
+def transformed(name):
+    def case(use):
+        import torch
+
+        memory = numbers()
+
+        def function(x):
+            use(x, memory)
+            return x.sum()
+
+        transform = getattr(torch.func, name)
+        if name == "jvp":
+            transform(function, (memory,), (memory,))
+        else:
+            transform(function)(memory.reshape(2, 2))
+
+    return case
+
+
+def dual(use):
+    import torch.autograd.forward_ad as forward_ad
+
+    memory = numbers()
+    with forward_ad.dual_level():
+        use(forward_ad.make_dual(memory, memory + 1), memory)
+        use(forward_ad.make_dual(memory, memory + 1)[1:], memory)
+
+
+def expanded(use):
+    memory = numbers()[:1]
+    use(memory.expand(4), memory)
+    memory = numbers()
+    use(memory[:, None].expand(4, 3), memory)
+
+
+REFUSED = {
+    "a gradient": (gradient, BufferError, r"x\.detach\(\)"),
+    "a gradient, under no_grad": (gradient_in_no_grad, BufferError, r"x\.detach\(\)"),
+    "a parameter": (parameter, BufferError, r"x\.detach\(\)"),
+    "a result of a graph": (result_of_a_graph, BufferError, r"x\.detach\(\)"),
+    "conjugate": (conjugate, BufferError, r"x\.resolve_conj\(\)"),
+    "negative": (negative, BufferError, r"x\.resolve_neg\(\)"),
+    "negative integers": (negative_integers, BufferError, r"x\.resolve_neg\(\)"),
+    "complex": (complex_numbers, TypeError, "complex64 .*view_as_real"),
+    "sparse": (sparse("sparse"), BufferError, r"sparse_coo.*x\.to_dense\(\)"),
+    "sparse_csr": (sparse("sparse_csr"), BufferError, r"sparse_csr.*x\.to_dense\(\)"),
+    "mkldnn": (sparse("mkldnn"), BufferError, r"mkldnn.*x\.to_dense\(\)"),
+    "nested": (nested, BufferError, r"x\.unbind\(\)"),
+    "meta": (meta, TypeError, "device meta"),
+    "quantised": (quantised, TypeError, r"qint8 .*x\.dequantize\(\)"),
+    "float8": (float8, TypeError, r"float8_\w+ is not supported; use x\.float\(\)"),
+    "zeros that are nowhere": (zero_tensor, BufferError, r"x\.clone\(\)"),
+    "freed": (freed, BufferError, "no memory"),
+    "fake": (fake, BufferError, "no memory of its own"),
+    "functional": (functional, BufferError, "no memory of its own"),
+    "vmap": (transformed("vmap"), BufferError, "no memory of its own"),
+    "grad": (transformed("grad"), BufferError, "no memory of its own"),
+    "jvp": (transformed("jvp"), BufferError, "no memory of its own"),
+    "functionalize": (transformed("functionalize"), BufferError, "no memory of its own"),
+    "dual": (dual, BufferError, "unpack_dual"),
+}
+
+
+@pytest.mark.parametrize("case", [*REFUSED, "expanded"])
+@each_operation
+def test_refused_in_place(operation, case, torch):
+    """The same error whatever the operation, and nothing is written."""
+    hand_on, error, words = {**REFUSED, "expanded": (expanded, ValueError, "share")}[case]
+    used = []
+
+    def use(tensor, memory):
+        before = memory.clone()
+        with pytest.raises(error, match=f"^{operation.name}_: .*{words}"):
+            operation.in_place(*[tensor] * operation.arity)
+        assert torch.equal(memory, before)
+        used.append(tensor)
+
+    hand_on(use)
+    assert used
+
+
+@pytest.mark.parametrize("case", REFUSED)
+@each_operation
+def test_refused_elsewhere(operation, case, torch):
+    """As the operand of an operation out of place, as the last one in place, and as `out`."""
+    hand_on, error, words = REFUSED[case]
+    used = []
+
+    def use(tensor, memory):
+        before = memory.clone()
+        ours = [np.ones(4, "f4")] * operation.arity
+        calls = [lambda: operation.front(*[tensor] * operation.arity)]
+        calls += [lambda: operation.front(*ours, out=tensor)]
+        if operation.arity == 2:
+            calls += [lambda: operation.in_place(ours[0].copy(), tensor)]
+        if operation.parameter:
+            calls += [lambda: operation.in_place(*[a.copy() for a in ours], parameter=tensor)]
+        for call in calls:
+            with pytest.raises(error, match=f"^{operation.name}_?: .*{words}"):
+                call()
+        assert torch.equal(memory, before)
+        used.append(tensor)
+
+    hand_on(use)
+    assert used
+
+
+def outcomes():
+    """What becomes of each case: the type and the words of each error, and what comes back."""
+    import torch
+
+    found = {}
+    for case, (hand_on, *_) in {**REFUSED, "expanded": (expanded,)}.items():
+
+        def use(tensor, memory, case=case):
+            before = memory.clone()
+            try:
+                relu_ext.relu_(tensor)
+                outcome = "written"
+            except Exception as error:
+                outcome = f"{type(error).__name__}: {error}"
+            outcome += "" if torch.equal(memory, before) else ", and the memory has changed"
+            found.setdefault(case, []).append(outcome)
+
+        hand_on(use)
+    return found
+
+
+FRESH = f"""
+import sys
+sys.path.insert(0, {HERE!r})
+import warnings
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import torch
+calls = []
+exported = torch.Tensor.__dlpack__
+def export(self, **keywords):
+    calls.append(1)
+    return exported(self, **keywords)
+torch.Tensor.__dlpack__ = export
+"""
+
+
+def run_fresh(program):
+    """In a new interpreter, which counts the exports by `__dlpack__`."""
+    finished = samples.run_python(FRESH + program, PYTHONPATH=":".join(sys.path))
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+def test_both_doors_refuse_alike(torch):
+    """A PyTorch before the table of C functions is one whose table is taken away."""
+    program = """
+del torch.Tensor.__dlpack_c_exchange_api__
+import json, test_tensors
+print(json.dumps(test_tensors.outcomes()))
+relu = test_tensors.relu_ext.relu_
+x = torch.tensor([-1.0, 2])
+assert relu(x) is x and x.tolist() == [0, 2] and calls
+"""
+    slow = json.loads(run_fresh(program))
+    assert slow == outcomes()
+    assert not any("changed" in outcome or "written" in outcome for outcome in sum(slow.values(), []))
+
+
+def test_a_subclass_goes_by_the_slow_door(torch):
+    program = """
+import relu_ext
+class Plain(torch.Tensor): pass
+x = torch.tensor([-1.0, 2])
+relu_ext.relu_(x)
+relu_ext.relu_(torch.nn.Parameter(torch.tensor([-1.0, 2]), requires_grad=False))
+relu_ext.relu_(torch.tensor([-1, 2]))
+relu_ext.relu(torch.tensor([-1.0, 2]))
+assert not calls
+y = torch.tensor([-1.0, 2]).as_subclass(Plain)
+relu_ext.relu_(y)
+assert len(calls) == 1 and y.tolist() == [0, 2]
+"""
+    run_fresh(program)
+
+
+FORGE = """
+import ctypes, relu_ext
+class Table(ctypes.Structure):
+    _fields_ = [("major", ctypes.c_uint32), ("minor", ctypes.c_uint32)]
+    _fields_ += [(name, ctypes.c_void_p) for name in "previous allocate own adopt borrow stream".split()]
+get, new = ctypes.pythonapi.PyCapsule_GetPointer, ctypes.pythonapi.PyCapsule_New
+get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+address = get(torch.Tensor.__dlpack_c_exchange_api__, b"dlpack_exchange_api")
+honest = Table.from_buffer_copy(Table.from_address(address))
+def forge(name=b"dlpack_exchange_api", **fields):
+    global kept
+    kept = Table.from_buffer_copy(honest)
+    for field, value in fields.items():
+        setattr(kept, field, value)
+    torch.Tensor.__dlpack_c_exchange_api__ = new(ctypes.addressof(kept), name, None)
+x = torch.tensor([-1.0, 2])
+"""
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "major=2", "major=0", "borrow=None", "own=None", "name=b'dltensor'",
+        "major=2, previous=ctypes.addressof(kept2)",
+    ],
+)  # fmt: skip
+def test_a_table_that_we_do_not_know(fields, torch):
+    program = f"""
+kept2 = Table.from_buffer_copy(honest)
+kept2.major = 3
+forge({fields})
+assert relu_ext.relu_(x) is x and x.tolist() == [0, 2] and len(calls) == 1
+"""
+    run_fresh(FORGE + program)
+
+
+def test_an_earlier_version_of_a_later_table(torch):
+    program = """
+forge(major=2, borrow=None, previous=address)
+assert relu_ext.relu_(x) is x and x.tolist() == [0, 2] and not calls
+"""
+    run_fresh(FORGE + program)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        "torch.Tensor.__dlpack_c_exchange_api__ = None",
+        "torch.Tensor.__dlpack_c_exchange_api__ = object()",
+        "torch.Tensor.is_neg = lambda self: False",
+        "torch.Tensor.requires_grad = property(lambda self: False)",
+        "torch.Tensor.requires_grad = type(lambda: 0).__dict__['__code__']",
+        "torch.Tensor.is_neg = str.isdigit",
+        "del sys.modules['torch.autograd.forward_ad']._current_level",
+    ],
+)
+def test_a_torch_that_we_do_not_know(lie, torch):
+    """Is asked by nothing but what it exports; whether rightly is its own business."""
+    program = f"""
+import relu_ext
+x = torch.tensor([-1.0, 2])
+{lie}
+try:
+    relu_ext.relu_(x)
+except Exception as error:
+    print(type(error).__name__)
+"""
+    run_fresh(program)
+
+
+def test_something_else_named_torch():
+    program = """
+import sys, types, numpy as np, relu_ext
+class Meta(type):
+    __dlpack_c_exchange_api__ = property(lambda self: 1 / 0)
+class Tensor(metaclass=Meta):
+    __dlpack_c_exchange_api__ = None
+class Thing:
+    pass
+for module in (types.ModuleType("torch"), types.SimpleNamespace(Tensor=Tensor, nn=3),
+               types.SimpleNamespace(Tensor=Tensor, nn=types.SimpleNamespace(Parameter=Tensor)),
+               None, 3, np.ones(3)):
+    sys.modules["torch"] = module
+    for x in (Tensor(), Thing()):
+        try:
+            relu_ext.relu_(x)
+        except TypeError as error:
+            assert "cannot be written in place" in str(error), error
+        else:
+            raise AssertionError
+    assert relu_ext.relu([-1, 2]).tolist() == [0, 2]
+print("all")
+"""
+    finished = samples.run_python(program, PYTHONPATH=":".join(sys.path))
+    assert finished.stdout == "all\n", finished.stderr
+
+
+def test_the_first_tensors_of_several_threads(torch):
+    program = """
+import threading, relu_ext
+barrier, wrong = threading.Barrier(8), []
+def work():
+    x = torch.tensor([-1.0, 2])
+    barrier.wait()
+    for _ in range(100):
+        x[0] = -1
+        relu_ext.relu_(x)
+        if x.tolist() != [0, 2]:
+            wrong.append(x)
+threads = [threading.Thread(target=work) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert not wrong and not calls
+"""
+    run_fresh(program)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, MemoryError])
+def test_a_mode_that_raises(error, torch):
+    """The caller's own exception, from within the questions that a tensor is asked."""
+    from torch.overrides import TorchFunctionMode
+
+    class Raises(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            raise error("the caller's own")
+
+    x = torch.tensor([-1.0, 2])
+    for call in (
+        lambda: relu_ext.relu_(x),
+        lambda: relu_ext.relu(x),
+        lambda: relu_ext.relu_backward_(np.ones(2, "f4"), x),
+    ):
+        with Raises(), pytest.raises(error, match="the caller's own"):
+            call()
+    assert x.tolist() == [-1, 2]
+
+
+def test_a_mode_that_answers_nonsense(torch):
+    from torch.overrides import TorchFunctionMode
+
+    class Nonsense(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            return None
+
+    x = torch.tensor([-1.0, 2])
+    with Nonsense(), pytest.raises((TypeError, ValueError, AttributeError, BufferError)):
+        relu_ext.relu(x)
+    assert x.tolist() == [-1, 2]
+
+
+def test_a_default_device_changes_nothing(torch):
+    """It is a TorchFunctionMode."""
+    x = torch.tensor([-1.0, 2])
+    with torch.device("meta"):
+        assert relu_ext.relu_(x) is x
+    assert x.tolist() == [0, 2]
+
+
+def test_nothing_is_kept_of_a_tensor(torch):
+    x, other = torch.tensor([-1.0, 2]), np.array([1.0, 2])
+    before = sys.getrefcount(x)
+    for _ in range(100):
+        relu_ext.relu_(x)
+        relu_ext.relu_backward_(x, other)  # of another dtype, so by the ufunc
+        relu_ext.relu(x)
+        with pytest.raises(TypeError):
+            relu_ext.leaky_relu_(x, "text")
+    assert sys.getrefcount(x) == before
+
+
+def test_what_the_table_exports_is_freed(torch):
+    resource = pytest.importorskip("resource")
+    other = np.ones(1, "f8")
+    for i in range(60):
+        x = torch.ones(1 << 22)  # 16 MiB
+        relu_ext.relu_backward_(x, other)
+        if i == 10:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
+
+
+# Exporters that must not be written
+
+
+def test_jax():
+    """Its export by DLPack does not say that it is read-only."""
+    jax = pytest.importorskip("jax.numpy")
+    for dtype in ("float32", "bfloat16", "int32", "bool"):
+        x = jax.array([-1, 2, -3]).astype(dtype)
+        shared = x[:]
+        before = np.array(shared)
+        for operation in samples.OPERATIONS:
+            with pytest.raises(ValueError, match=f"read-only; use {operation.name}, "):
+                operation.in_place(*[x] * operation.arity)
+        with pytest.raises(ValueError, match="read-only"):
+            relu_ext.relu(np.ones(3), out=x)
+        assert_same_bits(np.asarray(x), before)
+        assert_same_bits(np.asarray(shared), before)
+    x = jax.array([-1.0, 2])
+    assert_same_bits(relu_ext.relu(x), np.array([0, 2], "f4"))
+    grad = np.ones(2, "f4")
+    assert relu_ext.relu_backward_(grad, x) is grad and grad.tolist() == [0, 1]
+
+
+def test_pyarrow():
+    pyarrow = pytest.importorskip("pyarrow")
+    x = pyarrow.array([-1.0, 2])
+    read_only = np.array([-1.0, 2])
+    read_only.flags.writeable = False
+    for immutable in (x, pyarrow.Tensor.from_numpy(read_only)):
+        with pytest.raises(ValueError, match="read-only"):
+            relu_ext.relu_(immutable)
+        with pytest.raises(ValueError, match="read-only"):
+            relu_ext.relu(np.ones(2), out=immutable)
+        assert np.asarray(immutable).tolist() == [-1, 2]
+    assert_same_bits(relu_ext.relu(x), np.array([0.0, 2]))
+    memory = np.array([-1.0, 2])
+    mutable = pyarrow.Tensor.from_numpy(memory)
+    assert relu_ext.relu_(mutable) is mutable and memory.tolist() == [0, 2]
+
+
+def shows(memory, **members):
+    """An exporter that says nothing of read-only, and that NumPy takes for an array too."""
+    return exporter(memory, **members)
+
+
+def read_only(array):
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+@each_operation
+def test_what_numpy_is_shown_as_read_only(operation):
+    memory = np.array([-1.0, 2])
+    others = [np.ones(2)] * (operation.arity - 1)
+    for members in (
+        {"__array__": lambda self, **keywords: read_only(memory)},
+        {"__array_interface__": property(lambda self: read_only(memory).__array_interface__)},
+    ):
+        with pytest.raises(ValueError, match="read-only"):
+            operation.in_place(exporter(memory, **members), *others)
+        assert memory.tolist() == [-1, 2]
+
+
+def test_what_numpy_is_shown_of_other_memory():
+    """A copy says nothing of the memory, and neither does an error."""
+    for members in (
+        {"__array__": lambda self, **keywords: read_only(np.zeros(2))},
+        {"__array__": raising(TypeError("not to be converted"))},
+        {"__array__": raising(RuntimeError("not to be converted"))},
+    ):
+        memory = np.array([-1.0, 2])
+        x = exporter(memory, **members)
+        assert relu_ext.relu_(x) is x and memory.tolist() == [0, 2]
+    memory = np.array([-1.0, 2])
+    with pytest.raises(KeyboardInterrupt):
+        relu_ext.relu_(exporter(memory, __array__=raising(KeyboardInterrupt)))
+    assert memory.tolist() == [-1, 2]
+
+
+def test_read_only_arrays_by_dlpack(torch):
+    """NumPy says so itself, and PyTorch takes none by DLPack."""
+    memory = read_only(np.array([-1.0, 2]))
+    with pytest.raises(ValueError, match="read-only"):
+        relu_ext.relu_(exporter(memory))
+    old = exporter(memory, __dlpack__=lambda self: memory.__dlpack__())
+    with pytest.raises((ValueError, BufferError)):
+        relu_ext.relu_(old)
+    with pytest.raises(ValueError, match="read-only"):
+        relu_ext.relu(torch.ones(2, dtype=torch.float64), out=memory)
+    assert memory.tolist() == [-1, 2]
+
+
+# scipy.sparse
+
+SPARSE = ["relu", "leaky_relu"]
+FORMATS = ["csr", "csc", "coo", "bsr", "dia"]
+
+
+@pytest.fixture(scope="module")
+def scipy_sparse():
+    return pytest.importorskip("scipy.sparse")
+
+
+def sparse_arrays(scipy_sparse, kind):
+    dense = np.array([[-1, 0, 2, 0], [0, -3, 0, 4], [0, 0, 0, 0], [5, 0, 0, -6]], "f4")
+    for name in FORMATS:
+        yield getattr(scipy_sparse, f"{name}_{kind}")(dense), dense
+
+
+@pytest.mark.parametrize("kind", ["array", "matrix"])
+@pytest.mark.parametrize("name", SPARSE)
+def test_sparse(name, kind, scipy_sparse):
+    operation = Operation(name)
+    for dtype in ("f4", "f8", "i4"):
+        for x, dense in sparse_arrays(scipy_sparse, kind):
+            x, dense = x.astype(dtype), dense.astype(dtype)
+            parameter = operation.parameter and 1
+            expected = operation.expected(dense, parameter=parameter)
+            result = operation.front(x, parameter=parameter)
+            assert type(result) is type(x) and result.dtype == dtype and result.nnz == x.nnz
+            np.testing.assert_array_equal(result.toarray(), expected)
+            np.testing.assert_array_equal(x.toarray(), dense)
+            assert operation.in_place(x, parameter=parameter) is x
+            np.testing.assert_array_equal(x.toarray(), expected)
+
+
+@pytest.mark.parametrize("name", SPARSE)
+def test_sparse_duplicates_count_as_their_sum(name, scipy_sparse):
+    operation = Operation(name)
+    rows, columns, numbers = [0, 0, 1, 1], [1, 1, 0, 0], np.array([-5.0, 3, 2, -1])
+    parameter = operation.parameter and 0.5
+    for make in ("coo", "csr", "csc"):
+        x = scipy_sparse.coo_array((numbers.copy(), (rows, columns)), shape=(2, 2))
+        if make != "coo":
+            compressed = (numbers.copy(), [1, 1, 0, 0], [0, 2, 4])
+            x = getattr(scipy_sparse, f"{make}_array")(compressed, shape=(2, 2))
+        dense = x.toarray()
+        expected = operation.expected(dense, parameter=parameter)
+        assert x.nnz == 4
+        result = operation.front(x, parameter=parameter)
+        np.testing.assert_array_equal(result.toarray(), expected)
+        assert x.nnz == 4 and (x.toarray() == dense).all()
+        assert operation.in_place(x, parameter=parameter) is x
+        np.testing.assert_array_equal(x.toarray(), expected)
+
+
+def test_sparse_promotes_as_an_array_does(scipy_sparse):
+    x = scipy_sparse.csr_array(np.array([[-2, 0, 3]]))
+    assert relu_ext.leaky_relu(x, 0.5).dtype == np.float64
+    assert relu_ext.relu(x, dtype="f4").dtype == np.float32
+    with pytest.raises(TypeError):
+        relu_ext.leaky_relu_(x, 0.5)
+    assert x.toarray().tolist() == [[-2, 0, 3]]
+
+
+@each_operation
+def test_sparse_refused(operation, scipy_sparse):
+    dense = np.array([[-2.0, 0, 3]])
+    x = scipy_sparse.coo_array(([-3.0, 1, 3], ([0, 0, 0], [0, 0, 2])), shape=(1, 3))
+    calls = []
+    if operation.name not in SPARSE:
+        calls += [lambda: operation.front(*[x] * operation.arity)]
+        calls += [lambda: operation.in_place(*[x] * operation.arity)]
+    if operation.arity == 2:
+        calls += [lambda: operation.front(dense, x), lambda: operation.front(x, dense)]
+        calls += [lambda: operation.in_place(x, dense)]
+        with pytest.raises(TypeError):
+            operation.in_place(dense, x)
+    if operation.parameter:
+        calls += [lambda: operation.front(*[x] * operation.arity, parameter=dense)]
+        calls += [lambda: operation.in_place(*[x] * operation.arity, parameter=dense)]
+    calls += [lambda: operation.front(*[x] * operation.arity, out=dense)]
+    calls += [lambda: operation.front(*[x] * operation.arity, where=dense > 0)]
+    for call in calls:
+        with pytest.raises(TypeError, match=r"x\.toarray\(\), or x\.data"):
+            call()
+    assert x.nnz == 3 and x.toarray().tolist() == dense.tolist() == [[-2, 0, 3]]
+
+
+@pytest.mark.parametrize("name", SPARSE)
+def test_sparse_formats_and_dtypes_refused(name, scipy_sparse):
+    operation = Operation(name)
+    for make in (scipy_sparse.lil_array, scipy_sparse.dok_array):
+        x = make(np.array([[-2.0, 0, 3]]))
+        for call in (operation.front, operation.in_place):
+            with pytest.raises(TypeError, match=r"x\.tocsr\(\)"):
+                call(x)
+        assert x.toarray().tolist() == [[-2, 0, 3]]
+    x = scipy_sparse.csr_array(np.array([[-2j, 0, 3]]))
+    for call in (operation.front, operation.in_place):
+        with pytest.raises(TypeError, match="complex128"):
+            call(x)
+    assert x.toarray().tolist() == [[-2j, 0, 3]]
