@@ -24,15 +24,16 @@ from relu_ext._dispatch cimport active_table
 from relu_ext._driver cimport (
     MOST_AXES, Plan, broadcast, is_safe, memory_order, plan, run, size_of, walk,
 )
+from relu_ext._memory cimport describe
 from relu_ext._operand cimport Operand
 from relu_ext._table cimport (
     ADD_LEAKY_RELU, ADD_RELU, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, LEAKY_RELU, LEAKY_RELU_BACKWARD,
-    LEAKY_RELU_SUBGRADIENT, LONGDOUBLE, RELU, RELU_BACKWARD, RELU_SUBGRADIENT, UINT8,
+    LEAKY_RELU_SUBGRADIENT, LONGDOUBLE, RELU, RELU_BACKWARD, RELU_SUBGRADIENT,
 )
 from relu_ext.ufuncs cimport PyArray_DESCR, PyArray_Descr, PyArrayObject, native_dtype
 
 from relu_ext import ufuncs
-from relu_ext._memory import array_over, writeable_array
+from relu_ext._memory import arrays_of, call_ufunc, is_sparse, write_sparse, writeable_array
 
 cnp.import_array()
 
@@ -59,6 +60,8 @@ cdef double LARGEST_BFLOAT16 = 3.3895313892515355e38
 cdef str SAME_KIND = "same_kind"
 cdef str K_ORDER = "K"
 cdef tuple operations = ufuncs.in_order
+cdef tuple names = tuple([ufunc.__name__ for ufunc in operations])
+cdef tuple in_place_names = tuple([f"{name}_" for name in names])
 
 ctypedef union Number:
     float float32
@@ -190,6 +193,8 @@ cdef bint pack(object value, int dtype, object x, Number *number) noexcept:
     if real == 0 and PyLong_CheckExact(value):
         memset(number, 0, sizeof(Number))
         return True
+    if not cnp.PyArray_Check(x):
+        return False  # a tensor has no dtype of NumPy's
     if dtype == FLOAT16 and LARGEST_FLOAT16 < fabs(real) and not isinf(real):
         return False
     if dtype == BFLOAT16 and LARGEST_BFLOAT16 < fabs(real) and not isinf(real):
@@ -217,16 +222,60 @@ cdef bint describe_array(int operation, object x, Operand *operand) noexcept:
     return operand.dtype >= 0
 
 
-cdef bint describe_input(int operation, object x, object first, const Operand *described,
-                         Operand *operand, Number *number) noexcept:
-    """Describe an input beside the first one, which is `described`: an array of its dtype, or a
-    Python number, packed into `number`."""
+cdef inline bint describe_any(int operation, str name, object x, Operand *operand) except -1:
+    """Describe an ndarray proper or a tensor."""
     if cnp.PyArray_CheckExact(x):
-        return (describe_array(operation, x, operand)
-                and cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.PyArray_TYPE(<cnp.ndarray>first))
-    operand.data = <char *>number
-    operand.axes = 0
-    return pack(x, described.dtype, first, number)
+        return describe_array(operation, x, operand)
+    return describe(name, x, operand)
+
+
+cdef inline bint is_bool(object x) noexcept:
+    return cnp.PyArray_CheckExact(x) and cnp.PyArray_ISBOOL(<cnp.ndarray>x)
+
+
+cdef bint agree(object x, const Operand *a, object y, const Operand *b) noexcept:
+    """Whether two arrays are of one dtype.  The kernels compute bool as uint8, and several of
+    NumPy's integers as one."""
+    if cnp.PyArray_CheckExact(x) and cnp.PyArray_CheckExact(y):
+        return cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.PyArray_TYPE(<cnp.ndarray>y)
+    return a.dtype == b.dtype and not is_bool(x) and not is_bool(y)
+
+
+cdef bint describe_input(int operation, str name, object x, object first, const Operand *described,
+                         Operand *operand, Number *number, bint fresh) except -1:
+    """Describe an input beside the first one, which is `described`: an array of its dtype, or a
+    Python number, packed into `number`; a tensor only if no result is to be made, which would be a
+    tensor."""
+    if not cnp.PyArray_CheckExact(x):
+        operand.data = <char *>number
+        operand.axes = 0
+        if pack(x, described.dtype, first, number):
+            return True
+        if fresh:
+            return False
+    return describe_any(operation, name, x, operand) and agree(first, described, x, operand)
+
+
+cdef bint is_contiguous(const Operand *operand) noexcept:
+    cdef Py_ssize_t step = active_table.itemsize[operand.dtype]
+    cdef int i
+    for i in range(operand.axes - 1, -1, -1):
+        if operand.strides[i] * operand.stride_unit != step and operand.shape[i] != 1:
+            return False
+        step *= operand.shape[i]
+    return True
+
+
+cdef void run_in_place(int operation, const Operand *x, const Number *parameter) noexcept:
+    cdef Py_ssize_t n = 1
+    cdef int i
+    for i in range(x.axes):
+        n *= x.shape[i]
+    if n * active_table.itemsize[x.dtype] < GIL_BYTES:
+        run(operation, x.dtype, x.data, x.data, NULL, parameter, 0, n, False)
+    else:
+        with nogil:
+            run(operation, x.dtype, x.data, x.data, NULL, parameter, 0, n, False)
 
 
 cdef object compute_walked(int operation, object x, object y, object parameter, object out):
@@ -241,15 +290,25 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
     cdef Py_ssize_t strides[MOST_AXES]
     cdef int axes
     cdef bint fresh = out is None
-    if not describe_array(operation, x, &operands[0]):
+    cdef str name = <str>(in_place_names if out is x else names)[operation]
+    if fresh and not cnp.PyArray_CheckExact(x):
         return None
+    if not describe_any(operation, name, x, &operands[0]):
+        return None
+    if (out is x and not has_second(operation) and operands[0].writeable
+            and is_contiguous(&operands[0])
+            and (not has_parameter(operation)
+                 or pack(parameter, operands[0].dtype, x, &numbers[1]))):
+        run_in_place(operation, &operands[0], &numbers[1])  # a plan would take 25 ns longer
+        return out
     if has_second(operation):
-        if not describe_input(operation, y, x, &operands[0], &operands[1], &numbers[0]):
+        if not describe_input(
+                operation, name, y, x, &operands[0], &operands[1], &numbers[0], fresh):
             return None
         second = &operands[1]
     if has_parameter(operation):
-        if not describe_input(operation, parameter, x, &operands[0], &operands[2],
-                              &numbers[1]):
+        if not describe_input(
+                operation, name, parameter, x, &operands[0], &operands[2], &numbers[1], fresh):
             return None
         third = &operands[2]
     if fresh:
@@ -259,12 +318,18 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
         memory_order(strides, active_table.itemsize[operands[0].dtype], axes, shape,
                      &operands[0], second, third)
         out = new_array(x, axes, <cnp.npy_intp *>shape, <cnp.npy_intp *>strides, False)
-    if not (describe_array(operation, out, &operands[3]) and operands[3].writeable
-            and cnp.PyArray_TYPE(<cnp.ndarray>out) == cnp.PyArray_TYPE(<cnp.ndarray>x)
+    if out is x:
+        operands[3] = operands[0]
+    elif not (describe_any(operation, name, out, &operands[3])
+              and agree(x, &operands[0], out, &operands[3])):
+        return None
+    if not (operands[3].writeable
             and plan(&laid, operation, operands[0].dtype, &operands[3], &operands[0], second, third,
                      fresh)
             and (fresh or is_safe(&laid))):
         return None
+    if size_of(&laid) == 0:
+        return out
     if size_of(&laid) * laid.itemsize < GIL_BYTES:
         walk(&laid)
     else:
@@ -336,18 +401,20 @@ cdef object call(int operation, object x, object y, object parameter, object out
         keywords["dtype"] = dtype
     if subok is not True:
         keywords["subok"] = subok
-    return operations[operation](*operands_of(operation, x, y, parameter), **keywords)
+    return call_ufunc(operations[operation], operands_of(operation, x, y, parameter), keywords)
 
 
 cdef object call_in_place(int operation, object x, object y, object parameter):
+    name = in_place_names[operation]
     ufunc = operations[operation]
-    array = writeable_array(ufunc.__name__, x)
-    if array is not x and hasattr(type(x), "__dlpack__") and type(y) is type(x):
-        # Of its own kind too, because np.asarray does not take every tensor: none of bfloat16.
-        y = array_over(ufunc.__name__, y)
-    if ufunc(*operands_of(operation, array, y, parameter), out=array) is not array:
+    if is_sparse(x):
+        write_sparse(name, ufunc, operands_of(operation, x, y, parameter))
+        return x
+    array = writeable_array(name, x)
+    others = arrays_of(name, operands_of(operation, array, y, parameter), x)
+    if ufunc(*others, out=array) is not array:
         raise TypeError(
-            f"{ufunc.__name__}_: an __array_ufunc__ or __array_wrap__ of the operands returned "
+            f"{name}: an __array_ufunc__ or __array_wrap__ of the operands returned "
             f"another object than the one to write in, which may have been written")
     return x
 

@@ -283,7 +283,7 @@ cdef int refuse_plain_tensor(str name, object x, object torch) except -1:
     if x._is_zerotensor():
         raise BufferError(f"{name}: the zeros of this tensor are nowhere; use x.clone()")
     try:
-        nowhere = x.data_ptr() == 0 and x.numel() > 0
+        nowhere = x.untyped_storage().device.type != "cpu" or x.data_ptr() == 0 and x.numel() > 0
     except RuntimeError:
         nowhere = True
     if nowhere:
@@ -459,26 +459,18 @@ cdef dlpack_dtype(str name, const Tensor *tensor):
 
 # Calls of ufuncs on what they do not take by themselves.
 
-cdef bint is_exporter(object x) except -1:
-    """Whether only DLPack leads to the memory of `x`: NumPy would make an object of it."""
-    kind = type(x)
-    return is_tensor(x) or (
-        hasattr(kind, "__dlpack__") and not hasattr(kind, "__array_ufunc__")
-        and not any(hasattr(kind, protocol) for protocol in ARRAY_PROTOCOLS)
-        and not PyObject_CheckBuffer(x))
-
-
-def arrays_of(str name, tuple operands):
+def arrays_of(str name, tuple operands, like=None):
     """The operands of a ufunc, each that it would not take by itself as an ndarray over its memory.
 
-    Of tensors, np.asarray takes neither bfloat16 nor, since NumPy 2, those that it should wrap the
-    result of without a warning.
+    Tensors all of them: NumPy takes none of bfloat16, and warns where it makes the result a tensor.
+    Of other exporters those of the kind of `like`, the one to be written.
     """
-    return tuple([array_over(name, x) if is_exporter(x) else x for x in operands])
+    kind = type(like) if hasattr(type(like), "__dlpack__") else None
+    return tuple([array_over(name, x) if is_tensor(x) or type(x) is kind else x for x in operands])
 
 
 def call_ufunc(ufunc, tuple operands, dict keywords):
-    """``ufunc(*operands, **keywords)``, whose operands and `out` may be other people's too.
+    """``ufunc(*operands, **keywords)``, whose operands and `out` may be tensors or sparse too.
 
     A result that is new is a tensor where an operand is one.
     """
@@ -487,7 +479,7 @@ def call_ufunc(ufunc, tuple operands, dict keywords):
         return call_on_sparse(name, ufunc, operands, keywords)
     out = keywords.get("out")
     target = out[0] if type(out) is tuple and len(out) == 1 else out
-    if target is not None and is_exporter(target):
+    if is_tensor(target):
         keywords["out"] = array = writeable_array(name, target)
         result = ufunc(*arrays_of(name, operands), **keywords)
         return target if result is array else result
@@ -495,7 +487,7 @@ def call_ufunc(ufunc, tuple operands, dict keywords):
         if is_tensor(x):
             result = ufunc(*arrays_of(name, operands), **keywords)
             return result if out is not None else tensor_of(result, x)
-    return ufunc(*arrays_of(name, operands), **keywords)
+    return ufunc(*operands, **keywords)
 
 
 cdef tensor_of(result, owner):
