@@ -733,6 +733,15 @@ def test_the_unsupported_dtype_is_named(operation):
             door(*[np.ones(2)] * operation.arity, parameter="a")
 
 
+@each_operation
+def test_no_elements_broadcast(operation):
+    for x, other in (((3, 0), (0,)), ((3, 0, 5), (1, 0, 1)), ((5, 0), (5, 1)), ((0, 5), (5,))):
+        arrays = [np.empty(x, "f4"), *[np.empty(other, "f4")] * (operation.arity - 1)]
+        parameter = operation.parameter and np.empty(other, "f4")
+        assert operation.front(*arrays, parameter=parameter).shape == x
+        assert operation.in_place(*arrays, parameter=parameter) is arrays[0]
+
+
 @pytest.mark.parametrize(
     "layout", ["contiguous", "reversed", "0-d", "empty", "byte-swapped", "masked"]
 )

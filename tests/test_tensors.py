@@ -132,6 +132,24 @@ def test_a_result_is_a_tensor_where_an_operand_is(operation, dtype, torch):
     assert type(result) is torch.Tensor and result.shape == ()
 
 
+@each_operation
+def test_a_result_is_shaped_by_all_operands(operation, torch):
+    """Also where the first is not the largest; its memory is laid out as the first's."""
+    wide, narrow = torch.arange(-6.0, 6).reshape(3, 4), torch.arange(-2.0, 2)
+    if operation.arity == 2:
+        for x, y in ((wide, narrow), (narrow, wide)):
+            expected = operation.front(x.numpy(), y.numpy())
+            assert_same_bits(operation.front(x, y).numpy(), expected)
+    if operation.parameter:
+        x = [narrow] * operation.arity
+        expected = operation.front(*[narrow.numpy()] * operation.arity, parameter=wide.numpy())
+        assert_same_bits(operation.front(*x, parameter=wide).numpy(), expected)
+    for x in (wide.T, wide[:, ::2], narrow.expand(3, 4), wide[:0]):
+        result = operation.front(*[x] * operation.arity)
+        assert_same_bits(result.numpy(), operation.front(*[x.numpy()] * operation.arity))
+        assert result.stride() == torch.empty_like(x).stride()
+
+
 def test_results_of_subclasses_and_of_bool(torch):
     class Plain(torch.Tensor):
         pass

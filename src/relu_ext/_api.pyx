@@ -6,7 +6,7 @@ Contract: a shortcut, never a second meaning.  The shortcut takes
   the result's, each input being the output itself or disjoint from it, no element twice in the
   output;
 - for an input other than the first, also a number that is exactly a Python int or float;
-- tensors that DLPack's C interface describes, where nothing has to be allocated;
+- tensors that DLPack's C interface describes, where a new result is shaped as the first;
 - NumPy's keywords at their defaults, but for `out`.
 
 What it does not take (lists, subclasses, casts, `where`, a result without dimensions, partial
@@ -24,7 +24,7 @@ from relu_ext._dispatch cimport active_table
 from relu_ext._driver cimport (
     MOST_AXES, Plan, broadcast, is_safe, memory_order, plan, run, size_of, walk,
 )
-from relu_ext._memory cimport describe
+from relu_ext._memory cimport describe, new_tensor
 from relu_ext._operand cimport Operand
 from relu_ext._table cimport (
     ADD_LEAKY_RELU, ADD_RELU, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, LEAKY_RELU, LEAKY_RELU_BACKWARD,
@@ -242,16 +242,15 @@ cdef bint agree(object x, const Operand *a, object y, const Operand *b) noexcept
 
 
 cdef bint describe_input(int operation, str name, object x, object first, const Operand *described,
-                         Operand *operand, Number *number, bint fresh) except -1:
+                         Operand *operand, Number *number, bint new_is_array) except -1:
     """Describe an input beside the first one, which is `described`: an array of its dtype, or a
-    Python number, packed into `number`; a tensor only if no result is to be made, which would be a
-    tensor."""
+    Python number, packed into `number`; a tensor unless the result is to be a new ndarray."""
     if not cnp.PyArray_CheckExact(x):
         operand.data = <char *>number
         operand.axes = 0
         if pack(x, described.dtype, first, number):
             return True
-        if fresh:
+        if new_is_array:
             return False
     return describe_any(operation, name, x, operand) and agree(first, described, x, operand)
 
@@ -291,8 +290,7 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
     cdef int axes
     cdef bint fresh = out is None
     cdef str name = <str>(in_place_names if out is x else names)[operation]
-    if fresh and not cnp.PyArray_CheckExact(x):
-        return None
+    cdef bint new_is_array = fresh and cnp.PyArray_CheckExact(x)
     if not describe_any(operation, name, x, &operands[0]):
         return None
     if (out is x and not has_second(operation) and operands[0].writeable
@@ -303,15 +301,19 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
         return out
     if has_second(operation):
         if not describe_input(
-                operation, name, y, x, &operands[0], &operands[1], &numbers[0], fresh):
+                operation, name, y, x, &operands[0], &operands[1], &numbers[0],
+                new_is_array):
             return None
         second = &operands[1]
     if has_parameter(operation):
         if not describe_input(
-                operation, name, parameter, x, &operands[0], &operands[2], &numbers[1], fresh):
+                operation, name, parameter, x, &operands[0], &operands[2], &numbers[1],
+                new_is_array):
             return None
         third = &operands[2]
-    if fresh:
+    if fresh and not new_is_array:
+        out = new_tensor(x)
+    elif fresh:
         axes = broadcast(shape, &operands[0], second, third)
         if axes <= 0:
             return None  # the ufunc raises, or makes the scalar

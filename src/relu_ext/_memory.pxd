@@ -6,3 +6,6 @@ from relu_ext._operand cimport Operand
 # they last until it is resized or let go of, so the caller holds a reference, describes all
 # operands first and runs no Python before it is done.
 cdef bint describe(str name, object x, Operand *operand) except -1
+
+# An uninitialised tensor like one that `describe` takes, None for any other object.
+cdef object new_tensor(object x)

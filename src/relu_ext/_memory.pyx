@@ -121,6 +121,7 @@ cdef PyGetSetDef *requires_grad
 cdef PyMethodDef *is_neg
 cdef PyMethodDef *is_zerotensor
 cdef dict forward_ad  # the names of its module
+cdef object empty_like
 # Published last and once, under the lock; what is above does not change from then on.
 cdef PyTypeObject *parameter_type = NULL
 cdef PyTypeObject *tensor_type = NULL
@@ -135,7 +136,7 @@ cdef bint is_question(method, kind) except -1:
 
 cdef int open_door() except -1:
     """Publish PyTorch's table, if PyTorch is imported and is one that we know what to ask."""
-    global exchange, requires_grad, is_neg, is_zerotensor, forward_ad
+    global exchange, requires_grad, is_neg, is_zerotensor, forward_ad, empty_like
     torch = sys.modules.get("torch")
     tensor = getattr(torch, "Tensor", None)
     parameter = getattr(getattr(torch, "nn", None), "Parameter", None)
@@ -164,6 +165,7 @@ cdef int open_door() except -1:
     is_neg = (<PyMethodDescrObject *>negative).d_method
     is_zerotensor = (<PyMethodDescrObject *>zero).d_method
     forward_ad = vars(autograd)
+    empty_like = getattr(torch, "empty_like", None)
     store(&parameter_type, <PyTypeObject *>parameter)
     store(&tensor_type, <PyTypeObject *>tensor)
     return 0
@@ -254,6 +256,10 @@ cdef bint describe(str name, object x, Operand *operand) except -1:
     operand.stride_unit = tensor.dtype_bits // 8
     operand.writeable = True  # as every tensor is
     return True
+
+
+cdef object new_tensor(object x):
+    return empty_like(x) if has_door(x) else None
 
 
 cdef bint is_tensor(object x) except -1:
