@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tell what got faster or slower between two results files of run.py, beyond the noise."""
+"""Tell what is faster or slower in one results file of run.py than in another, beyond the noise."""
 
 from __future__ import annotations
 
@@ -8,34 +8,31 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import cli
-import results
+from suite import files, results
+from suite.results import Timing
 
 
-def overlap(a: dict[str, float], b: dict[str, float]) -> bool:
-    return a["low"] <= b["high"] and b["low"] <= a["high"]
-
-
-def half_width(ratio: dict[str, float]) -> float:
-    return (ratio["high"] - ratio["low"]) / 2 / ratio["median"]
+def compared(cell: results.Measured) -> dict[str, Timing]:
+    return {timing.contender.name: timing for timing in (*cell.rivals, *cell.selves)}
 
 
 def changes(old: results.Measured, new: results.Measured) -> dict[str, tuple[float, bool]]:
-    """For each rival of a cell, by what our ratio to it changed, and whether beyond the noise."""
-    pairs = {name: (old.compared[name]["ratio"], rival["ratio"])
-             for name, rival in new.compared.items() if name in old.compared}  # fmt: skip
-    return {name: (b["median"] / a["median"], not overlap(a, b)) for name, (a, b) in pairs.items()}
+    """For each contender of a cell, the change of the ratio to it and whether it exceeds noise."""
+    before, after = compared(old), compared(new)
+    pairs = {name: (before[name], after[name]) for name in after if name in before}
+    return {name: (b.ratio / a.ratio, a.low > b.high or b.low > a.high)
+            for name, (a, b) in pairs.items()}  # fmt: skip
 
 
 def differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What else changed between two files, apart from the code."""
+    """What differs between two files apart from the code."""
     a, b = ({**data["machine"], **data["settings"]} for data in (old, new))
     names = ("processor", "cpus", "python", "versions", "levels", "level", "threads")
     return [f"{name}: {a[name]} and {b[name]}" for name in names if a[name] != b[name]]
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = cli.Parser(prog="compare.py", description=__doc__)
+    parser = files.Parser(prog="compare.py", description=__doc__)
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
     args = parser.parse_args(argv)
@@ -52,14 +49,13 @@ def main(argv: list[str] | None = None) -> int:
              for name, cell in found.items()
              if 2 * sum(beyond for _, beyond in cell.values()) > len(cell)]  # fmt: skip
     for change, cell in sorted(moved, key=lambda pair: pair[0]):
-        times = (results.time_text(cells[cell].ours["ns"]["median"]) for cells in (before, after))
+        times = (results.time_text(cells[cell].ours.ns) for cells in (before, after))
         verdict = "faster" if change > 1 else "slower"
         print(f"{verdict}: {cell}: {change:.2f} times the speed ({' to '.join(times)})")
     agree = statistics.mean(not beyond for _, beyond in pairs)
-    widths = [
-        half_width(rival["ratio"]) for cell in found for rival in after[cell].compared.values()
-    ]
-    narrow = statistics.mean(width <= results.GOOD_HALF_WIDTH for width in widths)
+    timings = [timing for cell in found for timing in compared(after[cell]).values()]
+    narrow = statistics.mean((t.high - t.low) / 2 / t.ratio <= results.GOOD_HALF_WIDTH
+                             for t in timings)  # fmt: skip
     print(f"{len(found)} cells, {len(moved)} beyond the noise; of {len(pairs)} ratios {agree:.1%} "
           f"agree within their intervals, {narrow:.1%} have a half-width of at most "
           f"{results.GOOD_HALF_WIDTH:.0%}")  # fmt: skip

@@ -9,9 +9,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-import cli
-import digits
-import report
+from suite import digits, files, pictures
 
 LEARNING_RATE, EPOCHS, HIDDEN, SLOPE = 1.5, 30, (64,), 0.1
 
@@ -27,9 +25,9 @@ def runs(
 
 
 def picture(found: dict[str, digits.Training], learning_rate: float) -> Figure:
-    figure, axes = report.new_figure(4.6)
-    colours = (report.RED, report.BLUE)
-    for (name, run), colour, marker in zip(found.items(), colours, report.MARKERS, strict=False):
+    figure, axes = pictures.new_figure(4.6)
+    colours = (pictures.RED, pictures.BLUE)
+    for (name, run), colour, marker in zip(found.items(), colours, pictures.MARKERS, strict=False):
         epochs = range(1, len(run.dead) + 1)
         axes.plot(epochs, run.dead, color=colour, marker=marker, label=name, clip_on=False)
     axes.set_ylim(0, sum(HIDDEN))
@@ -41,11 +39,11 @@ def picture(found: dict[str, digits.Training], learning_rate: float) -> Figure:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = cli.Parser(prog="dying_relu.py", description=__doc__)
+    parser = files.Parser(prog="dying_relu.py", description=__doc__)
     parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE, metavar="RATE")
     parser.add_argument("--epochs", type=int, default=EPOCHS, metavar="N")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="draw dying_relu.svg and .png")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="draw dying_relu.png")
     args = parser.parse_args(argv)
     if args.epochs < 1 or not 0 < args.learning_rate < float("inf") or args.seed < 0:
         parser.error("out of range; valid: epochs from 1, a learning rate above 0, a seed from 0")
@@ -60,8 +58,8 @@ def main(argv: list[str] | None = None) -> int:
     for name, run in found.items():
         print(f"{name}: accuracy {run.accuracy:.1%}")
     if args.pictures:
-        with mpl.rc_context(report.STYLE):
-            report.save(picture(found, args.learning_rate), args.pictures, "dying_relu")
+        with mpl.rc_context(pictures.STYLE):
+            pictures.save(picture(found, args.learning_rate), args.pictures, "dying_relu")
     return 0
 
 

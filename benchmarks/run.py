@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Measure relu_ext against what a user would write instead.
 
-Results go to standard output and, every number of them, into a JSON file; progress goes to
-standard error. Ctrl-C keeps what has been measured.
+Results go to standard output and into a JSON file; progress goes to standard error. Ctrl-C keeps
+what has been measured.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
@@ -26,25 +26,18 @@ from relu_ext import _dispatch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-import cases
-import cli
-import digits
-import machine
-import tables
-from cases import FIGURES, IN_PLACE, MODES, NEW, OPERATIONS, OURS, ROOFLINE, Cell, Contender
-from measure import Experiment
-from results import Measured
-from worker import Worker
+from suite import cases, digits, files, layouts, machine, plan, tables
+from suite.cases import IN_PLACE, OPERATIONS, OURS, Cell
+from suite.experiment import Experiment
+from suite.worker import Worker
 
-TABLE_SIZES = (64, 16_384, 2**20)
-SWEEP_SIZES = tuple(2**power for power in range(4, 25, 2))
-SECONDS = {"quick": 8.5, "default": 85.0, "self-check": 15.0}
-SECONDS_PER_FULL_CELL = 2.6
+SECONDS = {"quick": 8.0, "default": 85.0, "self-check": 15.0}
+SECONDS_PER_FULL_CELL = 2.2
+"""With 491 cells a full run takes 18 minutes."""
 SWEEPS = {"quick": 3, "default": 5, "self-check": 5, "full": 7}
 SWEEPING = 0.6
-"""The share of the time in which every cell gets the same."""
-LIBRARIES = {"quick": ("numpy",), "default": ("numpy", "scipy", "torch"), "full": cases.LIBRARIES}
-UNTAKEN = "no operation that was asked for takes a dtype that was asked for"
+"""The share of the time that is divided equally among the cells."""
+NOT_TAKEN = "none of these operations has such a dtype or layout"
 SELF_CHECK_MEDIAN, SELF_CHECK_CELL = 0.01, 0.10
 
 
@@ -59,11 +52,11 @@ def size(text: str) -> int:
 
 def arguments(argv: list[str]) -> Any:
     names = sorted({name for operation in OPERATIONS.values() for name in operation.spellings})
-    parser = cli.Parser(prog="run.py", description=__doc__)
+    parser = files.Parser(prog="run.py", description=__doc__)
     extents = parser.add_mutually_exclusive_group()
     for extent, text in (
         ("quick", "float32 against NumPy, within 20 seconds"),
-        ("full", "every dtype, size, mode and contender"),
+        ("full", "every operation, dtype, layout and contender, in about 20 minutes"),
         ("self-check", "contenders against themselves, fresh input against rectified"),
     ):
         extents.add_argument(
@@ -73,16 +66,19 @@ def arguments(argv: list[str]) -> Any:
     parser.add_argument("--op", nargs="+", metavar="OP", help=", ".join(OPERATIONS))
     parser.add_argument("--dtype", nargs="+", metavar="DTYPE", help=", ".join(cases.DTYPES))
     parser.add_argument("--size", nargs="+", metavar="N", help="such as 16384 or 2^20")
+    kinds = "; ".join(f"{kind}: {text}" for kind, text in layouts.KINDS.items())
+    layout_help = f"{kinds}; or one of them, such as '{plan.FIRST_ROWS}'"
+    parser.add_argument("--layout", nargs="+", metavar="LAYOUT", help=layout_help)
     against = f"a library ({', '.join(cases.LIBRARIES)}) or a spelling ({', '.join(names)})"
     parser.add_argument("--against", nargs="+", metavar="WHO", help=against)
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="for every library")
     parser.add_argument("--level", help="the CPU level of relu_ext's kernels")
-    last = Path(__file__).with_name("last.json")
-    json_help = f"the file for every number (default: {last.name} beside {Path(__file__).name})"
-    parser.add_argument("--json", type=Path, metavar="FILE", default=last, help=json_help)
+    json_help = "the file for every number (default: last.json; of --full, results/<this CPU>.json)"
+    parser.add_argument("--json", type=Path, metavar="FILE", help=json_help)
     args = parser.parse_args(argv)
     parser.one_of("operation", args.op or (), OPERATIONS)
     parser.one_of("dtype", args.dtype or (), cases.DTYPES)
+    parser.one_of("layout", args.layout or (), (*layouts.KINDS, *layouts.VIEWS))
     parser.one_of("contender", args.against or (), dict.fromkeys((*cases.LIBRARIES, *names)))
     try:
         args.size = args.size and [size(text) for text in args.size]
@@ -91,54 +87,24 @@ def arguments(argv: list[str]) -> Any:
     if not 1 <= args.threads <= machine.processors():
         parser.error(f"unknown number of threads; valid: 1 to {machine.processors()}")
     levels = relu_ext.cpu_levels()
+    args.narrowed = bool(args.op or args.dtype or args.size or args.layout)
+    whole = args.extent == "full" and not (args.narrowed or args.against or args.level)
     args.level = args.level or levels.active
     parser.one_of("level", (args.level,), levels.available)
-    parser.output(args.json)
-    args.narrowed = bool(args.op or args.dtype or args.size)
     shown = [text for text in argv if not text.startswith("--json") and text != str(args.json)]
     args.command = ["run.py", *shown]
+    if args.json is None:
+        published = files.RESULTS / machine.file_name(machine.processor_name())
+        args.json = published if whole and args.threads == 1 else files.BENCHMARKS / "last.json"
+    parser.output(args.json)
     return args
 
 
-def cells(args: Any) -> list[Cell]:
-    """What was asked for, or what the extent of the run stands for."""
-    full, quick = args.extent == "full", args.extent == "quick"
-    figures = not quick and not args.narrowed and args.threads == 1
-    chosen = dict.fromkeys(FIGURES) if figures else {}
-    usual = cases.DTYPES if full else ("float32",) if quick else ("float32", "float64")
-    for operation in args.op or OPERATIONS:
-        for dtype in args.dtype or usual:
-            sizes = SWEEP_SIZES if full and dtype == "float32" else TABLE_SIZES
-            for mode in MODES if full or args.narrowed else (IN_PLACE, NEW):
-                for length in args.size or sizes:
-                    if dtype in cases.dtypes(operation):
-                        chosen[Cell(operation, dtype, length, mode, args.threads)] = None
-    return list(chosen)
-
-
-def taking_part(cell: Cell, args: Any, large: bool) -> Iterator[Contender]:
-    """relu_ext, who was asked for, and what a figure needs."""
-    asked = {*(args.against or LIBRARIES[args.extent])}
-    named = {name for names in FIGURES.get(cell, ()) for name in names}
-    few = large and named and args.extent == "default"
-    alone = cell.threads != args.threads  # relu_ext against itself
-    for contender in cell.contenders(large=large):
-        if contender.name in (OURS, cases.FLOOR, cases.ONE_THREAD):
-            yield contender
-        elif alone or (contender.library in ("torch", "jax") and contender.library not in asked):
-            continue
-        elif contender.name.startswith(ROOFLINE) or (
-            {contender.name, contender.library} & asked
-            and not (few and contender.name not in named)
-        ):
-            yield contender
-
-
 def experiments(args: Any, left_out: list[str]) -> list[Experiment]:
-    """The cells with their contenders, less what the machine cannot hold."""
+    """The cells with their contenders, without those that the machine cannot hold."""
     caches, _ = machine.caches()
     memory, found = machine.available_memory(), []
-    for cell in cells(args):
+    for cell in plan.cells(args):
         # operands, the pool of fresh numbers, the oracle, and the temporaries of a contender
         needed = 10 * cell.nbytes
         if cell.threads > machine.processors():
@@ -146,25 +112,26 @@ def experiments(args: Any, left_out: list[str]) -> list[Experiment]:
         elif needed > memory:
             left_out.append(f"left out: {cell}: needs {needed / 1e9:.1f} GB of memory")
         else:
-            part = taking_part(cell, args, large=cell.traffic > max(caches.values()))
-            found.append(Experiment(cell, list(part), caches))
+            found.append(Experiment(cell, list(plan.taking_part(cell, args)), caches))
     return found
 
 
-def within_reach(plan: Iterable[Experiment], seconds: float) -> list[Experiment]:
-    """Whose intervals can be made narrow in so many seconds; first where least is missing."""
-    needed = {experiment: experiment.seconds_to_good() for experiment in plan}
-    wide = sorted((e for e in plan if needed[e]), key=needed.__getitem__)
+def within_reach(experiments: Iterable[Experiment], seconds: float) -> list[Experiment]:
+    """The experiments whose intervals that time can make narrow, those that need least first."""
+    needed = {experiment: experiment.seconds_to_good() for experiment in experiments}
+    wide = sorted((e for e, missing in needed.items() if missing), key=needed.__getitem__)
     enough = sum(total <= seconds for total in accumulate(needed[e] for e in wide))
     return wide[: max(enough, 1)] if seconds > 0 else []
 
 
-def measure(plan: list[Experiment], extent: str) -> bool:
-    """Visit every cell once in each of some processes, in shuffled order; and, in the time that is
-    left, those again whose intervals are wide, once more in each of further processes.
-    False if Ctrl-C ended it."""
+def measure(experiments: list[Experiment], extent: str) -> bool:
+    """Visit every cell in each of several processes, in shuffled order; then, in the time that is
+    left, visit those with wide intervals in further processes. False if Ctrl-C ended it.
+
+    Each sweep begins with a line on standard error, on a terminal or not.
+    """
     rng, began = np.random.default_rng(0), time.perf_counter()
-    seconds = SECONDS.get(extent, SECONDS_PER_FULL_CELL * len(plan))
+    seconds = SECONDS.get(extent, SECONDS_PER_FULL_CELL * len(experiments))
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -174,15 +141,18 @@ def measure(plan: list[Experiment], extent: str) -> bool:
     with TemporaryDirectory() as kernels, screen as progress:
         level = relu_ext.cpu_levels().active
         settings = {"RELU_EXT_CPU_LEVEL": level, "NUMBA_CACHE_DIR": kernels}
-        task = progress.add_task("", total=seconds)
+        task, count = progress.add_task("", total=seconds), 0
 
         def left(share: float) -> float:
             return share * seconds - (time.perf_counter() - began)
 
-        def sweep(experiments: Sequence[Experiment], share: float, visits: int) -> None:
-            """Once each, in a process of its own; so many visits are to come, of equal length."""
+        def sweep(chosen: Sequence[Experiment], share: float, visits: int) -> None:
+            """One visit to each in one process; `visits` of equal length share the time left."""
+            nonlocal count
+            count += 1
+            progress.console.print(f"sweep {count}, {len(chosen)} cells", highlight=False)
             with Worker(settings) as worker:
-                for done, experiment in enumerate(experiments):
+                for done, experiment in enumerate(chosen):
                     if left(share) < 0 and experiment.visits:
                         break
                     text = f"{experiment.cell}, visit {len(experiment.visits) + 1}"
@@ -194,38 +164,39 @@ def measure(plan: list[Experiment], extent: str) -> bool:
             for number in range(SWEEPS[extent]):
                 if number and left(SWEEPING) < 0:
                     break
-                shuffled = [plan[i] for i in rng.permutation(len(plan))]
-                sweep(shuffled, SWEEPING, (SWEEPS[extent] - number) * len(plan))
-            while wide := within_reach(plan, left(1)):
+                shuffled = [experiments[i] for i in rng.permutation(len(experiments))]
+                sweep(shuffled, SWEEPING, (SWEEPS[extent] - number) * len(experiments))
+            while wide := within_reach(experiments, left(1)):
                 sweep(wide, 1, len(wide))
         except KeyboardInterrupt:
             return False
-        progress.update(task, completed=seconds, description=f"{len(plan)} cells measured")
+        text = f"{len(experiments)} cells measured"
+        progress.update(task, completed=seconds, description=text)
     return True
 
 
 def self_check(out: Console) -> bool:
-    """Whether nothing beats itself, nor itself on input that is rectified already."""
+    """Whether every statement is as fast as itself, and as itself on input rectified already."""
     caches, _ = machine.caches()
-    plan = []
+    found = []
     for operation in ("relu", "relu_backward", "leaky_relu"):
-        for length in TABLE_SIZES:
+        for length in plan.TABLE_SIZES:
             cell = Cell(operation, "float32", length, IN_PLACE)
-            ours, usual, *_ = cell.contenders(large=False)
+            ours, usual, *_ = cell.contenders()
             again = [replace(ours, name="itself")]
             if operation == "relu":
                 again.append(replace(ours, name="itself, rectified input", rectified=True))
-            plan.append(Experiment(cell, [ours, *again], caches))
+            found.append(Experiment(cell, [ours, *again], caches))
             theirs = [replace(usual, name=name) for name in (OURS, "itself")]
-            plan.append(Experiment(cell, theirs, caches))
-    if not measure(plan, "self-check"):
+            found.append(Experiment(cell, theirs, caches))
+    if not measure(found, "self-check"):
         return False
     rng, medians = np.random.default_rng(1), []
-    for experiment in plan:
-        for name, rival in Measured(experiment.cell, experiment.results(rng)).contenders.items():
-            if name != OURS:
-                medians.append(rival["ratio"]["median"])
-                out.print(f"{medians[-1]:.3f}  {experiment.cell}: {rival['statement']} by {name}")
+    for experiment in found:
+        for contender in experiment.contenders[1:]:
+            _, median, _, _ = experiment.results(rng)["times"][contender.name]
+            medians.append(median)
+            out.print(f"{median:.3f}  {experiment.cell}: {contender.statement} by {contender.name}")
     centre, worst = statistics.median(medians), max(medians, key=lambda ratio: abs(ratio - 1))
     good = abs(centre - 1) <= SELF_CHECK_MEDIAN and abs(worst - 1) <= SELF_CHECK_CELL
     verdict = "passed" if good else "FAILED"
@@ -237,7 +208,7 @@ def import_times(count: int) -> list[float]:
     """Milliseconds that `import relu_ext` takes after NumPy, each in a process of its own.
 
     Without the threads that NumPy's OpenBLAS starts: on a virtual machine with two CPUs they
-    delayed every second load of a shared library, whosever it was, by 10 ms and more.
+    delayed every second load of a shared library, of whatever package, by 10 ms and more.
     """
     code = (
         "import time, numpy; start = time.perf_counter(); import relu_ext; "
@@ -245,7 +216,8 @@ def import_times(count: int) -> list[float]:
     )
     run = [sys.executable, "-P", "-c", code]
     alone = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
-    return [float(subprocess.check_output(run, text=True, env=alone)) for _ in range(count)]
+    times = (float(subprocess.check_output(run, text=True, env=alone)) for _ in range(count))
+    return [round(time, 3) for time in times]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -256,15 +228,15 @@ def main(argv: list[str] | None = None) -> int:
     if args.extent == "self-check":
         return 0 if self_check(out) else 1
     left_out: list[str] = []
-    plan = experiments(args, left_out)
-    if not plan:
-        cli.Parser(prog="run.py").error(f"nothing to measure: {'; '.join(left_out) or UNTAKEN}")
+    found = experiments(args, left_out)
+    if not found:
+        files.Parser(prog="run.py").error(f"nothing to measure: {'; '.join(left_out) or NOT_TAKEN}")
     described = machine.describe()
-    complete = measure(plan, args.extent)
+    complete = measure(found, args.extent)
     ending, quick = complete and not args.narrowed, args.extent == "quick"
     settings = ("extent", "threads", "level", "command")
     data: dict[str, Any] = {
-        "schema": cli.SCHEMA,
+        "schema": files.SCHEMA,
         "machine": described,
         "settings": {name: getattr(args, name) for name in settings},
         "complete": complete,
@@ -279,16 +251,15 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         data["complete"] = False
     rng = np.random.default_rng(1)
-    data["cells"] = [experiment.results(rng) for experiment in plan]
-    # Before anything is printed: who reads it may close the pipe.
+    data["notes"] = tables.notes(found)
+    data["cells"] = [experiment.results(rng) for experiment in found]
+    # Before anything is printed: the reader of standard output may close it.
     try:
-        cli.write(args.json, cli.dumps(data))
+        files.write(args.json, files.dumps(data))
     except OSError as error:
         print(f"run.py: error: cannot write {args.json}: {error.strerror}", file=sys.stderr)
         return 2
     tables.print_all(out, data)
-    if data["digits"]:
-        out.print(digits.describe(data["digits"]))
     return 0 if data["complete"] else 130
 
 

@@ -4,7 +4,9 @@ No test depends on how fast anything is.
 """
 
 import copy
+import dataclasses
 import importlib
+import itertools
 import json
 import os
 import signal
@@ -22,18 +24,26 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("sklearn")
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
-import cases
 import compare
-import digits
 import dying_relu
-import machine
-import measure
 import report
-import results
 import run
 import sklearn_mlp
-import worker
-from cases import FIGURES, IN_PLACE, MODES, NEW, OPERATIONS, OURS, OUT, Cell, Contender
+from suite import (
+    buffers,
+    cases,
+    digits,
+    experiment,
+    files,
+    layouts,
+    machine,
+    plan,
+    results,
+    statements,
+    tables,
+    worker,
+)
+from suite.cases import IN_PLACE, MODES, NEW, OPERATIONS, OURS, OUT, Cell, Contender
 
 TINY = {"L1": 4096, "L2": 8192}
 
@@ -56,49 +66,58 @@ class Here:
 
 @pytest.fixture(autouse=True)
 def small_and_short(monkeypatch):
-    """Short of time, of numbers and of processes; threads as they were afterwards."""
+    """Little time, few numbers, one process; and the number of threads as it was before."""
     monkeypatch.setattr(run, "SECONDS", {"default": 0.2, "quick": 0.2, "self-check": 0.2})
     monkeypatch.setattr(run, "Worker", Here)
-    monkeypatch.setattr(measure, "FRESH", 64)
+    monkeypatch.setattr(buffers, "FRESH", 64)
     threads = relu_ext.get_num_threads()
     yield
     relu_ext.set_num_threads(threads)
 
 
 def visited(cell, contenders, visits=2):
-    experiment = measure.Experiment(cell, contenders, TINY)
+    found = experiment.Experiment(cell, contenders, TINY)
     for seed in range(visits):
-        experiment.visit(0.0, seed)
-    return experiment
+        found.visit(0.0, seed)
+    return found
 
 
-def statements(cell, libraries=("numpy", "scipy", OURS)):
-    return [c for c in cell.contenders(large=True) if c.library in libraries]
+def contenders(cell, libraries=("numpy", "scipy", OURS)):
+    return [c for c in cell.contenders() if c.library in libraries]
 
 
-def test_every_operation_has_a_case(monkeypatch):
-    assert set(OPERATIONS) == set(ufuncs.__all__)
-    for operation, case in OPERATIONS.items():
-        assert {"float16", "float32", "float64"} <= set(cases.dtypes(operation))
-        assert any(c.library == "numpy" for c in Cell(operation, "float32", 4, NEW).contenders(
-            large=False)), operation  # fmt: skip
-        assert getattr(ufuncs, operation).nin == len(case.operands) + (operation != "relu")
-    monkeypatch.setattr(ufuncs, "__all__", [*ufuncs.__all__, "gelu"])
-    specification = importlib.util.find_spec("cases")
+@pytest.mark.parametrize("registry", [ufuncs, relu_ext])
+def test_every_operation_has_a_case(registry, monkeypatch):
+    monkeypatch.setattr(registry, "__all__", [*registry.__all__, "gelu"])
+    specification = importlib.util.find_spec("suite.cases")
     with pytest.raises(LookupError, match="gelu"):
         specification.loader.exec_module(importlib.util.module_from_spec(specification))
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_contenders_equal_the_oracle(operation, mode):
-    for dtype in cases.dtypes(operation):
-        cell = Cell(operation, dtype, 67, mode)
-        experiment = measure.Experiment(cell, statements(cell), TINY)
-        ready = experiment.prepare()
+def smallest_cells():
+    """Every operation in every mode, of each kind of layout the smallest array."""
+    for name, case in OPERATIONS.items():
+        for kind, mode in ((kind, mode) for kind in case.kinds for mode in case.modes(kind)):
+            labels = [label for label, view in layouts.VIEWS.items() if view.kind == kind]
+            if labels:
+                yield Cell.of(name, "float32", min(labels, key=layouts.size_of), mode)
+            else:
+                yield Cell(name, "float32", 67, mode, layout=kind)
+
+
+@pytest.mark.parametrize("cell", list(smallest_cells()), ids=str)
+def test_contenders_equal_the_oracle(cell):
+    for dtype in (
+        cases.dtypes(cell.operation) if cell.layout == layouts.CONTIGUOUS else ("float32",)
+    ):
+        cell = dataclasses.replace(cell, dtype=dtype)
+        if cell.layout == layouts.TENSORS:
+            pytest.importorskip("torch")
+        found = experiment.Experiment(cell, contenders(cell), TINY)
+        ready = found.prepare()
         assert OURS in {contender.name for contender in ready}
-        assert experiment.differs[OURS] == []
-        assert all("refuses" in reason for reason in experiment.absent.values())
+        assert found.differs[OURS] == []
+        assert all("refuses" in reason for reason in found.absent.values())
 
 
 @pytest.mark.parametrize(
@@ -108,17 +127,57 @@ def test_contenders_equal_the_oracle(operation, mode):
         (IN_PLACE, "np.maximum(x, 0)"),
         (OUT, "np.maximum(x, 0, out=x)"),
         (NEW, "np.minimum(x, 0)"),
+        (IN_PLACE, "x = np.minimum(x, 0)"),
     ],
 )
 def test_a_wrong_contender_is_not_timed(mode, statement):
     cell = Cell("relu", "float32", 100, mode)
     with pytest.raises(AssertionError, match="relu"):
-        visited(cell, [statements(cell)[0], Contender("wrong", statement, 1)])
+        visited(cell, [contenders(cell)[0], Contender("wrong", statement, 1)])
+
+
+def test_a_contender_may_rebind_its_operand():
+    cell = Cell("relu", "float32", 100, IN_PLACE)
+    found = visited(cell, [contenders(cell)[0], Contender("new", "x = np.maximum(x, 0)")])
+    assert found.absent == {} and found.ratios("new").min() > 0
+
+
+@pytest.mark.parametrize(
+    ("operation", "label", "name"),
+    [
+        ("relu", plan.FIRST_ROWS, cases.DENSE),
+        ("leaky_relu", "(256, 512), slopes (512,)", cases.ONE_SLOPE),
+        ("add_relu", plan.BIAS, cases.WITHOUT_ADDING),
+    ],
+)
+def test_relu_ext_is_compared_with_itself(operation, label, name):
+    """In buffers of its own: what the condition of the cell costs is a ratio like any other."""
+    cell = Cell.of(operation, "float32", label, IN_PLACE)
+    ours, itself, *_ = contenders(cell)
+    assert itself.name == name and itself.cell.layout == cell.where.dense.label
+    found = experiment.Experiment(cell, [ours, itself], TINY)
+    views = {c.name: ready.views[0] for c, ready in found.prepare().items()}
+    assert views[OURS] is not views[name]
+    found.visit(0, 0)
+    assert found.ratios(name).min() > 0
+
+
+def test_a_layout_selects_what_is_computed_and_refills_all():
+    cell = Cell.of("relu_backward", "float32", plan.FIRST_ROWS, IN_PLACE)
+    made = buffers.Buffers(cell, TINY)
+    for name in "gx":
+        assert made.rows[0][name].shape == (64, 100) and made.rows[0][name].strides == (512, 4)
+    before = made.arena.copy()
+    made.refill(7)
+    assert (made.arena[:32_768].view(np.float32) != before[:32_768].view(np.float32)).mean() > 0.9
+    transposed = Cell.of("relu_backward", "float32", "(1000, 1000), g.T", IN_PLACE)
+    row = buffers.Buffers(transposed, TINY).rows[0]
+    assert row["g"].strides == (4, 4000) and row["x"].strides == (4000, 4)
 
 
 def test_departures_from_the_contract_are_listed():
     cell = Cell("relu", "float32", 10, NEW)
-    found = visited(cell, statements(cell)).differs
+    found = visited(cell, contenders(cell)).differs
     assert found["where"] == ["x = nan: 0, not nan"]
     assert found["maximum"] == []
     assert "x = -inf: nan, not 0" in found["multiply"]
@@ -127,44 +186,45 @@ def test_departures_from_the_contract_are_listed():
 def test_absent_and_refusing_contenders_are_listed(monkeypatch):
     monkeypatch.setitem(cases.LIBRARIES, "jax", ("there_is_no_such_module",))
     cell = Cell("relu", "float32", 10, NEW)
-    found = visited(cell, statements(cell, ("jax", OURS))).results(np.random.default_rng(0))
-    assert {c["name"]: c["status"] for c in found["contenders"]}["jax"] == "not installed"
+    found = visited(cell, contenders(cell, ("jax", OURS)))
+    assert found.absent == {"jax": "not installed"}
+    assert tables.notes([found]) == {"not installed: jax": {}}
     cell = Cell("relu_subgradient", "int8", 10, IN_PLACE)
-    assert visited(cell, statements(cell)).absent["heaviside"].startswith("refuses int8: ")
+    assert visited(cell, contenders(cell)).absent["heaviside"].startswith("refuses int8: ")
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_input_is_fresh(mode, monkeypatch):
-    monkeypatch.setattr(measure, "FRESH", 2**20)
+    monkeypatch.setattr(buffers, "FRESH", 2**20)
     cell = Cell("relu", "float32", 100, mode)
-    buffers = measure.Buffers(cell, {"L1": 0, "L2": 2**20})
-    assert len(buffers.rows) > 2 and buffers.warm == 1 and buffers.resident == "L2"
-    before = [row["x"].copy() for row in buffers.rows]
-    for row in buffers.rows:
+    made = buffers.Buffers(cell, {"L1": 0, "L2": 2**20})
+    assert len(made.rows) > 2 and made.warm == 1 and made.resident == "L2"
+    before = [row["x"].copy() for row in made.rows]
+    for row in made.rows:
         relu_ext.relu_(row["x"])
-    buffers.refill(7)
-    for old, row in zip(before, buffers.rows, strict=True):
+    made.refill(7)
+    for old, row in zip(before, made.rows, strict=True):
         assert (row["x"] < 0).any() and not np.array_equal(old, row["x"])
         assert row["x"].ctypes.data % 16 == 0
 
 
 def test_torch_has_tensors_of_its_own():
     cell = Cell("relu", "float32", 100, IN_PLACE)
-    names = [contender.name for contender in cell.contenders(large=False)]
+    names = [contender.name for contender in cell.contenders()]
     assert names.index(cases.OWN_TENSORS) == names.index(cases.TORCH) + 1
-    buffers = measure.Buffers(cell, {"L1": 0, "L2": 2**20}, measure.TORCH_ALIGNMENT)
-    assert all(row["x"].ctypes.data % 64 == 0 for row in buffers.rows)
+    made = buffers.Buffers(cell, {"L1": 0, "L2": 2**20}, buffers.TORCH_ALIGNMENT)
+    assert all(row["x"].ctypes.data % 64 == 0 for row in made.rows)
 
 
 def test_one_buffer_where_no_cache_holds_a_ring():
-    buffers = measure.Buffers(Cell("relu_backward", "float64", 5000, OUT), TINY)
-    assert (len(buffers.rows), buffers.warm, buffers.resident) == (1, 0, "memory")
+    made = buffers.Buffers(Cell("relu_backward", "float64", 5000, OUT), TINY)
+    assert (len(made.rows), made.warm, made.resident) == (1, 0, "memory")
 
 
 def test_the_loop_calls_local_names_and_counts_every_buffer():
     cell = Cell("relu", "float32", 8, IN_PLACE)
-    contender = statements(cell)[1]
-    _, loop = measure.compile_statement(cell, contender, cell.size)
+    contender = contenders(cell)[1]
+    _, loop = statements.compile_statement(cell, contender)
     assert "np_maximum" in loop.__code__.co_varnames and loop.__code__.co_names == ()
     ring = [np.full(8, -1, np.float32) for _ in range(5)]
     assert loop(ring[:1], ring[1:]) > 0
@@ -172,45 +232,80 @@ def test_the_loop_calls_local_names_and_counts_every_buffer():
 
 
 def test_caches_are_known_without_sysfs(tmp_path, monkeypatch):
-    known, source = machine.caches()
-    assert known["L1"] < known["L2"] and source in ("sysfs", "sysconf", "assumed")
     monkeypatch.setattr(machine, "SYSTEM", tmp_path)
     monkeypatch.setattr(machine.os, "sysconf", lambda name: -1)
     assert machine.caches() == (machine.ASSUMED_CACHES, "assumed")
     monkeypatch.setattr(machine.os, "sysconf", lambda name: 12_345)
     assert machine.caches() == (dict.fromkeys(("L1", "L2", "L3"), 12_345), "sysconf")
+    index = tmp_path / "index2"
+    index.mkdir()
+    for name, value in (("type", "Unified"), ("level", "2"), ("size", "1280K")):
+        (index / name).write_text(value)
+    assert machine.caches() == ({"L2": 1280 * 1024}, "sysfs")
 
 
-@pytest.mark.parametrize("visits", [measure.LEAST_VISITS, 10])
+def test_a_processor_is_told_by_its_microarchitecture():
+    assert machine.microarchitecture("AuthenticAMD", 26, 2) == "Zen 5"
+    assert machine.microarchitecture("AuthenticAMD", 25, 17) == "Zen 4"
+    assert machine.microarchitecture("AuthenticAMD", 25, 1) == "Zen 3"
+    assert machine.microarchitecture("GenuineIntel", 6, 106) == "Ice Lake"
+    assert machine.microarchitecture("GenuineIntel", 6, 1) == "family 6, model 1"
+    assert machine.file_name("Intel Xeon (Ice Lake)") == "intel-xeon-ice-lake.json"
+
+
+@pytest.mark.parametrize("visits", [experiment.LEAST_VISITS, 10])
 def test_intervals_cover_the_truth(visits):
     """As often as they say, where visits differ more than rounds do."""
     rng, covered = np.random.default_rng(0), 0
     for _ in range(300):
         effect = rng.normal(0, 0.05, (visits, 1))
-        found = measure.summary(np.exp(effect + rng.normal(0, 0.03, (visits, 8))), rng)
-        covered += found["low"] <= 1 <= found["high"]
+        times = np.exp(effect + rng.normal(0, 0.03, (visits, 8)))
+        _, low, high = experiment.summary(times, rng)
+        covered += low <= 1 <= high
     assert 0.92 * 300 <= covered < 300
 
 
 def test_summary():
     rng = np.random.default_rng(0)
-    found = measure.summary(3 + 0.1 * rng.standard_normal((5, 50)), rng)
-    widest = 2 * np.hypot(0.05, 3 * measure.RUN)
-    assert found["low"] < 3 < found["high"] and found["high"] - found["low"] < widest
-    assert found["quartile_1"] < found["median"] < found["quartile_3"]
-    apart = measure.summary(np.repeat([[1.0], [2.0], [3.0]], 50, axis=1), rng)
-    reach = np.hypot(1, 2 * measure.RUN)  # visits that disagree widen the interval
-    assert (apart["low"], apart["high"]) == pytest.approx((2 - reach, 2 + reach))
-    alike = measure.summary(np.full((20, 3), 7.0), rng)
-    reach = 7 * measure.RUN
-    assert (alike["low"], alike["high"]) == pytest.approx((7 - reach, 7 + reach))
+    _, low, high = experiment.summary(3 + 0.1 * rng.standard_normal((5, 50)), rng)
+    assert low < 3 < high and high - low < 2 * np.hypot(0.05, 3 * experiment.RUN)
+    apart = experiment.summary(np.repeat([[1.0], [2.0], [3.0]], 50, axis=1), rng)
+    reach = np.hypot(1, 2 * experiment.RUN)  # visits that disagree widen the interval
+    assert apart == pytest.approx((2, 2 - reach, 2 + reach))
+    alike = experiment.summary(np.full((20, 3), 7.0), rng)
+    reach = 7 * experiment.RUN
+    assert alike == pytest.approx((7, 7 - reach, 7 + reach))
 
 
-def test_every_figure_has_its_contenders():
-    for cell, against in FIGURES.items():
-        names = [contender.name for contender in cell.contenders(large=True)]
-        for wanted in against:
-            assert any(name == w or name.startswith(w) for name in names for w in wanted), cell
+def test_a_full_run_measures_what_is_shown():
+    args = run.arguments(["--full"])
+    cells = plan.cells(args)
+    assert {*plan.HEADLINES, *plan.MEMORY_BOUND, *plan.usual()} <= {*cells}
+    assert len(plan.HEADLINES) <= 8 and len(cells) * run.SECONDS_PER_FULL_CELL < 20 * 60
+    for cell in (*plan.HEADLINES, *plan.MEMORY_BOUND):
+        names = [contender.name for contender in plan.taking_part(cell, args)]
+        assert cell.usual in names and cases.OWN_TENSORS in names
+        passes = any(name.startswith(cases.ROOFLINE) for name in names)
+        assert passes == (cell in plan.MEMORY_BOUND)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (
+            ["--layout", "bias", "--op", "add_relu"],
+            {"(64, 128), bias (128,)", "(1000, 1000), bias (1000,)"},
+        ),
+        (["--layout", plan.FIRST_ROWS, "--dtype", "int8"], {plan.FIRST_ROWS}),
+        (["--op", "maxout"], {plan.MAXOUT, "(4, 64, 50), axis 0"}),
+        (["--op", "relu"], {"contiguous"}),
+        (["--layout", "tensors", "--size", "64"], {"tensors"}),
+    ],
+)
+def test_layouts_are_chosen(arguments, expected):
+    cells = plan.cells(run.arguments(arguments))
+    found = {cell.layout for cell in cells}
+    assert expected <= found and len({layouts.layout(name, 1).kind for name in found}) == 1
 
 
 @pytest.mark.parametrize(
@@ -218,6 +313,7 @@ def test_every_figure_has_its_contenders():
     [
         (["--op", "gelu"], "relu_subgradient"),
         (["--dtype", "complex64"], "float32"),
+        (["--layout", "diagonal"], "rows"),
         (["--size", "many"], "2^20"),
         (["--size", "0"], "2^20"),
         (["--against", "tensorflow"], "maximum"),
@@ -226,7 +322,7 @@ def test_every_figure_has_its_contenders():
         (["--json", "no/such/directory/out.json"], "a directory"),
         (["--json", "."], "a file"),
         (["--frobnicate"], "--frobnicate"),
-        (["--op", "leaky_relu", "--dtype", "bool"], "takes a dtype"),
+        (["--op", "leaky_relu", "--dtype", "bool"], "has such a dtype"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(arguments, valid, tmp_path, monkeypatch, capsys):
@@ -258,7 +354,7 @@ def tiny(tmp_path_factory):
     path = tmp_path_factory.mktemp("results") / "tiny.json"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "SECONDS", {"default": 0.2})
-        patch.setattr(measure, "FRESH", 64)
+        patch.setattr(buffers, "FRESH", 64)
         patch.setattr(run, "Worker", worker.Worker)
         sizes = ["16", "64", "2^8", "1,024", "16384"]  # in processes of their own
         arguments = ["--op", "relu", "leaky_relu", "--dtype", "float32", "float16", "--size"]
@@ -266,29 +362,34 @@ def tiny(tmp_path_factory):
     return path
 
 
-def test_a_run_writes_what_report_reads(tiny, tmp_path, capsys):
+def test_a_run_writes_what_report_reads(tiny, tmp_path, monkeypatch, capsys):
     data = json.loads(tiny.read_text())
     cells = results.measured(data)
     assert data["complete"] and len(cells) == 2 * 2 * 3 * 5
     for found in cells.values():
-        ratio = found.contenders["maximum"]["ratio"]
-        assert ratio["low"] <= ratio["median"] <= ratio["high"] and found.ours["ns"]["median"] > 0
-        assert (cases.FLOOR in found.contenders) == (found.cell.size <= cases.SMALL)
+        assert found.usual.low <= found.usual.ratio <= found.usual.high and found.ours.ns > 0
+        assert (cases.FLOOR in found.timings) == (found.cell.size <= cases.SMALL)
     assert {"numpy", "scipy"} <= data["machine"]["versions"].keys()
-    readme = tmp_path / "README.md"
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "a-cpu.json").write_text(tiny.read_text())
+    monkeypatch.setattr(files, "RESULTS", folder)
+    readme, drawn = tmp_path / "README.md", tmp_path / "pictures"
     readme.write_text(f"above\n{report.BEGIN}\nold\n{report.END}\nbelow\n")
-    pictures = tmp_path / "pictures"
-    assert report.main([str(tiny), "--pictures", str(pictures), "--readme", str(readme)]) == 0
+    assert report.main(["--pictures", str(drawn), "--readme", str(readme)]) == 0
     written = readme.read_text()
-    assert "`relu_(x)`" in written and "old" not in written
+    assert "| `relu_(x)`, 64 float32 |" in written and "old" not in written
     assert written.startswith("above\n") and written.endswith("below\n")
-    assert capsys.readouterr().out in written
-    kinds = {f"{name}.{kind}" for name in ("time", "speedup", "heat", "functions")
-             for kind in ("svg", "png")}  # fmt: skip
-    assert {path.name for path in pictures.iterdir()} == kinds
+    assert capsys.readouterr().out.strip() in written
+    assert "<br>" not in written and max(line.count("|") for line in written.splitlines()) == 6
+    page = (folder / "a-cpu.md").read_text()
+    assert "## relu\n" in page and "## leaky_relu\n" in page
+    assert page.count("\n| 16 float32 | in place |") == 2
+    names = {f"{name}.png" for name in ("time", "speedup", "heat", "functions")}
+    assert {path.name for path in drawn.iterdir()} == names
     readme.write_text("no place")
     with pytest.raises(SystemExit):
-        report.main([str(tiny), "--pictures", str(pictures), "--readme", str(readme)])
+        report.main([str(tiny), "--pictures", str(drawn), "--readme", str(readme)])
     assert readme.read_text() == "no place"
 
 
@@ -298,10 +399,8 @@ def test_compare_tells_a_change_from_none(tiny, tmp_path, capsys):
     assert "100.0% agree" in same and "faster" not in same and "slower" not in same
     data = json.loads(tiny.read_text())
     changed = copy.deepcopy(data)
-    for contender in changed["cells"][0]["contenders"]:
-        for name in ("median", "low", "high"):
-            if "ratio" in contender:
-                contender["ratio"][name] *= 10
+    for numbers in changed["cells"][0]["times"].values():
+        numbers[1:] = [10 * number for number in numbers[1:]]
     other = tmp_path / "other.json"
     other.write_text(json.dumps(changed))
     compare.main([str(tiny), str(other)])
@@ -312,25 +411,32 @@ def test_compare_tells_a_change_from_none(tiny, tmp_path, capsys):
 
 def test_losses_are_found(tiny):
     data = json.loads(tiny.read_text())
-    contender = data["cells"][0]["contenders"][1]
-    contender["ratio"] |= {"median": 0.5, "low": 0.4, "high": 0.6}
+    data["cells"][0]["times"]["maximum"][1:] = [0.5, 0.4, 0.6]
     cells = results.measured(data)
-    assert [(m.cell, rival["name"]) for m, rival in results.lost(cells)].count(
-        (next(iter(cells)), contender["name"])) == 1  # fmt: skip
-    assert "0.50× against" in "\n".join(report.table(data, cells))
+    first = next(iter(cells))
+    assert (first, "maximum") in [(m.cell, t.contender.name) for m, t in results.lost(cells)]
+    assert f"{first} (0.50× `" in "\n".join(tables.remarks(data, cells))
+
+
+def test_the_worst_layouts_are_found():
+    cell = Cell.of("relu", "float32", plan.FIRST_ROWS, IN_PLACE)
+    times = {OURS: [100.0, 1.0, 1.0, 1.0], cases.DENSE: [30.0, 0.3, 0.29, 0.31],
+             "maximum": [200.0, 2.0, 1.9, 2.1], "zeros": [90.0, 0.9, 0.8, 1.1]}  # fmt: skip
+    worst = list(results.worst_layouts({cell: results.Measured(cell, times)}))
+    assert [timing.contender.name for *_, timing in worst] == ["zeros", cases.DENSE]
 
 
 def test_interruption_keeps_what_was_measured(tmp_path, monkeypatch, capsys):
     path = tmp_path / "out.json"
-    visit, visits = measure.Experiment.visit, []
+    visit, visits = experiment.Experiment.visit, []
 
-    def interrupted(experiment, seconds, seed):
+    def interrupted(self, seconds, seed):
         if len(visits) == 2:
             raise KeyboardInterrupt
-        visits.append(experiment.cell)
-        visit(experiment, seconds, seed)
+        visits.append(self.cell)
+        visit(self, seconds, seed)
 
-    monkeypatch.setattr(measure.Experiment, "visit", interrupted)
+    monkeypatch.setattr(experiment.Experiment, "visit", interrupted)
     arguments = ["--op", "relu", "--dtype", "float32", "--size", "16", "32", "--against", "clip"]
     assert run.main([*arguments, "--json", str(path)]) == 130
     data = json.loads(path.read_text())
@@ -355,88 +461,108 @@ def test_wide_intervals_are_visited_again(spread, least, most, monkeypatch):
     """Unless that would take too many visits."""
     rng = np.random.default_rng(0)
     cell = Cell("relu", "float32", 64, IN_PLACE)
-    experiment = measure.Experiment(cell, statements(cell, ("numpy", OURS))[:2], TINY, seconds=1)
+    found = experiment.Experiment(cell, contenders(cell, ("numpy", OURS))[:2], TINY, seconds=1)
 
-    def visit(experiment, seconds, seed):
+    def visit(self, seconds, seed):
         times = {OURS: [1.0], "maximum": [7 * (1 + spread * rng.uniform(-1, 1))]}
-        experiment.visits.append(times)
+        self.visits.append(times)
 
-    monkeypatch.setattr(measure.Experiment, "visit", visit)
-    experiment.visit(0, 0)
-    assert experiment.seconds_to_good() == measure.LEAST_VISITS - 1
+    monkeypatch.setattr(experiment.Experiment, "visit", visit)
+    found.visit(0, 0)
+    assert found.seconds_to_good() == experiment.LEAST_VISITS - 1
     for _ in range(7):
-        experiment.visit(0, 0)
-    assert least <= experiment.seconds_to_good() <= most
-    experiment.visits.clear()
-    assert run.measure([experiment], "default")
-    assert len(experiment.visits) >= run.SWEEPS["default"]
-    assert experiment.seconds_to_good() == 0
+        found.visit(0, 0)
+    assert least <= found.seconds_to_good() <= most
+    found.visits.clear()
+    assert run.measure([found], "default")
+    assert len(found.visits) >= run.SWEEPS["default"]
+    assert found.seconds_to_good() == 0
 
 
 def test_the_nearest_are_visited_first():
     cell = Cell("relu", "float32", 64, IN_PLACE)
-    plan = [measure.Experiment(cell, [], TINY, seconds=seconds) for seconds in (3, 1, 2)]
-    for seconds, names in ((0, []), (1, [1]), (3 * measure.LEAST_VISITS, [1, 2]), (100, [1, 2, 0])):
-        assert run.within_reach(plan, seconds) == [plan[at] for at in names]
+    found = [experiment.Experiment(cell, [], TINY, seconds=seconds) for seconds in (3, 1, 2)]
+    for seconds, names in (
+        (0, []),
+        (1, [1]),
+        (3 * experiment.LEAST_VISITS, [1, 2]),
+        (100, [1, 2, 0]),
+    ):
+        assert run.within_reach(found, seconds) == [found[at] for at in names]
 
 
 def test_slow_contenders_take_part_seldom():
     """In one round of a block, and are held against the median of the block."""
     cell = Cell("relu", "float32", 1024, IN_PLACE)
-    ours, usual = statements(cell, ("numpy", OURS))[:2]
+    ours, usual = contenders(cell, ("numpy", OURS))[:2]
     slow = Contender("slow", "[np.maximum(x, 0, out=x) for _ in range(1000)]", 1)
-    experiment = visited(cell, [ours, usual, slow])
-    experiment.rounds, experiment.visits = 0, []
-    experiment.visit(1e3, 0)
-    assert experiment.rounds == measure.MOST_ROUNDS == experiment.times(OURS).size
-    assert experiment.times("slow").size == measure.MOST_ROUNDS / measure.BLOCK
-    experiment.visits = [{OURS: [*range(1, 9), *range(10, 18)], "slow": [45, 54]}]
-    experiment.every = {OURS: 1, "slow": 8}
-    assert experiment.ratios("slow").tolist() == [[10, 4]]
-    assert experiment.ratios(OURS).shape == (1, 16)
+    found = visited(cell, [ours, usual, slow])
+    found.rounds, found.visits = 0, []
+    found.visit(1e3, 0)
+    assert found.rounds == experiment.MOST_ROUNDS == found.times(OURS).size
+    assert found.times("slow").size == experiment.MOST_ROUNDS / experiment.BLOCK
+    found.visits = [{OURS: [*range(1, 9), *range(10, 18)], "slow": [45, 54]}]
+    found.every = {OURS: 1, "slow": 8}
+    assert found.ratios("slow").tolist() == [[10, 4]]
+    assert found.ratios(OURS).shape == (1, 16)
 
 
 def test_a_worker_is_another_process():
     cell = Cell("relu", "float32", 64, IN_PLACE)
     level = "__import__('relu_ext').cpu_levels().active"
     noisy = Contender("noisy", f"print({level}) or np.maximum(x, {level} != 'base', out=x)", 1)
-    experiment = measure.Experiment(cell, [statements(cell)[0], noisy], TINY)
+    found = experiment.Experiment(cell, [contenders(cell)[0], noisy], TINY)
     processes = set()
     for seed in range(2):
         with worker.Worker({"RELU_EXT_CPU_LEVEL": "base"}) as there:
-            there.visit(experiment, 0, seed)
+            there.visit(found, 0, seed)
             processes.add(there.process.pid)
         assert there.process.poll() is not None
-    assert experiment.checked and experiment.rounds and len(experiment.visits) == len(processes)
-    assert experiment.ratios("noisy").min() > 0 and os.getpid() not in processes
+    assert found.checked and found.rounds and len(found.visits) == len(processes)
+    assert found.ratios("noisy").min() > 0 and os.getpid() not in processes
 
 
 def test_a_worker_that_dies_is_an_error():
     cell = Cell("relu", "float32", 64, IN_PLACE)
     deadly = Contender("deadly", "__import__('os')._exit(7)", 1)
-    experiment = measure.Experiment(cell, [deadly], TINY)
+    found = experiment.Experiment(cell, [deadly], TINY)
     with worker.Worker({}) as there, pytest.raises(RuntimeError, match="64 float32 ended with 7"):
-        there.visit(experiment, 0, 0)
+        there.visit(found, 0, 0)
+
+
+@pytest.fixture
+def run_of_three_cells(tmp_path):
+    """run.py in a group of processes of its own, and the file that it writes.
+
+    SIGINT has a handler while it starts: one that this process ignores would be ignored there too.
+    """
+    path = tmp_path / "out.json"
+    arguments = ["--op", "relu", "--dtype", "float32", "--size", "16", "--json", str(path)]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, run.__file__, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
+        yield process, path
+        process.kill()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent to groups of processes")
-def test_control_c_keeps_what_was_measured(tmp_path):
-    path = tmp_path / "out.json"
-    arguments = ["--op", "relu", "--dtype", "float32", "--size", "16", "--json", str(path)]
-    process = subprocess.Popen(
-        [sys.executable, run.__file__, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env=os.environ | {"FORCE_COLOR": "1"},  # progress as on a terminal
-    )
-    shown = ""
-    while "visit 2" not in shown and process.poll() is None:
-        shown += process.stderr.read(1)
+def test_control_c_keeps_what_was_measured(run_of_three_cells):
+    process, path = run_of_three_cells
+    # Every cell has been visited once, and at least as many visits are to come.
+    said = [*itertools.takewhile(lambda line: "sweep 2" not in line, process.stderr)]
     os.killpg(process.pid, signal.SIGINT)
-    out, error = process.communicate(timeout=60)
-    assert process.returncode == 130, shown + error
+    out, error = process.communicate()
+    assert process.returncode == 130, "".join(said) + error
     assert "interrupted: 3 of 3 cells measured" in out and "Traceback" not in error
     assert not json.loads(path.read_text())["complete"]
 
@@ -445,30 +571,31 @@ def test_self_check_finds_what_beats_itself(monkeypatch):
     from rich.console import Console
 
     def pretend(ratio):
-        def visit(experiment, seconds, seed):
-            experiment.visits.append({c.name: [1.0] if c.name == OURS else [ratio]
-                                      for c in experiment.contenders})  # fmt: skip
+        def visit(self, seconds, seed):
+            times = {c.name: [1.0 if c.name == OURS else ratio] for c in self.contenders}
+            self.visits.append(times)
 
         return visit
 
-    monkeypatch.setattr(measure.Experiment, "seconds_to_good", lambda experiment: 0.0)
+    monkeypatch.setattr(experiment.Experiment, "seconds_to_good", lambda self: 0.0)
     for ratio, good in ((1.0, True), (1.009, True), (1.02, False)):
-        monkeypatch.setattr(measure.Experiment, "visit", pretend(ratio))
+        monkeypatch.setattr(experiment.Experiment, "visit", pretend(ratio))
         assert run.self_check(Console(quiet=True)) is good
 
 
 def test_rectified_input_is_rectified():
     cell = Cell("relu", "float32", 100, IN_PLACE)
-    buffers = measure.Buffers(cell, TINY)
-    buffers.rectify()
-    buffers.refill(0, rectified=True)
-    assert all((row["x"] >= 0).all() and row["x"].any() for row in buffers.rows)
+    made = buffers.Buffers(cell, TINY)
+    made.rectify()
+    made.refill(0, rectified=True)
+    assert all((row["x"] >= 0).all() and row["x"].any() for row in made.rows)
 
 
 def test_digits_learn_alike(monkeypatch):
     found = digits.compare(1)
     assert found["accuracy"] > 0.5
-    assert all(found[name]["numpy"] > 0 for name in ("seconds", "seconds_in_activation"))
+    assert found["seconds"].keys() == digits.TIMES.keys()
+    assert all(times["numpy"] > 0 for times in found["seconds"].values())
     monkeypatch.setattr(digits, "RELU_EXT", digits.leaky(0.5))
     with pytest.raises(AssertionError, match="differ"):
         digits.compare(1)

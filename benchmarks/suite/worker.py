@@ -1,8 +1,7 @@
-#!/usr/bin/env python3
-"""Processes to measure in: each is an interpreter of its own, and visits a cell once.
+"""Processes to measure in: each is a fresh interpreter that visits a cell once.
 
-Where code, heap and hash seeds come to lie differs from one start of Python to the next and stays
-for as long as it runs: within one process it cannot be told from what is measured.
+Where code, heap and hash seeds lie differs from one start of Python to the next and stays the same
+while it runs: within one process its effect cannot be told from what is measured.
 """
 
 from __future__ import annotations
@@ -16,19 +15,21 @@ from contextlib import suppress
 from types import TracebackType
 from typing import IO, Self, cast
 
-from measure import Experiment
+from suite.experiment import Experiment
+from suite.files import BENCHMARKS
 
 
 class Worker:
-    """A fresh interpreter with some variables in its environment, for a `with` statement.
+    """A fresh interpreter with additional environment variables, for a `with` statement.
 
-    It is in a session of its own, so that Ctrl-C is for its parent to act upon.
+    It is in a session of its own, so that Ctrl-C reaches its parent alone.
     """
 
     def __init__(self, settings: Mapping[str, str]) -> None:
+        path = os.pathsep.join([str(BENCHMARKS), *filter(None, [os.environ.get("PYTHONPATH")])])
         self.process = subprocess.Popen(
-            [sys.executable, __file__],
-            env=os.environ | settings,
+            [sys.executable, "-c", "from suite import worker; worker.serve()"],
+            env=os.environ | settings | {"PYTHONPATH": path},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
@@ -47,7 +48,7 @@ class Worker:
         self.process.communicate()
 
     def visit(self, experiment: Experiment, seconds: float, seed: int) -> None:
-        """`experiment.visit(seconds, seed)`, over there."""
+        """`experiment.visit(seconds, seed)` in the other process."""
         requests, replies = (
             cast(IO[bytes], self.process.stdin),
             cast(IO[bytes], self.process.stdout),
@@ -62,7 +63,7 @@ class Worker:
 
 
 def serve() -> None:
-    """Visit what arrives on standard input, until its end; reply on standard output."""
+    """Visit the experiments that arrive on standard input, and reply on standard output."""
     requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not mix with the replies
     with suppress(EOFError):
@@ -71,7 +72,3 @@ def serve() -> None:
             experiment.visit(seconds, seed)
             pickle.dump(experiment, replies)
             replies.flush()
-
-
-if __name__ == "__main__":
-    serve()

@@ -1,10 +1,11 @@
-"""What the numbers were measured on, and threads given to everyone in equal number."""
+"""What numbers are measured on, and the same number of threads for every library."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 import sys
 from contextlib import suppress
@@ -16,12 +17,15 @@ import relu_ext
 
 SYSTEM = Path("/sys/devices/system/cpu/cpu0/cache")
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
+LIBRARIES = (
+    "numpy", "scipy", "scikit-learn", "numexpr", "numba", "torch", "jax", "thinc", "ml_dtypes",
+)  # fmt: skip
 ASSUMED_CACHES = {"L1": 32 * 2**10, "L2": 2**20, "L3": 32 * 2**20}
-"""Where the system names none: typical sizes of an x86-64 core of the 2020s."""
+"""Typical of an x86-64 core of the 2020s, for systems that name no sizes."""
 
 
 def caches() -> tuple[dict[str, int], str]:
-    """Bytes of each data cache that one core reaches, and where the numbers come from."""
+    """The bytes of each data cache of one core, and where the numbers come from."""
     found = {}
     with suppress(OSError, ValueError, KeyError):
         for index in sorted(SYSTEM.glob("index*")):
@@ -48,15 +52,35 @@ def available_memory() -> int:
     return 2**32
 
 
+def microarchitecture(vendor: str, family: int, model: int) -> str:
+    """The name that a CPU's numbers stand for, as far as such CPUs have been measured."""
+    intel = {85: "Skylake", 106: "Ice Lake", 143: "Sapphire Rapids", 207: "Emerald Rapids"}
+    if vendor == "AuthenticAMD" and family in (25, 26):
+        zen_3 = model in (*range(0x10), *range(0x20, 0x60))  # of family 25
+        return "Zen 5" if family == 26 else "Zen 3" if zen_3 else "Zen 4"
+    if vendor == "GenuineIntel" and family == 6 and model in intel:
+        return intel[model]
+    return f"family {family}, model {model}"
+
+
 def processor_name() -> str:
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if "model name" in line)
+    """The processor's name with its microarchitecture: cloud providers hide the model."""
+    with suppress(OSError, KeyError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
+        found = {key.strip(): value.strip() for key, _, value in (s.partition(":") for s in lines)}
+        name = re.sub(r"\((R|TM)\)|@.*|\b(CPU|Processor)\b", "", found["model name"])
+        kind = (found["vendor_id"], int(found["cpu family"]), int(found["model"]))
+        return f"{' '.join(name.split())} ({microarchitecture(*kind)})"
     return platform.processor() or platform.machine()
 
 
+def file_name(processor: str) -> str:
+    """Of a CPU's results, such as amd-epyc-zen-5.json."""
+    return "-".join(re.findall(r"[a-z0-9]+", processor.lower())) + ".json"
+
+
 def commit() -> str | None:
-    """The commit of the working tree that this file lies in."""
+    """The commit of the working tree that contains this file."""
     git = ["git", "-C", str(Path(__file__).parent)]
     with suppress(OSError, subprocess.CalledProcessError):
         revision = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True, stderr=-3)
@@ -66,11 +90,11 @@ def commit() -> str | None:
 
 
 def describe() -> dict[str, object]:
-    """Everything that a reader needs to judge a number, or to measure it again."""
+    """What a reader needs to judge a number or to measure it again."""
     sizes, source = caches()
     levels = relu_ext.cpu_levels()
     versions = {}
-    for name in ("numpy", "scipy", "scikit-learn", "numexpr", "numba", "torch", "jax", "ml_dtypes"):
+    for name in LIBRARIES:
         with suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     return {
@@ -93,7 +117,7 @@ def describe() -> dict[str, object]:
 
 
 def equalise(threads: int) -> None:
-    """The same number of threads for every library that has been loaded."""
+    """Give every library that has been loaded the same number of threads."""
     relu_ext.set_num_threads(threads)
     os.environ["NPROC"] = str(threads)  # the size of XLA's pool, read when JAX is imported
     for name in ("torch", "numexpr", "numba"):

@@ -1,4 +1,4 @@
-"""What the commands share: one-line errors with exit code 2, files written whole or not at all."""
+"""What the commands share: one-line errors with exit code 2, and files written in one step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
-SCHEMA = 1
+SCHEMA = 2
+BENCHMARKS = Path(__file__).parents[1]
+RESULTS = BENCHMARKS / "results"
+"""One file for each CPU that has been measured."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,7 +29,7 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"unknown {kind} {name!r}; valid: {', '.join(valid)}")
 
     def output(self, path: Path | None) -> None:
-        """Refuse a file that could not be written, before there is anything to write."""
+        """Refuse a file that cannot be written, before there is anything to write."""
         if path is None:
             return
         if path.is_dir() or (path.exists() and not os.access(path, os.W_OK)):
@@ -35,7 +38,7 @@ class Parser(argparse.ArgumentParser):
             self.error(f"cannot write into {path.parent}; valid: a directory that may be written")
 
     def results(self, path: Path) -> dict[str, Any]:
-        """Read what run.py has written."""
+        """What run.py has written to that file."""
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
@@ -48,8 +51,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def dumps(data: dict[str, Any]) -> str:
-    """JSON with one line for each cell, so that two files can be compared line by line."""
-    cells = ",\n".join(json.dumps(cell, ensure_ascii=False) for cell in data["cells"])
+    """JSON with one line for each cell, so that git shows which cells changed."""
+    cells = ",\n".join(
+        json.dumps(cell, ensure_ascii=False, separators=(",", ":")) for cell in data["cells"]
+    )
     head = json.dumps(data | {"cells": []}, ensure_ascii=False, indent=1)
     return head.replace('"cells": []', f'"cells": [\n{cells}\n]', 1) + "\n"
 

@@ -16,21 +16,32 @@ HIDDEN, BATCH, EPOCHS, LEARNING_RATE = (512, 256), 256, 5, 0.3
 
 
 class Activation(NamedTuple):
-    """Both directions, in place: forward(z) becomes its result, backward(g, z) writes into g."""
+    """What a layer does after its product, in place: forward(z, bias) turns z into the layer's
+    output, backward(g, output) turns g into the gradient with respect to z."""
 
-    forward: Callable[[np.ndarray], object]
+    forward: Callable[[np.ndarray, np.ndarray], object]
     backward: Callable[[np.ndarray, np.ndarray], object]
+
+
+def numpy_forward(z: np.ndarray, bias: np.ndarray) -> None:
+    z += bias
+    np.maximum(z, 0, out=z)
 
 
 def leaky(slope: float) -> Activation:
     return Activation(
-        partial(relu_ext.leaky_relu_, negative_slope=slope),
+        partial(relu_ext.add_leaky_relu_, negative_slope=slope),
         partial(relu_ext.leaky_relu_backward_, negative_slope=slope),
     )
 
 
-NUMPY = Activation(lambda z: np.maximum(z, 0, out=z), lambda g, z: np.multiply(g, z > 0, out=g))
-RELU_EXT = Activation(relu_ext.relu_, relu_ext.relu_backward_)
+NUMPY = Activation(numpy_forward, lambda g, z: np.multiply(g, z > 0, out=g))
+RELU_EXT = Activation(relu_ext.add_relu_, relu_ext.relu_backward_)
+TIMES = {
+    "forward": "bias and ReLU, forward",
+    "activation": "bias and ReLU, forward and backward",
+    "training": "whole training",
+}
 
 
 @dataclass
@@ -42,8 +53,8 @@ class Training:
     dead: list[int] = field(default_factory=list)
     """After each epoch, the hidden units that are positive for no image at all."""
     accuracy: float = 0.0
-    seconds: float = 0.0
-    seconds_in_activation: float = 0.0
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(TIMES, 0.0))
+    """What each of TIMES took in all."""
 
 
 @cache
@@ -75,16 +86,16 @@ def train(
     biases = [np.zeros(width, np.float32) for width in widths[1:]]
     run, clock, step = Training(weights), time.perf_counter, np.float32(learning_rate)
 
-    def timed(function: Callable[..., object], *arrays: np.ndarray) -> None:
+    def timed(names: str, function: Callable[..., object], *arrays: np.ndarray) -> None:
         start = clock()
         function(*arrays)
-        run.seconds_in_activation += clock() - start
+        for name in names.split():
+            run.seconds[name] += clock() - start
 
     def forward(layers: list[np.ndarray]) -> np.ndarray:
         for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
             z = layers[-1] @ weight
-            z += bias
-            timed(activation.forward, z)
+            timed("forward activation", activation.forward, z, bias)
             layers.append(z)
         scores = layers[-1] @ weights[-1] + biases[-1]
         scores -= scores.max(axis=1, keepdims=True)
@@ -105,14 +116,14 @@ def train(
                 gradient, shift = layers[index].T @ delta, delta.sum(axis=0)
                 if index:
                     delta = delta @ weights[index].T
-                    timed(activation.backward, delta, layers[index])
+                    timed("activation", activation.backward, delta, layers[index])
                 weights[index] -= step * gradient
                 biases[index] -= step * shift
-        run.seconds += clock() - start
-        inside = run.seconds_in_activation
+        run.seconds["training"] += clock() - start
+        inside = dict(run.seconds)
         layers = [images]
         run.accuracy = float((forward(layers).argmax(axis=1) == labels).mean())
-        run.seconds_in_activation = inside
+        run.seconds = inside
         run.losses.append(loss / len(images))
         run.dead.append(int(sum((layer <= 0).all(axis=0).sum() for layer in layers[1:])))
     run.weights += biases
@@ -120,7 +131,7 @@ def train(
 
 
 def compare(repeats: int) -> dict[str, Any]:
-    """Train with NumPy's spelling and with relu_ext in turn; the results must be identical."""
+    """Train with NumPy's two calls and with relu_ext in turn; the results must be identical."""
     pairs = []
     for repeat in range(repeats + 1):
         order = (NUMPY, RELU_EXT) if repeat % 2 else (RELU_EXT, NUMPY)
@@ -133,21 +144,18 @@ def compare(repeats: int) -> dict[str, Any]:
             pairs.append((theirs, ours))
     found: dict[str, Any] = {"hidden": HIDDEN, "batch": BATCH, "epochs": EPOCHS}
     found |= {"repeats": repeats, "loss": ours.losses[-1], "accuracy": ours.accuracy}
-    for name in ("seconds", "seconds_in_activation"):
-        times = np.array([(getattr(theirs, name), getattr(ours, name)) for theirs, ours in pairs])
+    found["seconds"] = {}
+    for name in TIMES:
+        times = np.array([(theirs.seconds[name], ours.seconds[name]) for theirs, ours in pairs])
         numpy, relu_ext = np.median(times, axis=0).tolist()
         ratio = float(np.median(times[:, 0] / times[:, 1]))
-        found[name] = {"numpy": numpy, "relu_ext": relu_ext, "ratio": ratio}
+        found["seconds"][name] = {"numpy": numpy, "relu_ext": relu_ext, "ratio": ratio}
     return found
 
 
 def describe(found: dict[str, Any]) -> str:
-    layers = f"hidden layers {'-'.join(map(str, found['hidden']))}"
-    layers += f", {found['epochs']} epochs, accuracy {found['accuracy']:.1%}"
-    lines = [f"Real input: {len(data()[0]):,} handwritten digits, {layers}: identical results"]
-    labels = {"seconds_in_activation": "ReLU, forward and backward", "seconds": "whole training"}
-    for name, label in labels.items():
-        numpy, relu_ext, ratio = found[name].values()
-        both = f"NumPy {1e3 * numpy:.2f} ms, relu_ext {1e3 * relu_ext:.2f} ms"
-        lines.append(f"  {label}: {both}, {ratio:.2f}×")
-    return "\n".join(lines)
+    parts = [f"{TIMES[name]} {1e3 * times['relu_ext']:.2f} ms, {times['ratio']:.2f}× NumPy's speed"
+             for name, times in found["seconds"].items()]  # fmt: skip
+    layers = "-".join(map(str, found["hidden"]))
+    return (f"A network with hidden layers of {layers} units learns handwritten digits, with "
+            f"identical results: {'; '.join(parts)}.")  # fmt: skip

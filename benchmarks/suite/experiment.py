@@ -1,0 +1,336 @@
+"""How a number comes about: fresh input, contenders in turn, ratios within one round.
+
+A visit to a cell allocates its buffers anew, then times round after round: every contender once,
+in shuffled order, over the same ring of buffers, refilled with other numbers before each.
+A ratio is that of two times of one round, so that whatever slows the machine down for longer than
+a round slows both. Contenders that are much slower than relu_ext take part in some rounds only, and
+are compared with the median of relu_ext's times of the rounds around them. Each visit to a cell is
+in another process, and the visits are spread over the whole run. The interval is bootstrapped over
+visits, because what differs from visit to visit (where code and heap lie, the neighbours) does not
+average out within one, and it is widened by what differs from run to run. The time that is left
+goes to the cells whose intervals it can still make narrow.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import relu_ext
+import scipy.special
+
+from suite import buffers as ring
+from suite import machine, statements
+from suite.buffers import Buffers, oracle
+from suite.cases import (
+    ELEMENTWISE,
+    NEW,
+    OPERATIONS,
+    OTHER_FUNCTIONS,
+    OURS,
+    OWN_TENSORS,
+    Cell,
+    Contender,
+    numpy_dtype,
+)
+from suite.layouts import CONTIGUOUS, TENSORS
+from suite.results import GOOD_HALF_WIDTH
+from suite.statements import Call, Loop
+
+Expected = Callable[[str, Buffers], list[tuple[np.ndarray, ...]]]
+
+MOST_ROUNDS, LEAST_ROUNDS = 24, 2
+LEAST_VISITS, MOST_VISITS = 6, 100
+SLOW, BLOCK = 10, 8
+"""A contender that takes SLOW times as long as relu_ext is timed in one of BLOCK rounds: such
+contenders took three quarters of the time of a full run, and their own times are the steadiest."""
+RESAMPLES = 400
+RUN = 0.02
+"""What all processes of a run share and the next run does not, as half of a 95 % interval: with it
+the differences between 4,910 ratios of two full runs of one commit lay within their intervals as
+often as they should (5.5 % outside; without it 13 %)."""
+
+
+class Refused(Exception):
+    """A contender does not take the dtype."""
+
+
+def right(result: np.ndarray, expected: np.ndarray, exact: bool) -> np.ndarray:
+    """Where two arrays hold the same numbers, signs of zero aside."""
+    if not exact:
+        # x and g reach 5: terms of up to 125 that cancel, which bfloat16 rounds to 8 bits.
+        tolerance = 0.5 if result.dtype.itemsize < 4 else 1e-5
+        return np.asarray(np.isclose(result.astype(float), expected, tolerance, tolerance))
+    result = result.astype(expected.dtype)
+    return np.asarray((result == expected) | ((result != result) & (expected != expected)))
+
+
+def answer(cell: Cell, contender: Contender, row: Mapping[str, np.ndarray]) -> np.ndarray:
+    """One call; ImportError where it is not installed, Refused where it does not take the dtype."""
+    try:
+        call, _ = statements.compile_statement(cell, contender)
+        views = [statements.view(contender.library, row[name]) for name in cell.operands]
+        result, *_ = statements.as_arrays(call(*views))
+    except ImportError:
+        raise
+    except Exception as error:
+        raise Refused(str(error).strip().partition("\n")[0] or type(error).__name__) from error
+    if not np.can_cast(numpy_dtype(cell.dtype), result.dtype):
+        raise Refused(f"computes in {result.dtype}")
+    return result
+
+
+def differences(cell: Cell, contender: Contender) -> list[str]:
+    """Check a contender at the ends of its dtype's range; list where it departs from the contract.
+
+    AssertionError where it computes something else on finite input.
+    """
+    dtype, found = numpy_dtype(cell.dtype), []
+    exact = (cell.operation, contender.name) not in OTHER_FUNCTIONS
+    elementwise = cell.operation in ELEMENTWISE and not cell.where.slopes and not contender.cell
+    for finite in (True, False) if exact and elementwise else ():
+        columns = ring.edges(dtype, finite)
+        # Repeated, so that the body of a vectorised loop sees them and not its remainder alone.
+        row = {name: np.tile(column, 64) for name, column in columns.items()}
+        if not row["x"].size:
+            continue
+        flat = replace(cell, layout=CONTIGUOUS, size=row["x"].size)
+        (expected,) = oracle(flat, contender.name, row)
+        result = answer(flat, contender, row | {"o": np.empty_like(expected)})
+        if finite and result.dtype != dtype:
+            found.append(f"returns {result.dtype}")
+        same = right(result, expected, exact)
+        if not finite:
+            same &= (np.signbit(result) == np.signbit(expected)) | (result != result)
+        for at in np.flatnonzero(~same.reshape(64, -1).all(axis=0)):
+            given = {name: columns[name][at] for name in OPERATIONS[cell.operation].operands}
+            where = ", ".join(f"{name} = {shown(value)}" for name, value in given.items())
+            found.append(f"{where}: {shown(result[at])}, not {shown(expected[at])}")
+            assert not finite, f"{cell}: {contender.statement}: {found[-1]}"
+    return found
+
+
+def shown(value: Any) -> str:
+    """An edge of a dtype, by the same name in all of them."""
+    subnormal = value != 0 and abs(value) < 1e-6
+    return f"{'-' if value < 0 else ''}subnormal" if subnormal else f"{float(value):.4g}"
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A contender that has been compiled, and its buffers, as its library views them."""
+
+    call: Call
+    loop: Loop
+    views: list[Any]
+    buffers: Buffers
+
+    def answers(self, new: bool) -> Iterator[tuple[np.ndarray, ...]]:
+        """The results for each buffer of the ring; new: they are not in the ring itself."""
+        cell = self.buffers.cell
+        if new:
+            several = len(cell.operands) > 1
+            for row in self.views:
+                yield statements.as_arrays(self.call(*row) if several else self.call(row))
+        else:
+            self.loop([], self.views)
+            yield from ((row[cell.written],) for row in self.buffers.rows)
+
+
+@dataclass(eq=False)
+class Experiment:
+    """A cell, the contenders that take part in it, and the times of all visits so far."""
+
+    cell: Cell
+    contenders: list[Contender]
+    caches: Mapping[str, int]
+    absent: dict[str, str] = field(default_factory=dict)
+    """Why a contender does not take part."""
+    differs: dict[str, list[str]] = field(default_factory=dict)
+    """Where a contender departs from the contract of values."""
+    visits: list[dict[str, list[float]]] = field(default_factory=list)
+    """The times of each visit by contender, of the rounds in which it took part."""
+    every: dict[str, int] = field(default_factory=dict)
+    """A contender takes part in one round out of this many."""
+    resident: str = ""
+    """The smallest cache that holds the ring."""
+    checked: bool = False
+    rounds: int = 0
+    seconds: float = float("inf")
+    """The duration of the shortest visit."""
+
+    def without_visits(self) -> Experiment:
+        """What another process has to know to visit."""
+        return replace(self, visits=[])
+
+    def absorb(self, other: Experiment) -> None:
+        """Take over what another process found out."""
+        vars(self).update(vars(other), visits=self.visits + other.visits)
+
+    @np.errstate(all="ignore")
+    def prepare(self) -> dict[Contender, Ready]:
+        """Compile every contender; on the first visit check its results before it is timed."""
+        pages = functools.cache(ring.memory)  # buffers of the same size share their memory
+        buffers_of = functools.cache(
+            lambda cell, alignment: Buffers(cell, self.caches, alignment, pages)
+        )
+        expected = functools.cache(
+            lambda name, buffers: [oracle(buffers.cell, name, row) for row in buffers.rows]
+        )
+        found = {}
+        for contender in self.contenders:
+            name, cell = contender.name, contender.cell or self.cell
+            first = contender.computes and not self.checked
+            own = name == OWN_TENSORS or self.cell.layout == TENSORS
+            buffers = buffers_of(cell, ring.TORCH_ALIGNMENT if own else ring.NUMPY_ALIGNMENT)
+            if name == OURS:
+                self.resident = buffers.resident
+            try:
+                if name not in self.absent:
+                    if first:
+                        self.differs[name] = differences(cell, contender)
+                    call, loop = statements.compile_statement(cell, contender)
+                    with statements.surroundings(contender):
+                        views = buffers.views(statements.viewer(cell, contender))
+                    ready = Ready(call, loop, views, buffers)
+                    if first:
+                        self.check(contender, ready, expected)
+                    found[contender] = ready
+            except ImportError:
+                self.absent[name] = "not installed"
+            except (Refused, TypeError) as refusal:
+                if contender.library == OURS:
+                    raise
+                self.absent[name] = f"refuses {cell.dtype}: {refusal}"
+        self.checked = True
+        return found
+
+    def check(self, contender: Contender, ready: Ready, expected: Expected) -> None:
+        """AssertionError where a statement, over the very ring that will be timed, is wrong."""
+        cell = ready.buffers.cell
+        exact = (cell.operation, contender.name) not in OTHER_FUNCTIONS
+        ready.buffers.refill(0)
+        answers = expected(OURS if exact else contender.name, ready.buffers)
+        new = cell.mode == NEW or statements.rebinds(cell, contender.statement)
+        with statements.surroundings(contender):
+            for results, wanted in zip(self.guarded(ready, new), answers, strict=True):
+                same = all(right(*pair, exact).all() for pair in zip(results, wanted, strict=False))
+                assert same, f"{cell}: {contender.statement} differs from the oracle"
+
+    @staticmethod
+    def guarded(ready: Ready, new: bool) -> list[tuple[np.ndarray, ...]]:
+        """The answers, with whatever a library raises as a refusal."""
+        try:
+            return list(ready.answers(new))
+        except Exception as error:
+            raise Refused(str(error).strip().partition("\n")[0] or type(error).__name__) from error
+
+    def visit(self, seconds: float, seed: int) -> None:
+        """Time rounds for about that long; the first visit fixes their number for all visits."""
+        began, rng = time.perf_counter(), np.random.default_rng(seed)
+        ready = self.prepare()
+        for contender, one in ready.items():
+            if contender.rectified:
+                one.buffers.rectify()
+        machine.equalise(self.cell.threads)
+        times: dict[str, list[float]] = {contender.name: [] for contender in ready}
+        order, turn = list(ready), {contender: at for at, contender in enumerate(ready)}
+
+        def one_round(number: int, everyone: bool = False) -> dict[str, float]:
+            """Time those whose turn it is; return the seconds that each takes, refilled."""
+            took = {}
+            rng.shuffle(order)
+            for contender in order:
+                name = contender.name
+                if not everyone and (number + turn[contender]) % self.every[name]:
+                    continue
+                start = time.perf_counter()
+                views, buffers = ready[contender].views, ready[contender].buffers
+                if self.cell.threads > 1:
+                    relu_ext.set_num_threads(contender.threads)
+                buffers.refill(int(rng.integers(ring.FRESH)), contender.rectified)
+                with statements.surroundings(contender):
+                    elapsed = ready[contender].loop(views[: buffers.warm], views[buffers.warm :])
+                times[name].append(elapsed / (len(views) - buffers.warm))
+                took[name] = time.perf_counter() - start
+            return took
+
+        gc.disable()
+        try:
+            one_round(0, everyone=True)
+            if not self.rounds:
+                took = one_round(0, everyone=True)
+                slow = {name for name, t in times.items() if t[-1] > SLOW * times[OURS][-1]}
+                cost = sum(t / (BLOCK if name in slow else 1) for name, t in took.items())
+                rounds = int(min(max(seconds / cost, LEAST_ROUNDS), MOST_ROUNDS))
+                self.rounds = rounds - rounds % min(rounds, BLOCK)
+                self.every = {name: min(rounds, BLOCK) if name in slow else 1 for name in times}
+            for recorded in times.values():
+                recorded.clear()
+            for number in range(self.rounds):
+                one_round(number)
+        finally:
+            gc.enable()
+        self.visits.append(times)
+        self.seconds = min(self.seconds, time.perf_counter() - began)
+
+    def times(self, name: str) -> np.ndarray:
+        """[visit, round], of the rounds in which the contender took part."""
+        return np.array([visit[name] for visit in self.visits])
+
+    def ratios(self, name: str) -> np.ndarray:
+        """[visit, round]: the time, divided by relu_ext's median of the rounds around it."""
+        times = self.times(name)
+        return times / np.median(self.times(OURS).reshape(*times.shape, -1), axis=2)
+
+    def seconds_to_good(self) -> float:
+        """The time that would make the widest interval narrow enough; 0 where none is wide.
+
+        Intervals that would take too many visits do not count. By the normal approximation for a
+        median of visits, which is cheap enough to be asked after each.
+        """
+        count = len(self.visits)
+        if count < LEAST_VISITS:
+            return (LEAST_VISITS - count) * self.seconds
+        names = [c.name for c in self.contenders if c.computes and c.name in self.visits[0]]
+        medians = np.array([np.median(self.ratios(name), axis=1) for name in names])
+        deviations = np.std(medians, axis=1, ddof=1) / np.mean(medians, axis=1)
+        # The standard error of a median is that of a mean times the root of pi / 2.
+        half_widths = reach(count) * (np.pi / 2 / count) ** 0.5 * deviations
+        visits = count * half_widths**2 / (GOOD_HALF_WIDTH**2 - RUN**2)
+        return self.seconds * max(visits.max(where=visits <= MOST_VISITS, initial=0) - count, 0.0)
+
+    def results(self, rng: np.random.Generator) -> dict[str, Any]:
+        """The cell as it goes into a results file."""
+        found = vars(self.cell) | {"visits": len(self.visits), "ring": self.resident, "times": {}}
+        for name in self.visits[0] if self.visits else ():
+            ns, ratios = np.median(self.times(name)), self.ratios(name)
+            numbers = (ns, *summary(ratios, rng))
+            found["times"][name] = [float(f"{number:.4g}") for number in numbers]
+        return found
+
+
+def reach(visits: int) -> float:
+    """How many standard errors a 95 % interval has to reach to either side.
+
+    A percentile bootstrap of few samples is too narrow, by Student's t for the normal quantile and
+    by n for n - 1: Hesterberg's "expanded percentile" (The American Statistician 69, 2015).
+    """
+    few = visits / max(visits - 1, 1)
+    return float(few**0.5 * scipy.special.stdtrit(max(visits - 1, 1), 0.975))
+
+
+def summary(samples: np.ndarray, rng: np.random.Generator) -> tuple[float, float, float]:
+    """The median of samples[visit, round] and both ends of its 95 % interval."""
+    visits = len(samples)
+    resampled = samples[rng.integers(visits, size=(RESAMPLES, visits))]
+    outside = scipy.special.ndtr(-reach(visits))
+    median = np.median(samples)
+    ends = np.quantile(np.median(resampled, axis=(1, 2)), (outside, 1 - outside))
+    reaches = np.hypot(ends - median, RUN * median)
+    return median, median - reaches[0], median + reaches[1]

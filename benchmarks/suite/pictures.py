@@ -1,0 +1,174 @@
+"""The README's pictures: time and speed-up over size, a heat map of dtypes, the functions."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import relu_ext
+from matplotlib.figure import Figure
+from PIL import Image
+
+from suite import cases
+from suite.cases import ELEMENTWISE, IN_PLACE, OURS, TORCH, Cell
+from suite.results import Measured, number_text
+
+HEAT_SIZE = 16_384
+# Okabe and Ito's palette, told apart by the colour-blind; every line has a marker of its own too.
+BLUE, RED, *_ = COLOURS = (
+    "#0072B2", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#999999",
+)  # fmt: skip
+MARKERS = "osD^vPX*"
+STYLE: dict[Any, Any] = {
+    "font.size": 15, "axes.titlesize": 16, "axes.spines.top": False, "axes.spines.right": False,
+    "lines.linewidth": 2.5, "lines.markersize": 7, "legend.fontsize": 12, "axes.grid": True,
+    "grid.color": "#E5E5E5", "figure.constrained_layout.use": True,
+}  # fmt: skip
+TIMED = (OURS, "maximum", "zeros", "clip", TORCH, "tanh")
+
+Cells = dict[Cell, Measured]
+
+
+def save(figure: Figure, directory: Path, name: str) -> None:
+    """As a PNG of 64 colours, the same bytes for the same numbers."""
+    directory.mkdir(exist_ok=True)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=130, metadata={"Software": None})
+    image = Image.open(drawn).convert("RGB").quantize(64, dither=Image.Dither.NONE)
+    image.save(directory / f"{name}.png", optimize=True)
+
+
+def new_figure(height: float = 5.6) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(8, height))
+    return figure, figure.subplots()
+
+
+def label(operation: str, contender: str = "") -> str:
+    """The statement in place of a contender, or of NumPy's users."""
+    cell = Cell(operation, "float32", HEAT_SIZE, IN_PLACE)
+    return next(str(c) for c in cell.contenders() if c.name == (contender or cell.usual))
+
+
+def against(operation: str) -> str:
+    """An operation, and what NumPy's users write instead."""
+    return f"{operation}: {label(operation)}"
+
+
+def sweep(cells: Cells, operation: str) -> list[Measured]:
+    """An operation in place on float32, over size."""
+    found = (m for c, m in cells.items() if c == Cell(operation, "float32", c.size, IN_PLACE))
+    return sorted(found, key=lambda m: m.cell.size)
+
+
+def over_size(axes: Any, caches: dict[str, int], title: str) -> None:
+    """Both axes logarithmic, the sizes of the caches marked, the title above their names."""
+    axes.set_xscale("log", base=2)  # which writes sizes as powers of two
+    axes.set_yscale("log")
+    axes.set_xlabel("elements (float32)")
+    for level, size in caches.items():
+        axes.axvline(size / 4, color="#888888", linestyle=":", linewidth=1.5, zorder=1)
+        above = axes.get_xaxis_transform()
+        axes.text(size / 4, 1.0, level, ha="center", va="bottom", fontsize=13, transform=above)
+    axes.set_title(title, pad=26)
+
+
+def time_picture(cells: Cells, caches: dict[str, int]) -> Figure | None:
+    series = sweep(cells, "relu")
+    if len(series) < 4:
+        return None
+    figure, axes = new_figure(6.4)
+    for name, colour, marker in zip(TIMED, COLOURS, MARKERS, strict=False):
+        points = {m.cell.size: m.timings[name].ns / m.cell.size
+                  for m in series if name in m.timings}  # fmt: skip
+        style = {"linewidth": 4, "zorder": 3} if name == OURS else {}
+        text = "relu_ext.relu_(x)" if name == OURS else label("relu", name)
+        axes.plot(points.keys(), points.values(), marker, ls="-", color=colour, label=text, **style)
+    over_size(axes, caches, "ReLU in place: time, lower is better")
+    axes.set_ylabel("nanoseconds per element")
+    figure.legend(ncols=2, loc="outside lower center")
+    return figure
+
+
+def speedup_picture(cells: Cells, caches: dict[str, int]) -> Figure | None:
+    if len(sweep(cells, "relu")) < 4:
+        return None
+    figure, axes = new_figure(7.6)
+    for operation, colour, marker in zip(ELEMENTWISE, COLOURS, MARKERS, strict=True):
+        found = {m.cell.size: m.usual for m in sweep(cells, operation) if m.usual}
+        low, middle, high = ([getattr(t, name) for t in found.values()]
+                             for name in ("low", "ratio", "high"))  # fmt: skip
+        if found:
+            text = against(operation)
+            axes.plot(list(found), middle, marker, ls="-", color=colour, label=text)
+            axes.fill_between(list(found), low, high, color=colour, alpha=0.2, linewidth=0)
+    over_size(axes, caches, "In place, against what NumPy's users write")
+    ticks = [1, 2, 5, 10, 20, 50, 100]
+    axes.set_yticks(ticks, [f"{tick}×" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_ylabel("times as fast")
+    figure.legend(ncols=1, loc="outside lower center")
+    return figure
+
+
+def heat_picture(cells: Cells, architecture: str) -> Figure | None:
+    found = {c: m.usual for c, m in cells.items()
+             if m.usual and c == Cell(c.operation, c.dtype, HEAT_SIZE, IN_PLACE)}  # fmt: skip
+    dtypes = [name for name in cases.DTYPES if any(cell.dtype == name for cell in found)]
+    operations = [name for name in ELEMENTWISE if any(cell.operation == name for cell in found)]
+    if len(dtypes) < 2:
+        return None
+    ratios = np.full((len(dtypes), len(operations)), np.nan)
+    for cell, usual in found.items():
+        ratios[dtypes.index(cell.dtype), operations.index(cell.operation)] = usual.ratio
+    figure, axes = new_figure(3.4 + 0.56 * len(dtypes))
+    shades = np.log2(ratios)
+    least, most = min(0.0, float(np.nanmin(shades))), float(np.nanmax(shades))
+    axes.imshow(shades, cmap="Blues", vmin=least, vmax=most, aspect="auto")
+    for (row, column), ratio in np.ndenumerate(ratios):
+        text = "–" if np.isnan(ratio) else f"{number_text(ratio)}×"
+        dark = not np.isnan(ratio) and np.log2(ratio) > 0.55 * most
+        axes.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
+    labels = [name.replace("leaky_relu", "leaky").replace("_", "\n") for name in operations]
+    axes.set_xticks(range(len(operations)), labels, fontsize=13)
+    longdouble = "longdouble\n(80 bits)" if architecture == "x86_64" else "longdouble"
+    axes.set_yticks(range(len(dtypes)), [n.replace("float128", longdouble) for n in dtypes])
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    listed = "\n".join(map(against, operations))
+    axes.set_xlabel(f"times as fast in place on {HEAT_SIZE:,} elements as\n{listed}", fontsize=12)
+    return figure
+
+
+def functions_picture() -> Figure:
+    """The functions themselves, computed by the library."""
+    x, slope = np.linspace(-3, 3, 2001), 0.1
+    step = np.where(x == 0, np.nan, relu_ext.relu_subgradient(x))  # a gap where it jumps
+    curves = {"ReLU": relu_ext.relu(x), "Its subgradient": step,
+              f"Leaky ReLU, slope {slope}": relu_ext.leaky_relu(x, slope)}  # fmt: skip
+    figure = Figure(figsize=(8, 3.4))
+    panels = figure.subplots(1, len(curves), sharex=True, sharey=True)
+    for axes, (name, y) in zip(panels, curves.items(), strict=True):
+        axes.plot(x, y, color=BLUE)
+        axes.axhline(0, color="black", linewidth=0.8, zorder=1)
+        axes.axvline(0, color="black", linewidth=0.8, zorder=1)
+        axes.set_title(name, fontsize=14)
+        axes.set_xticks((-2, 0, 2))
+        axes.set_xlabel("x")
+    panels[1].plot(0, 1, "o", color=BLUE, markerfacecolor="white", zorder=3)
+    panels[1].plot(0, relu_ext.relu_subgradient(0.0), "o", color=BLUE, zorder=4)
+    return figure
+
+
+def draw(data: dict[str, Any], cells: Cells) -> dict[str, Figure | None]:
+    """Every picture by name; None where the run has too few cells for it."""
+    machine = data["machine"]
+    return {
+        "time": time_picture(cells, machine["caches"]),
+        "speedup": speedup_picture(cells, machine["caches"]),
+        "heat": heat_picture(cells, machine["architecture"]),
+        "functions": functions_picture(),
+    }

@@ -1,0 +1,184 @@
+"""Which cells a run measures, and which contenders take part in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import product
+from typing import Any
+
+from suite import cases
+from suite.cases import (
+    ELEMENTWISE,
+    FLOOR,
+    IN_PLACE,
+    NEW,
+    OPERATIONS,
+    OURS,
+    OUT,
+    OWN_TENSORS,
+    ROOFLINE,
+    TORCH,
+    Cell,
+    Contender,
+)
+from suite.layouts import CONTIGUOUS, SIZED, TENSORS, VIEWS
+
+LIBRARIES = {"quick": ("numpy",), "default": ("numpy", "scipy", TORCH), "full": cases.LIBRARIES}
+FEW = 2**27
+"""From this many bytes on, only the contenders take part that a reader looks for."""
+TABLE_SIZES = (64, 16_384, 2**20)
+SWEEP_SIZES = tuple(2**power for power in range(4, 25, 2))
+COMMON = ("float64", "float16", "bfloat16")
+FIRST_ROWS, WIDER_ROWS, *_ = (label for label, view in VIEWS.items() if view.kind == "rows")
+BIAS = "(64, 128), bias (128,)"
+MAXOUT = "(64, 50, 4), axis -1"
+
+HEADLINES = (
+    Cell("relu", "float32", 64, IN_PLACE),
+    Cell("relu", "float32", 16_384, IN_PLACE),
+    Cell("relu", "float16", 16_384, IN_PLACE),
+    Cell("leaky_relu", "float32", 16_384, IN_PLACE),
+    Cell("relu_backward", "float32", 16_384, IN_PLACE),
+    Cell.of("relu", "float32", WIDER_ROWS, IN_PLACE),
+    Cell.of("add_relu", "float32", BIAS, IN_PLACE),
+    Cell.of("maxout", "float32", MAXOUT, NEW),
+)
+"""The rows of the README's table."""
+MEMORY_BOUND = (
+    Cell("relu", "float32", 2**26, IN_PLACE),
+    Cell("relu", "float32", 2**25, OUT),
+    Cell("relu", "float32", 2**23, OUT),
+    Cell("relu", "float32", 2**22, OUT),
+    Cell("leaky_relu", "float32", 2**25, OUT),
+    Cell("leaky_relu", "float32", 2**23, OUT),
+    Cell("leaky_relu", "float32", 2**22, OUT),
+    Cell("relu_backward", "float32", 2**25, OUT),
+    Cell("relu_backward", "float32", 2**23, OUT),
+)
+"""Cells whose roofline says more than their rivals."""
+FLOAT32, HALVES, BASIC = ("float32",), COMMON[1:], ("relu", "leaky_relu", "relu_backward")
+PRELU = ("leaky_relu", "leaky_relu_backward")
+VIEWED = (  # of a full run: a kind of layout, or one; operations, dtypes, modes
+    ("rows", BASIC, FLOAT32, (IN_PLACE,)),
+    ("rows", ("relu",), (*COMMON, "int8"), (IN_PLACE,)),
+    ("rows", ("relu",), FLOAT32, (NEW,)),
+    ("inside", BASIC, FLOAT32, (IN_PLACE,)),
+    ("steps", BASIC, FLOAT32, (IN_PLACE,)),
+    ("columns", PRELU, FLOAT32, (IN_PLACE, NEW)),
+    ("channels", PRELU, FLOAT32, (IN_PLACE, NEW)),
+    ("transposed", ("relu_backward",), FLOAT32, (IN_PLACE,)),
+    ("bias", ("add_relu",), FLOAT32, (IN_PLACE, NEW)),
+    (BIAS, ("add_relu",), HALVES, (IN_PLACE,)),
+    (BIAS, ("add_leaky_relu",), FLOAT32, (IN_PLACE,)),
+    ("pieces", ("maxout", "maxout_which", "maxout_backward"), FLOAT32, (NEW,)),
+    (MAXOUT, ("maxout", "maxout_which", "maxout_backward"), HALVES, (NEW,)),
+)
+THREADS = Cell("relu", "float32", 2**20, IN_PLACE, threads=2)
+
+
+def whole(operations: Iterable[str]) -> Iterator[Cell]:
+    """The contiguous cells of a full run."""
+    for name in operations:
+        for dtype in cases.dtypes(name):
+            yield Cell(name, dtype, 16_384, IN_PLACE)
+        for size in SWEEP_SIZES:
+            yield Cell(name, "float32", size, IN_PLACE)
+        for size, dtype in product((64, 2**20), (*COMMON, "int8", "int64")):
+            yield Cell(name, dtype, size, IN_PLACE)
+        for size in (*TABLE_SIZES, 2**24):
+            yield Cell(name, "float32", size, OUT)
+        for dtype in COMMON:
+            yield Cell(name, dtype, 16_384, OUT)
+            yield Cell(name, dtype, 2**20, OUT)
+            yield Cell(name, dtype, 16_384, NEW)
+        for size in TABLE_SIZES:
+            yield Cell(name, "float32", size, NEW)
+
+
+def views(operations: Iterable[str]) -> Iterator[Cell]:
+    """The cells of a full run whose layout is a view, or PyTorch's tensors."""
+    for layouts, names, dtypes, modes in VIEWED:
+        for name, (label, view), dtype, mode in product(names, VIEWS.items(), dtypes, modes):
+            if name in operations and layouts in (label, view.kind):
+                yield Cell.of(name, dtype, label, mode)
+    for name, size in product(operations, TABLE_SIZES[:2]):
+        if TENSORS in OPERATIONS[name].kinds:
+            yield Cell(name, "float32", size, IN_PLACE, layout=TENSORS)
+
+
+def usual() -> Iterator[Cell]:
+    """What a run measures that was asked for nothing in particular."""
+    yield from (*HEADLINES, MEMORY_BOUND[0], MEMORY_BOUND[1], THREADS)
+    yield from small(ELEMENTWISE)
+    for name in ELEMENTWISE:
+        yield Cell(name, "float64", 16_384, IN_PLACE)
+    for name, label, mode in (
+        ("relu", FIRST_ROWS, IN_PLACE),
+        ("relu", FIRST_ROWS, NEW),
+        ("relu_backward", FIRST_ROWS, IN_PLACE),
+        ("relu", "(8, 16, 34, 34)[:, :, 1:-1, 1:-1]", IN_PLACE),
+        ("relu", "(2^20,)[::2]", IN_PLACE),
+        ("leaky_relu", "(256, 512), slopes (512,)", IN_PLACE),
+        ("leaky_relu", "(8, 32, 28, 28), slopes (32, 1, 1)", NEW),
+        ("relu_backward", "(1000, 1000), g.T", IN_PLACE),
+        ("add_relu", "(1000, 1000), bias (1000,)", IN_PLACE),
+        ("maxout_which", MAXOUT, NEW),
+        ("maxout_backward", MAXOUT, NEW),
+    ):
+        yield Cell.of(name, "float32", label, mode)
+    yield Cell("relu", "float32", 64, IN_PLACE, layout=TENSORS)
+
+
+def small(operations: Iterable[str]) -> Iterator[Cell]:
+    """A table for each operation."""
+    for name, mode, size in product(operations, (IN_PLACE, NEW), TABLE_SIZES):
+        yield Cell(name, "float32", size, mode)
+
+
+def asked_for(args: Any) -> Iterator[Cell]:
+    """Every cell of the operations, dtypes, sizes and layouts that the user names."""
+    for name, dtype in product(args.op or OPERATIONS, args.dtype or FLOAT32):
+        case = OPERATIONS[name]
+        default = (CONTIGUOUS,) if CONTIGUOUS in case.kinds and not args.layout else case.kinds
+        wanted = {*(args.layout or default)}
+        if dtype not in cases.dtypes(name):
+            continue
+        for kind, size in product(case.kinds, args.size or TABLE_SIZES):
+            if kind in SIZED and kind in wanted:
+                for mode in case.modes(kind):
+                    yield Cell(name, dtype, size, mode, args.threads, kind)
+        for label, view in VIEWS.items():
+            if view.kind in case.kinds and {label, view.kind} & wanted and not args.size:
+                for mode in case.modes(view.kind):
+                    yield Cell.of(name, dtype, label, mode, args.threads)
+
+
+def cells(args: Any) -> list[Cell]:
+    """The cells of a run, each once."""
+    if args.narrowed or args.threads > 1:
+        found: Iterable[Cell] = asked_for(args)
+    elif args.extent == "full":
+        found = (*HEADLINES, *MEMORY_BOUND, THREADS, *whole(ELEMENTWISE), *views(OPERATIONS))
+    elif args.extent == "quick":
+        found = (*small(ELEMENTWISE), *HEADLINES[-3:])
+    else:
+        found = usual()
+    return list(dict.fromkeys(found))
+
+
+def taking_part(cell: Cell, args: Any) -> Iterator[Contender]:
+    """relu_ext, and of the others those that were asked for; few where a call takes long."""
+    asked = {*(args.against or LIBRARIES[args.extent])}
+    alone = cell.threads != args.threads  # relu_ext against itself
+    for contender in cell.contenders():
+        name, library = contender.name, contender.library
+        roofline = name.startswith(ROOFLINE)
+        if library == OURS or name == FLOOR:
+            yield contender
+        elif alone or (roofline and library == TORCH and TORCH not in asked):
+            continue
+        elif roofline or (
+            {name, library} & asked
+            and (cell.nbytes < FEW or name in (cell.usual, TORCH, OWN_TENSORS, "numba"))
+        ):
+            yield contender

@@ -1,0 +1,129 @@
+"""Results files: cells and times by name, and the comparisons that are worth reading.
+
+A file holds for each contender of a cell: nanoseconds; how many times relu_ext's time that is; both
+ends of that ratio's 95 % interval. Statements are looked up in the registry by contender's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from suite import cases
+from suite.cases import IN_PLACE, OURS, ROOFLINE, Cell, Contender
+from suite.layouts import CONTIGUOUS
+
+NOISE_FLOOR = 0.95
+"""A cell is lost where the ratio lies below, and all of its interval below 1."""
+GOOD_HALF_WIDTH = 0.05
+"""The half-width of an interval, as a share of the ratio, that a run aims at."""
+UNITS = {"s": 1e9, "ms": 1e6, "µs": 1e3, "ns": 1.0}
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One contender's numbers in one cell; ratios above 1 say that relu_ext is faster."""
+
+    contender: Contender
+    ns: float
+    ratio: float
+    low: float
+    high: float
+
+    def text(self, *, interval: bool = False) -> str:
+        ratio, low, high = map(number_text, (self.ratio, self.low, self.high))
+        return f"{ratio}× ({low}–{high})" if interval else f"{ratio}×"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One cell of a results file."""
+
+    cell: Cell
+    times: dict[str, list[float]]
+
+    @cached_property
+    def timings(self) -> dict[str, Timing]:
+        known = {contender.name: contender for contender in self.cell.contenders()}
+        return {name: Timing(known.get(name, Contender(name, name)), *numbers)
+                for name, numbers in self.times.items()}  # fmt: skip
+
+    @property
+    def ours(self) -> Timing:
+        return self.timings[OURS]
+
+    def statement(self, name: str) -> str:
+        """The statement of a contender, or nothing."""
+        return self.timings[name].contender.statement if name in self.timings else ""
+
+    @property
+    def rivals(self) -> list[Timing]:
+        """The statements of other libraries that compute the same."""
+        return [timing for name, timing in self.timings.items() if timing.contender.rival
+                and (self.cell.operation, name) not in cases.OTHER_FUNCTIONS]  # fmt: skip
+
+    @property
+    def selves(self) -> list[Timing]:
+        """relu_ext under other conditions."""
+        return [timing for name, timing in self.timings.items() if name in cases.SELVES]
+
+    @property
+    def usual(self) -> Timing | None:
+        """The statement that NumPy's users write."""
+        return self.timings.get(self.cell.usual)
+
+    def fastest(self, library: str = "") -> Timing | None:
+        """The fastest rival, of one library or of all."""
+        found = [t for t in self.rivals if library in ("", t.contender.library)]
+        return min(found, key=lambda timing: timing.ratio, default=None)
+
+    @property
+    def limit(self) -> Timing | None:
+        """The pass that tells what is possible: NumPy's copy or sum; in place, the fastest."""
+        found = [timing for name, timing in self.timings.items() if name.startswith(ROOFLINE)]
+        found = found if self.cell.mode == IN_PLACE else found[:1]
+        return min(found, key=lambda timing: timing.ratio, default=None)
+
+    @property
+    def bandwidth(self) -> float:
+        """GB/s of relu_ext, counting what the operation has to read and to write."""
+        return self.cell.traffic / self.ours.ns
+
+
+def measured(data: dict[str, Any]) -> dict[Cell, Measured]:
+    """The cells of a results file that have numbers, in its order."""
+    found = {}
+    for entry in data["cells"]:
+        *values, visits, _, times = entry.values()
+        if visits:
+            found[Cell(*values)] = Measured(Cell(*values), times)
+    return found
+
+
+def lost(cells: dict[Cell, Measured]) -> Iterator[tuple[Measured, Timing]]:
+    """Where a rival is faster than relu_ext beyond the noise."""
+    for found in cells.values():
+        rival = found.fastest()
+        if rival and rival.ratio < NOISE_FLOOR and rival.high < 1:
+            yield found, rival
+
+
+def worst_layouts(cells: dict[Cell, Measured]) -> Iterator[tuple[str, Measured, Timing]]:
+    """The layout that does worst against any rival, and the one that costs most."""
+    views = [found for found in cells.values() if found.cell.layout != CONTIGUOUS]
+    rivals = [(found, rival) for found in views if (rival := found.fastest())]
+    selves = [(found, own) for found in views for own in found.selves]
+    for what, pairs in (("does worst against a rival", rivals), ("costs most", selves)):
+        if pairs:
+            yield what, *min(pairs, key=lambda pair: pair[1].ratio)
+
+
+def time_text(ns: float) -> str:
+    unit, scale = next(((u, s) for u, s in UNITS.items() if ns >= 0.9995 * s), ("ns", 1))
+    return f"{ns / scale:#.3g}".rstrip(".") + f" {unit}"
+
+
+def number_text(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

@@ -1,0 +1,224 @@
+"""Statements made callable: the names they use, the arrays as each library has them, the loop."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from pathlib import Path
+from textwrap import indent
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import relu_ext
+from relu_ext import _api
+
+from suite.cases import (
+    IN_PLACE,
+    LIBRARIES,
+    NEW,
+    OURS,
+    OUT,
+    OWN_TENSORS,
+    TORCH,
+    Cell,
+    Contender,
+    numpy_dtype,
+    slope_of,
+)
+from suite.layouts import TENSORS
+
+Call = Callable[..., Any]
+Loop = Callable[[list[Any], list[Any]], int]
+
+
+def slopes(cell: Cell) -> np.ndarray:
+    """The slope, or one per column or channel: powers of two, for the reason of `SLOPE`."""
+    dtype = numpy_dtype(cell.dtype)
+    if shape := cell.where.slopes:
+        exponents = -1.0 - np.arange(np.prod(shape)) % 7
+        return np.exp2(exponents).astype(dtype).reshape(shape)
+    return np.array(slope_of(dtype), dtype)
+
+
+def namespace(library: str, cell: Cell) -> dict[str, Any]:
+    """The names that a library's statements use; ImportError where it is not installed."""
+    dtype, where, slope = numpy_dtype(cell.dtype), cell.where, slopes(cell)
+    names: dict[str, Any] = {"np": np, "_empty": _api._empty}
+    names |= {name: getattr(relu_ext, name) for name in relu_ext.__all__}
+    for module in LIBRARIES.get(library, ()):
+        importlib.import_module(module)
+        names[module.partition(".")[0]] = importlib.import_module(module.partition(".")[0])
+    s = slope if where.slopes else slope[()]
+    scalars = {"zero": dtype.type(0), "one": dtype.type(1), "s": s}
+    if library == TORCH:
+        names["F"] = names["torch"].nn.functional
+        scalars = {name: view(library, np.asarray(value)) for name, value in scalars.items()}
+        scalars["weight"] = scalars["s"].reshape(-1)
+    if library == "thinc":
+        names["thinc_ops"] = names["thinc"].api.NumpyOps()
+    names["slope"] = scalars["s"] if where.slopes else slope.item()
+    names["zeros"] = np.zeros(where.computed, dtype)
+    if where.axis is not None:
+        names |= {"axis": where.axis, "pieces": where.pieces, "shape": where.shape}
+        numbers = np.arange(where.pieces, dtype=np.uint8)
+        names["numbers"] = numbers if where.axis == -1 else numbers[:, np.newaxis, np.newaxis]
+    return names | scalars
+
+
+def surroundings(contender: Contender) -> AbstractContextManager[Any]:
+    """Where a contender runs: PyTorch's own tensors without the bookkeeping of autograd."""
+    if contender.name == OWN_TENSORS:
+        mode: AbstractContextManager[Any] = importlib.import_module("torch").inference_mode()
+        return mode
+    return nullcontext()
+
+
+def viewer(cell: Cell, contender: Contender) -> str:
+    """The library whose arrays a contender is given."""
+    tensors = cell.layout == TENSORS and contender.name == OURS
+    return TORCH if tensors else contender.library
+
+
+def view(library: str, array: np.ndarray) -> Any:
+    """The array as the library's own type, over the same memory (JAX has only copies)."""
+    if library == "jax":
+        jax = importlib.import_module("jax")
+        jax.config.update("jax_enable_x64", True)
+        return jax.numpy.asarray(array)
+    if library == "numexpr" and array.dtype.char == "g":
+        raise TypeError("long double is computed in double")
+    if library == "thinc" and array.dtype == np.uint8:
+        return array.astype(np.int32)  # its type for the pieces that won
+    if library == TORCH:
+        torch = importlib.import_module("torch")
+        if array.dtype.name == "bfloat16":
+            return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
+        return torch.from_numpy(array)
+    return array
+
+
+def as_arrays(result: Any) -> tuple[np.ndarray, ...]:
+    """The results of any library, back in NumPy."""
+    if isinstance(result, tuple):
+        return tuple(array for part in result for array in as_arrays(part))
+    if type(result).__module__ == "torch":
+        torch = importlib.import_module("torch")
+        if result.dtype == torch.bfloat16:
+            return (result.view(torch.uint16).numpy().view(numpy_dtype("bfloat16")),)
+    return (np.asarray(result),)
+
+
+@cache
+def _numba_kernel(source: str, parallel: bool) -> Any:
+    """Compiled once for all processes that share NUMBA_CACHE_DIR: numba's cache is by module."""
+    numba = importlib.import_module("numba")
+    directory = os.environ.get("NUMBA_CACHE_DIR")
+    if not directory:
+        scope: dict[str, Any] = {}
+        exec(source, scope)
+        return numba.njit(scope["kernel"], parallel=parallel)
+    path = Path(directory, f"kernel_{hashlib.sha256(source.encode()).hexdigest()}.py")
+    if not path.exists():
+        path.write_text(source, encoding="utf-8")
+    if directory not in sys.path:
+        sys.path.append(directory)
+    importlib.invalidate_caches()
+    kernel = importlib.import_module(path.stem).kernel
+    return numba.njit(kernel, parallel=parallel, cache=True)
+
+
+def _numba_statement(expression: str, cell: Cell, names: dict[str, Any]) -> str:
+    """A call of the nested loops that a numba user would write around the expression."""
+    where, target = cell.where, cell.written if cell.mode == IN_PLACE else "out"
+    shapes = dict.fromkeys([*cell.operands, target], where.computed)
+    if where.y:
+        shapes["y"] = where.y
+    if where.slopes:
+        shapes["s"] = where.slopes
+    letters = "ijkl"[: len(where.computed)]
+    expression = expression.replace("out[i]", target)
+    for name, shape in shapes.items():
+        own = letters[len(letters) - len(shape) :]
+        index = ", ".join("0" if n == 1 else letter for letter, n in zip(own, shape, strict=True))
+        expression = re.sub(rf"\b{name}\b", f"{name}[{index}]", expression)
+    inputs = [name for name in cell.operands if name != "o"] + ["s"] * bool(where.slopes)
+    loops = "".join(
+        f"{'    ' * depth}for {letter} in {'prange' if depth == 1 else 'range'}"
+        f"({target}.shape[{depth - 1}]):\n"
+        for depth, letter in enumerate(letters, 1)
+    )
+    numbers = {name: names[name] for name in ("zero", "one", "s") if name not in inputs}
+    source = f"""
+import numpy
+from numba import prange
+number = numpy.dtype("{cell.dtype}").type
+{"; ".join(f"{name} = number({value})" for name, value in numbers.items())}
+
+def kernel({", ".join(dict.fromkeys([*inputs, target]))}):
+{loops}{"    " * (len(letters) + 1)}{expression}
+    return {target}
+"""
+    names["kernel"] = _numba_kernel(source, cell.threads > 1)
+    output = {IN_PLACE: "", OUT: ", o", NEW: f", np.empty({where.computed}, {inputs[0]}.dtype)"}
+    return f"kernel({', '.join(inputs)}{output[cell.mode]})"
+
+
+class _Bind(ast.NodeTransformer):
+    """Look dotted names up beforehand, so that every contender calls a local variable."""
+
+    def __init__(self, names: dict[str, object]):
+        self.names = names
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        path = ast.unparse(node)
+        root = self.names.get(path.partition(".")[0])
+        if not isinstance(root, ModuleType) or not path.replace(".", "").isidentifier():
+            return self.generic_visit(node)
+        name = path.replace(".", "_")
+        self.names[name] = eval(path, {}, self.names)
+        return ast.copy_location(ast.Name(name, ast.Load()), node)
+
+
+def rebinds(cell: Cell, statement: str) -> bool:
+    """Whether a statement in place leaves its operand alone and gives its name to a new array."""
+    return statement.startswith(f"{cell.written} = ")
+
+
+def compile_statement(cell: Cell, contender: Contender) -> tuple[Call, Loop]:
+    """One call of the statement, and the loop that is timed: the same loop for every contender.
+
+    ImportError where the contender's library is not installed.
+    """
+    names = namespace(contender.library, cell)
+    statement = contender.statement
+    if contender.library == "numba":
+        statement = _numba_statement(statement, cell, names)
+    tree = _Bind(names).visit(ast.parse(statement))
+    statement, operands = ast.unparse(tree), ", ".join(cell.operands)
+    # No other names: numexpr copies all variables of its caller.
+    bound = "".join(f", {name}={name}" for name in names if re.search(rf"\b{name}\b", statement))
+    once = f"return {statement}" if cell.mode == NEW else f"{statement}\nreturn {cell.written}"
+    source = f"""
+def call({operands}{bound}):
+{indent(once, " " * 4)}
+
+def loop(warm, ring, clock=clock{bound}):
+    for {operands} in warm:
+{indent(statement, " " * 8)}
+    start = clock()
+    for {operands} in ring:
+{indent(statement, " " * 8)}
+    return clock() - start
+"""
+    scope: dict[str, Any] = names | {"clock": time.perf_counter_ns}
+    exec(source, scope)
+    return scope["call"], scope["loop"]

@@ -1,0 +1,125 @@
+"""Results as text: a table for each operation, and what tables do not say."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from suite import cases, digits, plan, results
+from suite.cases import OURS, TORCH, Cell
+from suite.experiment import Experiment
+from suite.results import Measured, Timing, time_text
+
+LEGEND = (
+    "x, y, g: inputs and gradient, fresh each time; o: an existing output; w: the pieces that won; "
+    "slope: a Python number; zero, one, s: 0, 1 and the slope as scalars of the array's dtype."
+)
+Rows = list[list[str]]
+
+
+def machine_line(data: dict[str, Any]) -> str:
+    machine, threads = data["machine"], data["settings"]["threads"]
+    caches = ", ".join(f"{level} {size // 1024:,} KiB" for level, size in machine["caches"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    return (
+        f"{machine['processor']}, {machine['cpus']} CPUs, {caches}; level "
+        f"{data['settings']['level']}; {threads} thread{'s' * (threads > 1)} for every library "
+        f"that has them; {machine['python']}, {versions}"
+    )
+
+
+def by_operation(
+    cells: dict[Cell, Measured], *, intervals: bool = False
+) -> Iterator[tuple[str, list[str], Rows, list[str]]]:
+    """Of each operation: its name, headings, a row for each cell, and every statement."""
+    for operation in cases.OPERATIONS:
+        found = [m for m in cells.values() if m.cell.operation == operation]
+        names = list(dict.fromkeys(name for m in found for name in m.timings if name != OURS))
+        rows, said = [], {name: {m.statement(name): None for m in found} for name in (OURS, *names)}
+        for m in found:
+            others = [m.timings.get(name) for name in names]
+            texts = [t.text(interval=intervals) if t else "" for t in others]
+            threads = f" ({m.cell.threads} threads)" if m.cell.threads > 1 else ""
+            rows.append([m.cell.array, m.cell.mode + threads, time_text(m.ours.ns), *texts])
+        listed = [f"{name}: {' | '.join(filter(None, texts))}" for name, texts in said.items()]
+        if found:
+            yield operation, ["array", "mode", OURS, *names], rows, listed
+
+
+def named(timing: Timing) -> str:
+    """A ratio, and the statement that relu_ext is compared with; of PyTorch, the library."""
+    contender = timing.contender
+    what = "PyTorch" if contender.library == TORCH else f"`{contender.statement}`"
+    what = "a chain of `np.maximum`" if contender.name == "chain" else what
+    return f"{timing.text()} {what}{contender.where}"
+
+
+def remarks(data: dict[str, Any], cells: dict[Cell, Measured], most: int = 1000) -> Iterator[str]:
+    """What the tables do not say; of the cells that lose, at most that many."""
+    lost = sorted(results.lost(cells), key=lambda pair: pair[1].ratio)
+    worst = "; ".join(f"{m.cell} ({named(timing)})" for m, timing in lost[:most])
+    yield f"{len(lost)} of {len(cells)} cells lose to a rival{': ' if worst else ''}{worst}."
+    for what, m, timing in results.worst_layouts(cells):
+        yield f"The layout that {what}: {m.cell} ({named(timing)})."
+    bound = (cells[cell] for cell in plan.MEMORY_BOUND if cell in cells)
+    limits = [f"{m.cell}: {m.bandwidth:.1f} GB/s, {named(m.limit)}" for m in bound if m.limit]
+    if limits:
+        yield f"Where memory is the limit: {'; '.join(limits)}."
+    if data["import_ms"]:
+        yield f"`import relu_ext` takes {statistics.median(data['import_ms']):.2f} ms after NumPy."
+    if data["digits"]:
+        yield digits.describe(data["digits"])
+
+
+def notes(experiments: Iterable[Experiment]) -> dict[str, dict[str, list[str]]]:
+    """Which contenders differ from the contract, refuse a dtype or are missing, and where."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for experiment in experiments:
+        operation, dtype = experiment.cell.operation, experiment.cell.dtype
+        for contender in experiment.contenders:
+            name, reason = contender.name, experiment.absent.get(contender.name)
+            said = [(f"differs: {operation}, {name}", text)
+                    for text in experiment.differs.get(name, ())]  # fmt: skip
+            if reason == "not installed":
+                found.setdefault(f"not installed: {contender.library}", {})
+            elif reason:
+                said.append((f"does not take: {name}", operation))
+            for head, text in said:
+                dtypes = found.setdefault(head, {}).setdefault(text, [])
+                dtypes += [] if dtype in dtypes else [dtype]
+    return dict(sorted(found.items()))
+
+
+def listed(data: dict[str, Any]) -> Iterator[str]:
+    """The notes and what was left out, a line each."""
+    for head, texts in data["notes"].items():
+        text = "; ".join(f"{text} ({', '.join(where)})" for text, where in texts.items())
+        yield f"{head}{': ' if text else ''}{text}"
+    yield from data["left_out"]
+
+
+def print_all(out: Console, data: dict[str, Any]) -> None:
+    cells = results.measured(data)
+    out.print(machine_line(data), soft_wrap=True)
+    for operation, headings, rows, statements in by_operation(cells):
+        title = f"\n{operation}: relu_ext's time, and how many times as fast it is"
+        table = Table(box=None, header_style="bold")
+        for at, heading in enumerate(headings):
+            table.add_column(heading, justify="right" if at > 1 else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        out.print(title, style="bold")
+        out.print(table)
+        for line in statements:
+            out.print(f"  {line}", style="dim", soft_wrap=True)
+    out.print()
+    asked = {timing.contender.library for m in cells.values() for timing in m.timings.values()}
+    others = ", ".join(name for name in cases.LIBRARIES if name not in asked)
+    for line in (LEGEND, *listed(data), f"not measured: {others or 'none'}", *remarks(data, cells)):
+        out.print(line, soft_wrap=True)
+    if not data["complete"]:
+        out.print(f"interrupted: {len(cells)} of {len(data['cells'])} cells measured")
