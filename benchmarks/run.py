@@ -29,7 +29,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from suite import cases, digits, files, layouts, machine, plan, tables
 from suite.cases import IN_PLACE, OPERATIONS, OURS, Cell
 from suite.experiment import Experiment
-from suite.worker import Worker
+from suite.worker import worker
 
 SECONDS = {"quick": 8.0, "default": 85.0, "self-check": 15.0}
 SECONDS_PER_FULL_CELL = 2.2
@@ -151,14 +151,14 @@ def measure(experiments: list[Experiment], extent: str) -> bool:
             nonlocal count
             count += 1
             progress.console.print(f"sweep {count}, {len(chosen)} cells", highlight=False)
-            with Worker(settings) as worker:
+            with worker(settings) as visit:
                 for done, experiment in enumerate(chosen):
                     if left(share) < 0 and experiment.visits:
                         break
                     text = f"{experiment.cell}, visit {len(experiment.visits) + 1}"
                     progress.update(task, completed=seconds - left(1), description=text)
                     length = max(left(share), 0) / (visits - done)
-                    worker.visit(experiment, length, int(rng.integers(2**32)))
+                    visit(experiment, length, int(rng.integers(2**32)))
 
         try:
             for number in range(SWEEPS[extent]):

@@ -3,6 +3,7 @@
 No test depends on how fast anything is.
 """
 
+import contextlib
 import copy
 import dataclasses
 import importlib
@@ -48,27 +49,18 @@ from suite.cases import IN_PLACE, MODES, NEW, OPERATIONS, OURS, OUT, Cell, Conte
 TINY = {"L1": 4096, "L2": 8192}
 
 
-class Here:
+@contextlib.contextmanager
+def here(settings):
     """A worker that is this process."""
-
-    def __init__(self, settings):
-        assert settings["RELU_EXT_CPU_LEVEL"] == relu_ext.cpu_levels().active
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def visit(self, experiment, seconds, seed):
-        experiment.visit(seconds, seed)
+    assert settings["RELU_EXT_CPU_LEVEL"] == relu_ext.cpu_levels().active
+    yield lambda found, seconds, seed: found.visit(seconds, seed)
 
 
 @pytest.fixture(autouse=True)
 def small_and_short(monkeypatch):
     """Little time, few numbers, one process; and the number of threads as it was before."""
     monkeypatch.setattr(run, "SECONDS", {"default": 0.2, "quick": 0.2, "self-check": 0.2})
-    monkeypatch.setattr(run, "Worker", Here)
+    monkeypatch.setattr(run, "worker", here)
     monkeypatch.setattr(buffers, "FRESH", 64)
     threads = relu_ext.get_num_threads()
     yield
@@ -97,12 +89,12 @@ def test_every_operation_has_a_case(registry, monkeypatch):
 def smallest_cells():
     """Every operation in every mode, of each kind of layout the smallest array."""
     for name, case in OPERATIONS.items():
-        for kind, mode in ((kind, mode) for kind in case.kinds for mode in case.modes(kind)):
+        for kind in case.kinds:
             labels = [label for label, view in layouts.VIEWS.items() if view.kind == kind]
-            if labels:
-                yield Cell.of(name, "float32", min(labels, key=layouts.size_of), mode)
-            else:
-                yield Cell(name, "float32", 67, mode, layout=kind)
+            label = min(labels, key=layouts.size_of) if labels else kind
+            size = layouts.size_of(label) if labels else 67
+            for mode in case.modes(kind):
+                yield Cell(name, "float32", size, mode, layout=label)
 
 
 @pytest.mark.parametrize("cell", list(smallest_cells()), ids=str)
@@ -355,7 +347,7 @@ def tiny(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "SECONDS", {"default": 0.2})
         patch.setattr(buffers, "FRESH", 64)
-        patch.setattr(run, "Worker", worker.Worker)
+        patch.setattr(run, "worker", worker.worker)
         sizes = ["16", "64", "2^8", "1,024", "16384"]  # in processes of their own
         arguments = ["--op", "relu", "leaky_relu", "--dtype", "float32", "float16", "--size"]
         assert run.main([*arguments, *sizes, "--against", "numpy", "--json", str(path)]) == 0
@@ -510,24 +502,22 @@ def test_slow_contenders_take_part_seldom():
 def test_a_worker_is_another_process():
     cell = Cell("relu", "float32", 64, IN_PLACE)
     level = "__import__('relu_ext').cpu_levels().active"
-    noisy = Contender("noisy", f"print({level}) or np.maximum(x, {level} != 'base', out=x)", 1)
-    found = experiment.Experiment(cell, [contenders(cell)[0], noisy], TINY)
-    processes = set()
+    noisy = Contender("noisy", f"print({level}) or np.maximum(x, {level} != 'base', out=x)")
+    pid = Contender("pid", f"assert __import__('os').getpid() != {os.getpid()}; relu_(x)")
+    found = experiment.Experiment(cell, [contenders(cell)[0], noisy, pid], TINY)
     for seed in range(2):
-        with worker.Worker({"RELU_EXT_CPU_LEVEL": "base"}) as there:
-            there.visit(found, 0, seed)
-            processes.add(there.process.pid)
-        assert there.process.poll() is not None
-    assert found.checked and found.rounds and len(found.visits) == len(processes)
-    assert found.ratios("noisy").min() > 0 and os.getpid() not in processes
+        with worker.worker({"RELU_EXT_CPU_LEVEL": "base"}) as visit:
+            visit(found, 0, seed)
+    assert found.checked and found.rounds and len(found.visits) == 2
+    assert min(found.ratios("noisy").min(), found.ratios("pid").min()) > 0
 
 
 def test_a_worker_that_dies_is_an_error():
     cell = Cell("relu", "float32", 64, IN_PLACE)
     deadly = Contender("deadly", "__import__('os')._exit(7)", 1)
     found = experiment.Experiment(cell, [deadly], TINY)
-    with worker.Worker({}) as there, pytest.raises(RuntimeError, match="64 float32 ended with 7"):
-        there.visit(found, 0, 0)
+    with worker.worker({}) as visit, pytest.raises(RuntimeError, match="64 float32 ended with 7"):
+        visit(found, 0, 0)
 
 
 @pytest.fixture

@@ -378,10 +378,6 @@ class Cell:
         reduced = operand in OPERATIONS[self.operation].reduced
         return self.where.allocated(operand, reduced=reduced)
 
-    def kind_of(self, operand: str) -> np.dtype:
-        """The dtype of an operand."""
-        return np.dtype(np.uint8) if operand == "w" else numpy_dtype(self.dtype)
-
     @property
     def nbytes(self) -> int:
         """The bytes of the largest array."""

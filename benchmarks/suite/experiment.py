@@ -17,6 +17,7 @@ import functools
 import gc
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,19 +26,9 @@ import relu_ext
 import scipy.special
 
 from suite import buffers as ring
-from suite import machine, statements
+from suite import cases, machine, statements
 from suite.buffers import Buffers, oracle
-from suite.cases import (
-    ELEMENTWISE,
-    NEW,
-    OPERATIONS,
-    OTHER_FUNCTIONS,
-    OURS,
-    OWN_TENSORS,
-    Cell,
-    Contender,
-    numpy_dtype,
-)
+from suite.cases import OTHER_FUNCTIONS, OURS, Cell, Contender, numpy_dtype
 from suite.layouts import CONTIGUOUS, TENSORS
 from suite.results import GOOD_HALF_WIDTH
 from suite.statements import Call, Loop
@@ -70,16 +61,23 @@ def right(result: np.ndarray, expected: np.ndarray, exact: bool) -> np.ndarray:
     return np.asarray((result == expected) | ((result != result) & (expected != expected)))
 
 
-def answer(cell: Cell, contender: Contender, row: Mapping[str, np.ndarray]) -> np.ndarray:
-    """One call; ImportError where it is not installed, Refused where it does not take the dtype."""
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Whatever a library raises, other than that it is not installed, as a refusal."""
     try:
-        call, _ = statements.compile_statement(cell, contender)
-        views = [statements.view(contender.library, row[name]) for name in cell.operands]
-        result, *_ = statements.as_arrays(call(*views))
+        yield
     except ImportError:
         raise
     except Exception as error:
         raise Refused(str(error).strip().partition("\n")[0] or type(error).__name__) from error
+
+
+def answer(cell: Cell, contender: Contender, row: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The result of one call."""
+    with refusals():
+        call, _ = statements.compile_statement(cell, contender)
+        views = [statements.view(contender.library, row[name]) for name in cell.operands]
+        result, *_ = statements.as_arrays(call(*views))
     if not np.can_cast(numpy_dtype(cell.dtype), result.dtype):
         raise Refused(f"computes in {result.dtype}")
     return result
@@ -92,8 +90,8 @@ def differences(cell: Cell, contender: Contender) -> list[str]:
     """
     dtype, found = numpy_dtype(cell.dtype), []
     exact = (cell.operation, contender.name) not in OTHER_FUNCTIONS
-    elementwise = cell.operation in ELEMENTWISE and not cell.where.slopes and not contender.cell
-    for finite in (True, False) if exact and elementwise else ():
+    special = cell.operation not in cases.ELEMENTWISE or cell.where.slopes or contender.cell
+    for finite in (True, False) if exact and not special else ():
         columns = ring.edges(dtype, finite)
         # Repeated, so that the body of a vectorised loop sees them and not its remainder alone.
         row = {name: np.tile(column, 64) for name, column in columns.items()}
@@ -108,7 +106,7 @@ def differences(cell: Cell, contender: Contender) -> list[str]:
         if not finite:
             same &= (np.signbit(result) == np.signbit(expected)) | (result != result)
         for at in np.flatnonzero(~same.reshape(64, -1).all(axis=0)):
-            given = {name: columns[name][at] for name in OPERATIONS[cell.operation].operands}
+            given = {name: columns[name][at] for name in cases.OPERATIONS[cell.operation].operands}
             where = ", ".join(f"{name} = {shown(value)}" for name, value in given.items())
             found.append(f"{where}: {shown(result[at])}, not {shown(expected[at])}")
             assert not finite, f"{cell}: {contender.statement}: {found[-1]}"
@@ -130,16 +128,14 @@ class Ready:
     views: list[Any]
     buffers: Buffers
 
-    def answers(self, new: bool) -> Iterator[tuple[np.ndarray, ...]]:
+    def answers(self, new: bool) -> list[tuple[np.ndarray, ...]]:
         """The results for each buffer of the ring; new: they are not in the ring itself."""
         cell = self.buffers.cell
-        if new:
-            several = len(cell.operands) > 1
-            for row in self.views:
-                yield statements.as_arrays(self.call(*row) if several else self.call(row))
-        else:
+        if not new:
             self.loop([], self.views)
-            yield from ((row[cell.written],) for row in self.buffers.rows)
+            return [(row[cell.written],) for row in self.buffers.rows]
+        rows = self.views if len(cell.operands) > 1 else [(view,) for view in self.views]
+        return [statements.as_arrays(self.call(*row)) for row in rows]
 
 
 @dataclass(eq=False)
@@ -186,7 +182,7 @@ class Experiment:
         for contender in self.contenders:
             name, cell = contender.name, contender.cell or self.cell
             first = contender.computes and not self.checked
-            own = name == OWN_TENSORS or self.cell.layout == TENSORS
+            own = name == cases.OWN_TENSORS or self.cell.layout == TENSORS
             buffers = buffers_of(cell, ring.TORCH_ALIGNMENT if own else ring.NUMPY_ALIGNMENT)
             if name == OURS:
                 self.resident = buffers.resident
@@ -216,19 +212,12 @@ class Experiment:
         exact = (cell.operation, contender.name) not in OTHER_FUNCTIONS
         ready.buffers.refill(0)
         answers = expected(OURS if exact else contender.name, ready.buffers)
-        new = cell.mode == NEW or statements.rebinds(cell, contender.statement)
-        with statements.surroundings(contender):
-            for results, wanted in zip(self.guarded(ready, new), answers, strict=True):
-                same = all(right(*pair, exact).all() for pair in zip(results, wanted, strict=False))
-                assert same, f"{cell}: {contender.statement} differs from the oracle"
-
-    @staticmethod
-    def guarded(ready: Ready, new: bool) -> list[tuple[np.ndarray, ...]]:
-        """The answers, with whatever a library raises as a refusal."""
-        try:
-            return list(ready.answers(new))
-        except Exception as error:
-            raise Refused(str(error).strip().partition("\n")[0] or type(error).__name__) from error
+        new = cell.mode == cases.NEW or statements.rebinds(cell, contender.statement)
+        with statements.surroundings(contender), refusals():
+            found = ready.answers(new)
+        for results, wanted in zip(found, answers, strict=True):
+            same = all(right(*pair, exact).all() for pair in zip(results, wanted, strict=False))
+            assert same, f"{cell}: {contender.statement} differs from the oracle"
 
     def visit(self, seconds: float, seed: int) -> None:
         """Time rounds for about that long; the first visit fixes their number for all visits."""

@@ -12,7 +12,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import relu_ext
 
 SYSTEM = Path("/sys/devices/system/cpu/cpu0/cache")
@@ -91,7 +90,7 @@ def commit() -> str | None:
 
 def describe() -> dict[str, object]:
     """What a reader needs to judge a number or to measure it again."""
-    sizes, source = caches()
+    sizes, _ = caches()
     levels = relu_ext.cpu_levels()
     versions = {}
     for name in LIBRARIES:
@@ -103,15 +102,11 @@ def describe() -> dict[str, object]:
         "processor": processor_name(),
         "cpus": processors(),
         "caches": sizes,
-        "caches_from": source,
         "system": f"{platform.system()} {platform.release()}",
         "architecture": platform.machine(),
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "compiler_of_python": platform.python_compiler(),
         "relu_ext": relu_ext.__version__,
         "levels": levels._asdict(),
-        "numpy_simd": np.show_config(mode="dicts").get("SIMD Extensions"),
         "versions": versions,
     }
 

@@ -7,20 +7,7 @@ from itertools import product
 from typing import Any
 
 from suite import cases
-from suite.cases import (
-    ELEMENTWISE,
-    FLOOR,
-    IN_PLACE,
-    NEW,
-    OPERATIONS,
-    OURS,
-    OUT,
-    OWN_TENSORS,
-    ROOFLINE,
-    TORCH,
-    Cell,
-    Contender,
-)
+from suite.cases import ELEMENTWISE, IN_PLACE, NEW, OPERATIONS, OUT, TORCH, Cell, Contender
 from suite.layouts import CONTIGUOUS, SIZED, TENSORS, VIEWS
 
 LIBRARIES = {"quick": ("numpy",), "default": ("numpy", "scipy", TORCH), "full": cases.LIBRARIES}
@@ -46,14 +33,9 @@ HEADLINES = (
 """The rows of the README's table."""
 MEMORY_BOUND = (
     Cell("relu", "float32", 2**26, IN_PLACE),
-    Cell("relu", "float32", 2**25, OUT),
-    Cell("relu", "float32", 2**23, OUT),
-    Cell("relu", "float32", 2**22, OUT),
-    Cell("leaky_relu", "float32", 2**25, OUT),
-    Cell("leaky_relu", "float32", 2**23, OUT),
-    Cell("leaky_relu", "float32", 2**22, OUT),
-    Cell("relu_backward", "float32", 2**25, OUT),
-    Cell("relu_backward", "float32", 2**23, OUT),
+    *(Cell("relu", "float32", 2**power, OUT) for power in (25, 23, 22)),
+    *(Cell("leaky_relu", "float32", 2**power, OUT) for power in (25, 23, 22)),
+    *(Cell("relu_backward", "float32", 2**power, OUT) for power in (25, 23)),
 )
 """Cells whose roofline says more than their rivals."""
 FLOAT32, HALVES, BASIC = ("float32",), COMMON[1:], ("relu", "leaky_relu", "relu_backward")
@@ -79,20 +61,16 @@ THREADS = Cell("relu", "float32", 2**20, IN_PLACE, threads=2)
 def whole(operations: Iterable[str]) -> Iterator[Cell]:
     """The contiguous cells of a full run."""
     for name in operations:
-        for dtype in cases.dtypes(name):
-            yield Cell(name, dtype, 16_384, IN_PLACE)
-        for size in SWEEP_SIZES:
-            yield Cell(name, "float32", size, IN_PLACE)
-        for size, dtype in product((64, 2**20), (*COMMON, "int8", "int64")):
-            yield Cell(name, dtype, size, IN_PLACE)
-        for size in (*TABLE_SIZES, 2**24):
-            yield Cell(name, "float32", size, OUT)
-        for dtype in COMMON:
-            yield Cell(name, dtype, 16_384, OUT)
-            yield Cell(name, dtype, 2**20, OUT)
-            yield Cell(name, dtype, 16_384, NEW)
-        for size in TABLE_SIZES:
-            yield Cell(name, "float32", size, NEW)
+        places = [
+            *((dtype, 16_384, IN_PLACE) for dtype in cases.dtypes(name)),
+            *(("float32", size, IN_PLACE) for size in SWEEP_SIZES),
+            *product((*COMMON, "int8", "int64"), (64, 2**20), (IN_PLACE,)),
+            *product(FLOAT32, (*TABLE_SIZES, 2**24), (OUT,)),
+            *product(COMMON, (16_384, 2**20), (OUT,)),
+            *product(FLOAT32, TABLE_SIZES, (NEW,)),
+            *product(COMMON, (16_384,), (NEW,)),
+        ]
+        yield from (Cell(name, *place) for place in places)
 
 
 def views(operations: Iterable[str]) -> Iterator[Cell]:
@@ -107,26 +85,13 @@ def views(operations: Iterable[str]) -> Iterator[Cell]:
 
 
 def usual() -> Iterator[Cell]:
-    """What a run measures that was asked for nothing in particular."""
-    yield from (*HEADLINES, MEMORY_BOUND[0], MEMORY_BOUND[1], THREADS)
-    yield from small(ELEMENTWISE)
-    for name in ELEMENTWISE:
-        yield Cell(name, "float64", 16_384, IN_PLACE)
-    for name, label, mode in (
-        ("relu", FIRST_ROWS, IN_PLACE),
-        ("relu", FIRST_ROWS, NEW),
-        ("relu_backward", FIRST_ROWS, IN_PLACE),
-        ("relu", "(8, 16, 34, 34)[:, :, 1:-1, 1:-1]", IN_PLACE),
-        ("relu", "(2^20,)[::2]", IN_PLACE),
-        ("leaky_relu", "(256, 512), slopes (512,)", IN_PLACE),
-        ("leaky_relu", "(8, 32, 28, 28), slopes (32, 1, 1)", NEW),
-        ("relu_backward", "(1000, 1000), g.T", IN_PLACE),
-        ("add_relu", "(1000, 1000), bias (1000,)", IN_PLACE),
-        ("maxout_which", MAXOUT, NEW),
-        ("maxout_backward", MAXOUT, NEW),
-    ):
-        yield Cell.of(name, "float32", label, mode)
-    yield Cell("relu", "float32", 64, IN_PLACE, layout=TENSORS)
+    """The cells of a run without arguments: of the views one for each kind and mode."""
+    yield from (*HEADLINES, *MEMORY_BOUND[:2], THREADS, *small(ELEMENTWISE))
+    yield from (Cell(name, "float64", 16_384, IN_PLACE) for name in ELEMENTWISE)
+    chosen: dict[tuple[str, str], Cell] = {}
+    for cell in views(OPERATIONS):
+        chosen.setdefault((cell.where.kind, cell.mode), cell)
+    yield from chosen.values()
 
 
 def small(operations: Iterable[str]) -> Iterator[Cell]:
@@ -172,13 +137,13 @@ def taking_part(cell: Cell, args: Any) -> Iterator[Contender]:
     alone = cell.threads != args.threads  # relu_ext against itself
     for contender in cell.contenders():
         name, library = contender.name, contender.library
-        roofline = name.startswith(ROOFLINE)
-        if library == OURS or name == FLOOR:
+        roofline = name.startswith(cases.ROOFLINE)
+        if library == cases.OURS or name == cases.FLOOR:
             yield contender
         elif alone or (roofline and library == TORCH and TORCH not in asked):
             continue
         elif roofline or (
             {name, library} & asked
-            and (cell.nbytes < FEW or name in (cell.usual, TORCH, OWN_TENSORS, "numba"))
+            and (cell.nbytes < FEW or name in (cell.usual, TORCH, cases.OWN_TENSORS, "numba"))
         ):
             yield contender

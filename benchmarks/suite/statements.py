@@ -21,19 +21,8 @@ import numpy as np
 import relu_ext
 from relu_ext import _api
 
-from suite.cases import (
-    IN_PLACE,
-    LIBRARIES,
-    NEW,
-    OURS,
-    OUT,
-    OWN_TENSORS,
-    TORCH,
-    Cell,
-    Contender,
-    numpy_dtype,
-    slope_of,
-)
+from suite import cases
+from suite.cases import IN_PLACE, NEW, OUT, TORCH, Cell, Contender, numpy_dtype
 from suite.layouts import TENSORS
 
 Call = Callable[..., Any]
@@ -46,7 +35,7 @@ def slopes(cell: Cell) -> np.ndarray:
     if shape := cell.where.slopes:
         exponents = -1.0 - np.arange(np.prod(shape)) % 7
         return np.exp2(exponents).astype(dtype).reshape(shape)
-    return np.array(slope_of(dtype), dtype)
+    return np.array(cases.slope_of(dtype), dtype)
 
 
 def namespace(library: str, cell: Cell) -> dict[str, Any]:
@@ -54,7 +43,7 @@ def namespace(library: str, cell: Cell) -> dict[str, Any]:
     dtype, where, slope = numpy_dtype(cell.dtype), cell.where, slopes(cell)
     names: dict[str, Any] = {"np": np, "_empty": _api._empty}
     names |= {name: getattr(relu_ext, name) for name in relu_ext.__all__}
-    for module in LIBRARIES.get(library, ()):
+    for module in cases.LIBRARIES.get(library, ()):
         importlib.import_module(module)
         names[module.partition(".")[0]] = importlib.import_module(module.partition(".")[0])
     s = slope if where.slopes else slope[()]
@@ -76,7 +65,7 @@ def namespace(library: str, cell: Cell) -> dict[str, Any]:
 
 def surroundings(contender: Contender) -> AbstractContextManager[Any]:
     """Where a contender runs: PyTorch's own tensors without the bookkeeping of autograd."""
-    if contender.name == OWN_TENSORS:
+    if contender.name == cases.OWN_TENSORS:
         mode: AbstractContextManager[Any] = importlib.import_module("torch").inference_mode()
         return mode
     return nullcontext()
@@ -84,7 +73,7 @@ def surroundings(contender: Contender) -> AbstractContextManager[Any]:
 
 def viewer(cell: Cell, contender: Contender) -> str:
     """The library whose arrays a contender is given."""
-    tensors = cell.layout == TENSORS and contender.name == OURS
+    tensors = cell.layout == TENSORS and contender.name == cases.OURS
     return TORCH if tensors else contender.library
 
 

@@ -10,56 +10,46 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
-from types import TracebackType
-from typing import IO, Self, cast
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 from suite.experiment import Experiment
 from suite.files import BENCHMARKS
 
+Visit = Callable[[Experiment, float, int], None]
 
-class Worker:
-    """A fresh interpreter with additional environment variables, for a `with` statement.
 
-    It is in a session of its own, so that Ctrl-C reaches its parent alone.
+@contextmanager
+def worker(settings: Mapping[str, str]) -> Iterator[Visit]:
+    """`Experiment.visit` in a fresh interpreter with additional environment variables.
+
+    The process is in a session of its own, so that Ctrl-C reaches its parent alone.
     """
+    path = os.pathsep.join([str(BENCHMARKS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from suite import worker; worker.serve()"],
+        env=os.environ | settings | {"PYTHONPATH": path},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdin and process.stdout
+    requests, replies = process.stdin, process.stdout
 
-    def __init__(self, settings: Mapping[str, str]) -> None:
-        path = os.pathsep.join([str(BENCHMARKS), *filter(None, [os.environ.get("PYTHONPATH")])])
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", "from suite import worker; worker.serve()"],
-            env=os.environ | settings | {"PYTHONPATH": path},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-    def visit(self, experiment: Experiment, seconds: float, seed: int) -> None:
-        """`experiment.visit(seconds, seed)` in the other process."""
-        requests, replies = (
-            cast(IO[bytes], self.process.stdin),
-            cast(IO[bytes], self.process.stdout),
-        )
+    def visit(experiment: Experiment, seconds: float, seed: int) -> None:
         try:
             pickle.dump((experiment.without_visits(), seconds, seed), requests)
             requests.flush()
             experiment.absorb(pickle.load(replies))
         except (EOFError, BrokenPipeError) as error:
-            text = f"the process that visited {experiment.cell} ended with {self.process.wait()}"
+            text = f"the process that visited {experiment.cell} ended with {process.wait()}"
             raise RuntimeError(text) from error
+
+    try:
+        yield visit
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def serve() -> None:
