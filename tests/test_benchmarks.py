@@ -208,6 +208,16 @@ def test_torch_has_tensors_of_its_own():
     assert all(row["x"].ctypes.data % 64 == 0 for row in made.rows)
 
 
+def test_buffers_that_share_memory_are_filled_before_a_check(monkeypatch):
+    monkeypatch.setattr(buffers, "FRESH", 1000)
+    pytest.importorskip("torch")
+    cell = Cell("relu", "float32", 40_000, NEW)
+    own = Contender(cases.OWN_TENSORS, "torch.relu(x)")  # whose memory is aligned otherwise
+    rivals = [own, Contender("last", "np.maximum(x, 0)")]
+    found = experiment.Experiment(cell, [contenders(cell)[0], *rivals], {"L1": 4096})
+    assert len(found.prepare()) == 3
+
+
 def test_one_buffer_where_no_cache_holds_a_ring():
     made = buffers.Buffers(Cell("relu_backward", "float64", 5000, OUT), TINY)
     assert (len(made.rows), made.warm, made.resident) == (1, 0, "memory")

@@ -131,13 +131,17 @@ class Buffers:
             self.rows.append({name: found[name] for name in cell.operands})
         self.all = self.arena.view(dtype)
         self.pool = {False: inputs(dtype, self.all.size + FRESH)}
-        self.all[:] = self.pool[False][: self.all.size]
         self.repeats = cell.mode != IN_PLACE and self.all.size >= FRESH
+        self.fill(0)
+
+    def fill(self, at: int, rectified: bool = False) -> None:
+        """Write the numbers of the pool from a place on into every buffer."""
+        np.copyto(self.all, self.pool[rectified][at : at + self.all.size])
 
     def refill(self, at: int, rectified: bool = False) -> None:
         """Other numbers into every buffer, unless there are too many to be remembered anyway."""
         if not self.repeats:
-            np.copyto(self.all, self.pool[rectified][at : at + self.all.size])
+            self.fill(at, rectified)
         if self.resident in ("L1", "L2"):
             # The numbers that were read to fill it may have driven it out: half of the processes
             # began with 1.4 times the time at 16,384 float32 and fell back after some visits.

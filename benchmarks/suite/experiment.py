@@ -210,7 +210,7 @@ class Experiment:
         """AssertionError where a statement, over the very ring that will be timed, is wrong."""
         cell = ready.buffers.cell
         exact = (cell.operation, contender.name) not in OTHER_FUNCTIONS
-        ready.buffers.refill(0)
+        ready.buffers.fill(0)  # buffers of another alignment may share the memory
         answers = expected(OURS if exact else contender.name, ready.buffers)
         new = cell.mode == cases.NEW or statements.rebinds(cell, contender.statement)
         with statements.surroundings(contender), refusals():

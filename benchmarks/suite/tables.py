@@ -12,6 +12,7 @@ from rich.table import Table
 from suite import cases, digits, plan, results
 from suite.cases import OURS, TORCH, Cell
 from suite.experiment import Experiment
+from suite.layouts import CONTIGUOUS
 from suite.results import Measured, Timing, time_text
 
 LEGEND = (
@@ -32,12 +33,18 @@ def machine_line(data: dict[str, Any]) -> str:
     )
 
 
+def place(m: Measured) -> tuple[bool, int, int, int]:
+    """The place of a cell among those of its operation."""
+    cell, view = m.cell, m.cell.layout != CONTIGUOUS
+    return view, cases.MODES.index(cell.mode), cases.DTYPES.index(cell.dtype), cell.size
+
+
 def by_operation(
     cells: dict[Cell, Measured], *, intervals: bool = False
 ) -> Iterator[tuple[str, list[str], Rows, list[str]]]:
     """Of each operation: its name, headings, a row for each cell, and every statement."""
     for operation in cases.OPERATIONS:
-        found = [m for m in cells.values() if m.cell.operation == operation]
+        found = sorted((m for m in cells.values() if m.cell.operation == operation), key=place)
         names = list(dict.fromkeys(name for m in found for name in m.timings if name != OURS))
         rows, said = [], {name: {m.statement(name): None for m in found} for name in (OURS, *names)}
         for m in found:
