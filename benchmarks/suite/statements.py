@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib
 import os
@@ -161,20 +160,17 @@ def kernel({", ".join(dict.fromkeys([*inputs, target]))}):
     return f"kernel({', '.join(inputs)}{output[cell.mode]})"
 
 
-class _Bind(ast.NodeTransformer):
+def _bind(statement: str, names: dict[str, Any]) -> str:
     """Look dotted names up beforehand, so that every contender calls a local variable."""
 
-    def __init__(self, names: dict[str, object]):
-        self.names = names
+    def bound(match: re.Match[str]) -> str:
+        path, name = match[0], match[0].replace(".", "_")
+        if not isinstance(names.get(path.partition(".")[0]), ModuleType):
+            return path
+        names[name] = eval(path, {}, names)
+        return name
 
-    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        path = ast.unparse(node)
-        root = self.names.get(path.partition(".")[0])
-        if not isinstance(root, ModuleType) or not path.replace(".", "").isidentifier():
-            return self.generic_visit(node)
-        name = path.replace(".", "_")
-        self.names[name] = eval(path, {}, self.names)
-        return ast.copy_location(ast.Name(name, ast.Load()), node)
+    return re.sub(r"\b[a-zA-Z_]\w*(\.\w+)+", bound, statement)
 
 
 def rebinds(cell: Cell, statement: str) -> bool:
@@ -191,8 +187,7 @@ def compile_statement(cell: Cell, contender: Contender) -> tuple[Call, Loop]:
     statement = contender.statement
     if contender.library == "numba":
         statement = _numba_statement(statement, cell, names)
-    tree = _Bind(names).visit(ast.parse(statement))
-    statement, operands = ast.unparse(tree), ", ".join(cell.operands)
+    statement, operands = _bind(statement, names).replace("; ", "\n"), ", ".join(cell.operands)
     # No other names: numexpr copies all variables of its caller.
     bound = "".join(f", {name}={name}" for name in names if re.search(rf"\b{name}\b", statement))
     once = f"return {statement}" if cell.mode == NEW else f"{statement}\nreturn {cell.written}"
