@@ -11,10 +11,9 @@ from typing import Any
 
 import matplotlib as mpl
 
-from suite import cases, files, pictures, plan, results, tables
-from suite.cases import IN_PLACE, Cell
-from suite.results import Measured, time_text
-from suite.tables import named
+from suite import files, pictures, plan, results, tables
+from suite.cases import IN_PLACE
+from suite.tables import call, named
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 SHARED = (*plan.HEADLINES, *(cell for cell in plan.MEMORY_BOUND if cell.size >= 2**25))
@@ -25,20 +24,6 @@ def markdown(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator
     headings = list(headings)
     for row in (headings, ["---"] * len(headings), *rows):
         yield f"| {' | '.join(row)} |"
-
-
-def call(m: Measured) -> str:
-    return f"`{m.ours.contender.statement}`, {m.cell.array}"
-
-
-def headlines(cells: dict[Cell, Measured]) -> Iterator[str]:
-    """The README's table of one CPU."""
-    headings = ("call", "time", "times as fast as NumPy", "as PyTorch", "as the fastest rival")
-    rows = []
-    for m in (cells[cell] for cell in plan.HEADLINES if cell in cells):
-        held = (m.usual, m.fastest(cases.TORCH), m.fastest())
-        rows.append([call(m), time_text(m.ours.ns), *(named(t) if t else "–" for t in held)])
-    yield from markdown(headings, rows)
 
 
 def machines(published: list[dict[str, Any]]) -> Iterator[str]:
@@ -96,8 +81,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.output(args.pictures / "time.png" if args.pictures.exists() else args.pictures)
     parser.output(args.readme)
     cells, many = results.measured(data), list(published.values())
-    text = "\n".join((*headlines(cells), "", origin(data), "", *machines(many), "",
-                      "  \n".join(tables.remarks(data, cells, most=3)), ""))  # fmt: skip
+    remarks = "  \n".join(tables.remarks(data, cells, most=3))
+    first, second = markdown(*tables.headlines(cells)), machines(many)
+    text = "\n".join((*first, "", origin(data), "", *second, "", remarks, ""))
     old = args.readme.read_text(encoding="utf-8") if args.readme.exists() else ""
     place = re.compile(f"(?<={re.escape(BEGIN)}\n).*?(?={re.escape(END)})", re.DOTALL)
     if not place.search(old):

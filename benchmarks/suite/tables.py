@@ -65,6 +65,19 @@ def named(timing: Timing) -> str:
     return f"{timing.text()} {what}{contender.where}"
 
 
+def call(m: Measured) -> str:
+    return f"`{m.ours.contender.statement}`, {m.cell.array}"
+
+
+def headlines(cells: dict[Cell, Measured]) -> tuple[list[str], Rows]:
+    """Headings and rows of the README's table of one CPU."""
+    rows = []
+    for m in (cells[cell] for cell in plan.HEADLINES if cell in cells):
+        held = (m.usual, m.fastest(TORCH), m.fastest())
+        rows.append([call(m), time_text(m.ours.ns), *(named(t) if t else "–" for t in held)])
+    return ["call", "time", "times as fast as NumPy", "as PyTorch", "as the fastest rival"], rows
+
+
 def remarks(data: dict[str, Any], cells: dict[Cell, Measured], most: int = 1000) -> Iterator[str]:
     """What the tables do not say; of the cells that lose, at most that many."""
     lost = sorted(results.lost(cells), key=lambda pair: pair[1].ratio)
@@ -109,20 +122,28 @@ def listed(data: dict[str, Any]) -> Iterator[str]:
     yield from data["left_out"]
 
 
+def print_table(out: Console, title: str, headings: list[str], rows: Rows, left: int) -> None:
+    """The first columns aligned to the left."""
+    table = Table(box=None, header_style="bold")
+    for at, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if at < left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    out.print(f"\n{title}", style="bold")
+    out.print(table)
+
+
 def print_all(out: Console, data: dict[str, Any]) -> None:
     cells = results.measured(data)
     out.print(machine_line(data), soft_wrap=True)
     for operation, headings, rows, statements in by_operation(cells):
-        title = f"\n{operation}: relu_ext's time, and how many times as fast it is"
-        table = Table(box=None, header_style="bold")
-        for at, heading in enumerate(headings):
-            table.add_column(heading, justify="right" if at > 1 else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*row)
-        out.print(title, style="bold")
-        out.print(table)
+        title = f"{operation}: relu_ext's time, and how many times as fast it is"
+        print_table(out, title, headings, rows, left=2)
         for line in statements:
             out.print(f"  {line}", style="dim", soft_wrap=True)
+    headings, rows = headlines(cells)
+    if rows:
+        print_table(out, "In short", headings, rows, left=len(headings))
     out.print()
     asked = {timing.contender.library for m in cells.values() for timing in m.timings.values()}
     others = ", ".join(name for name in cases.LIBRARIES if name not in asked)
