@@ -130,7 +130,8 @@ def heat_picture(cells: Cells, architecture: str) -> Figure | None:
         text = "–" if np.isnan(ratio) else f"{number_text(ratio)}×"
         dark = not np.isnan(ratio) and np.log2(ratio) > 0.55 * most
         axes.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
-    labels = [name.replace("leaky_relu", "leaky").replace("_", "\n") for name in operations]
+    short = (name.replace("leaky_relu", "leaky").replace("sub", "sub-_") for name in operations)
+    labels = [name.replace("_", "\n") for name in short]
     axes.set_xticks(range(len(operations)), labels, fontsize=13)
     longdouble = "longdouble\n(80 bits)" if architecture == "x86_64" else "longdouble"
     axes.set_yticks(range(len(dtypes)), [n.replace("float128", longdouble) for n in dtypes])
