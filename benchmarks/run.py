@@ -102,8 +102,7 @@ def arguments(argv: list[str]) -> Any:
 
 def experiments(args: Any, left_out: list[str]) -> list[Experiment]:
     """The cells with their contenders, without those that the machine cannot hold."""
-    caches, _ = machine.caches()
-    memory, found = machine.available_memory(), []
+    caches, memory, found = machine.caches(), machine.available_memory(), []
     for cell in plan.cells(args):
         # operands, the pool of fresh numbers, the oracle, and the temporaries of a contender
         needed = 10 * cell.nbytes
@@ -177,8 +176,7 @@ def measure(experiments: list[Experiment], extent: str) -> bool:
 
 def self_check(out: Console) -> bool:
     """Whether every statement is as fast as itself, and as itself on input rectified already."""
-    caches, _ = machine.caches()
-    found = []
+    caches, found = machine.caches(), []
     for operation in ("relu", "relu_backward", "leaky_relu"):
         for length in plan.TABLE_SIZES:
             cell = Cell(operation, "float32", length, IN_PLACE)

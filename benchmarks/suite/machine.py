@@ -23,21 +23,15 @@ ASSUMED_CACHES = {"L1": 32 * 2**10, "L2": 2**20, "L3": 32 * 2**20}
 """Typical of an x86-64 core of the 2020s, for systems that name no sizes."""
 
 
-def caches() -> tuple[dict[str, int], str]:
-    """The bytes of each data cache of one core, and where the numbers come from."""
+def caches() -> dict[str, int]:
+    """The bytes of each data cache of one core."""
     found = {}
     with suppress(OSError, ValueError, KeyError):
         for index in sorted(SYSTEM.glob("index*")):
             kind, level, size = ((index / f).read_text().strip() for f in ("type", "level", "size"))
             if kind != "Instruction":
                 found[f"L{level}"] = int(size[:-1]) * UNITS[size[-1]]
-    if found:
-        return found, "sysfs"
-    names = {"L1": "LEVEL1_DCACHE", "L2": "LEVEL2_CACHE", "L3": "LEVEL3_CACHE"}
-    with suppress(OSError, ValueError, AttributeError):
-        sizes = {level: os.sysconf(f"SC_{name}_SIZE") for level, name in names.items()}
-        found = {level: size for level, size in sizes.items() if size > 0}
-    return (found, "sysconf") if found else (ASSUMED_CACHES, "assumed")
+    return found or ASSUMED_CACHES
 
 
 def processors() -> int:
@@ -90,7 +84,6 @@ def commit() -> str | None:
 
 def describe() -> dict[str, object]:
     """What a reader needs to judge a number or to measure it again."""
-    sizes, _ = caches()
     levels = relu_ext.cpu_levels()
     versions = {}
     for name in LIBRARIES:
@@ -101,7 +94,7 @@ def describe() -> dict[str, object]:
         "commit": commit(),
         "processor": processor_name(),
         "cpus": processors(),
-        "caches": sizes,
+        "caches": caches(),
         "system": f"{platform.system()} {platform.release()}",
         "architecture": platform.machine(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
