@@ -39,6 +39,7 @@ KERNEL_FLAGS = [
     "-fno-trapping-math",
     "-fno-math-errno",
     "-ffp-contract=off",
+    "-fno-thread-jumps",
     "-DCYTHON_INLINE=inline __attribute__((always_inline))",
 ]
 # GCC's cost model leaves 3 (GCC 14) to 5 (GCC 16) kernels of 64-bit integers at the level base as
@@ -158,6 +159,7 @@ setup(
             "ufuncs",
             "_memory",
             "_api",
+            "_maxout",
         )
     ],
     cmdclass={"build_ext": BuildExtensions},

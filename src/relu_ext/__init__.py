@@ -5,6 +5,8 @@
 with a trailing underscore, as in `relu_`, they overwrite their first argument and return it.
 `relu_ext.ufuncs` has them as NumPy ufuncs.
 
+`maxout` is the maximum over an axis of pieces, and `maxout_backward` its gradient.
+
 `set_num_threads`, or the environment variable ``RELU_EXT_NUM_THREADS``, lets large arrays be
 computed by several threads.  `cpu_levels` tells which CPU level computes (``RELU_EXT_CPU_LEVEL``
 chooses another at import) and `show_config` everything there is to know of an installation.
@@ -32,6 +34,7 @@ from relu_ext._api import (
 from relu_ext._config import show_config
 from relu_ext._dispatch import cpu_levels
 from relu_ext._driver import get_num_threads, set_num_threads
+from relu_ext._maxout import maxout, maxout_backward
 from relu_ext._version import __version__
 
 __all__ = [
@@ -48,6 +51,8 @@ __all__ = [
     "leaky_relu_backward_",
     "leaky_relu_subgradient",
     "leaky_relu_subgradient_",
+    "maxout",
+    "maxout_backward",
     "relu",
     "relu_",
     "relu_backward",

@@ -35,6 +35,12 @@ cdef void memory_order(Py_ssize_t *strides, Py_ssize_t itemsize, int axes, const
 cdef bint is_safe(const Plan *this) noexcept nogil
 cdef Py_ssize_t size_of(const Plan *this) noexcept nogil
 cdef void walk(Plan *this) noexcept nogil
+
+# One of `parts` parts of a job.
+ctypedef void (*Part)(const void *job, int part, int parts) noexcept nogil
+
+cdef void share(Part function, const void *job, Py_ssize_t bytes) noexcept nogil
+
 cdef void run_large(int operation, int dtype, void *out, const void *a, const void *b,
                     const void *parameter, Py_ssize_t step, Py_ssize_t n,
                     bint fresh) noexcept nogil

@@ -598,6 +598,19 @@ cdef void run_large(int operation, int dtype, void *out, const void *a, const vo
     walk(&this)
 
 
+cdef void share(Part function, const void *job, Py_ssize_t bytes) noexcept nogil:
+    """A job on `bytes` of memory, in as many parts as threads pay for, each on one of its own."""
+    cdef int parts = 1
+    cdef int part
+    if bytes >= THREAD_BYTES:
+        parts = <int>min(<Py_ssize_t>effective_threads(), bytes // (THREAD_BYTES // 2))
+    if parts == 1:
+        function(job, 0, 1)
+        return
+    for part in prange(parts, num_threads=parts, schedule="static"):
+        function(job, part, parts)
+
+
 cdef int effective_threads() noexcept nogil:
     cdef int asked = threads_asked()
     if asked == 1 or one_thread_because() != NULL:

@@ -342,6 +342,8 @@ cdef void add_leaky_relu_rows(number *out, const number *a, const number *b, con
              <const char *>parameter, step, n, rows, row_steps)
 
 
+include "_maxout.pxi"
+
 cdef KernelTable table
 table.copy = copy_matrix
 table.stream_copy = stream_copy
@@ -366,6 +368,7 @@ cdef void fill(const number *dtype_marker, int dtype) noexcept:
     table.rows_kernel[ADD_RELU][dtype] = <RowsKernel>add_relu_rows[number]
     table.kernel[ADD_LEAKY_RELU][dtype] = <Kernel>add_leaky_relu[number]
     table.rows_kernel[ADD_LEAKY_RELU][dtype] = <RowsKernel>add_leaky_relu_rows[number]
+    fill_maxout(&table, dtype_marker, dtype)
 
 
 fill(<const _scalar.float16 *>NULL, FLOAT16)

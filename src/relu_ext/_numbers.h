@@ -1,5 +1,6 @@
 /* The C types of the buffers, and what compilers do badly by themselves:
  * - 64-bit comparisons in SSE2, which they do not vectorise;
+ * - the order of float16, bfloat16 and x87's long double, from their bits;
  * - products and sums of float16 and bfloat16, neither: in float32, rounded once to nearest even,
  *   bit for bit as in NumPy and ml_dtypes;
  * - choices between long doubles, which in x87 become branches. */
@@ -71,6 +72,22 @@ static inline int relu_ext_half_is_zero(uint16_t x)
     return (uint16_t)(x << 1) == 0;
 }
 
+/* Numbers in their order as two's complement, ±0 as 0 and every NaN on top. */
+#define RELU_EXT_HALF_RANK(FORMAT, INFINITY_BITS)                                 \
+    static inline uint16_t relu_ext_##FORMAT##_rank(uint16_t x)                   \
+    {                                                                             \
+        const uint16_t magnitude = x & 0x7fff, sign = (uint16_t)(0 - (x >> 15));  \
+        const uint16_t number = (uint16_t)((magnitude ^ sign) - sign);            \
+        return magnitude > INFINITY_BITS ? 0x7fff : number;                       \
+    }
+RELU_EXT_HALF_RANK(float16, 0x7c00)
+RELU_EXT_HALF_RANK(bfloat16, 0x7f80)
+
+static inline int relu_ext_half_rank_exceeds(uint16_t a, uint16_t b)
+{
+    return (int16_t)a > (int16_t)b;
+}
+
 /* 64-bit integers: SSE2 does not compare them, but shifts and masks them. */
 #if defined(__SSE2__) && !defined(__SSE4_2__)
 static inline int relu_ext_int64_is_negative(uint64_t x)
@@ -86,6 +103,17 @@ static inline int relu_ext_int64_is_positive(uint64_t x)
 static inline int relu_ext_int64_is_zero(uint64_t x)
 {
     return (int)(~(x | (0 - x)) >> 63);
+}
+
+/* The sign of b - a, which is right unless the operands' highest bits differ. */
+static inline int relu_ext_int64_exceeds(uint64_t a, uint64_t b)
+{
+    return (int)(((b & ~a) | (~(a ^ b) & (b - a))) >> 63);
+}
+
+static inline int relu_ext_uint64_exceeds(uint64_t a, uint64_t b)
+{
+    return (int)(((a & ~b) | (~(a ^ b) & (b - a))) >> 63);
 }
 
 static inline uint64_t relu_ext_int64_choose(int condition, uint64_t a, uint64_t b)
@@ -107,6 +135,16 @@ static inline int relu_ext_int64_is_positive(int64_t x)
 static inline int relu_ext_int64_is_zero(int64_t x)
 {
     return x == 0;
+}
+
+static inline int relu_ext_int64_exceeds(int64_t a, int64_t b)
+{
+    return a > b;
+}
+
+static inline int relu_ext_uint64_exceeds(uint64_t a, uint64_t b)
+{
+    return a > b;
 }
 
 static inline uint64_t relu_ext_int64_choose(int condition, uint64_t a, uint64_t b)
@@ -154,6 +192,23 @@ static inline int relu_ext_longdouble_is_negative(unsigned __int128 x)
     return relu_ext_longdouble_rectifies_to_zero(x) & !relu_ext_longdouble_is_zero(x);
 }
 
+/* As for the halves above. A pseudo-denormal, exponent 0 with the leading bit, is the number of
+ * exponent 1. */
+static inline unsigned __int128 relu_ext_longdouble_rank(unsigned __int128 x)
+{
+    const uint64_t mantissa = (uint64_t)x, exponent = (uint64_t)(x >> 64) & 0x7fff;
+    const uint64_t carry = (exponent == 0) & mantissa >> 63;
+    const unsigned __int128 magnitude = (unsigned __int128)(exponent + carry) << 64 | mantissa;
+    const unsigned __int128 sign = 0 - (x >> 79 & 1);
+    const unsigned __int128 is_nan = !relu_ext_longdouble_is_number(x);
+    return (((magnitude ^ sign) - sign) & (is_nan - 1)) | is_nan << 80;
+}
+
+static inline int relu_ext_longdouble_outranks(unsigned __int128 a, unsigned __int128 b)
+{
+    return (__int128)a > (__int128)b;
+}
+
 static inline unsigned __int128 relu_ext_longdouble_choose(int condition, unsigned __int128 a,
                                                            unsigned __int128 b)
 {
@@ -198,6 +253,8 @@ static inline unsigned __int128 relu_ext_longdouble_total(unsigned __int128 a,
 #define relu_ext_longdouble_rectifies_to_zero(x) ((x) <= 0)
 #define relu_ext_longdouble_is_positive(x) ((x) > 0)
 #define relu_ext_longdouble_is_negative(x) ((x) < 0)
+#define relu_ext_longdouble_rank(x) (x)
+#define relu_ext_longdouble_outranks(a, b) (((a) > (b)) | (((a) != (a)) & ((b) == (b))))
 #define relu_ext_longdouble_choose(condition, a, b) ((condition) ? (a) : (b))
 #define relu_ext_longdouble_product(a, b) ((b) != (b) ? (b) + (b) : (a) * (b))
 #define relu_ext_longdouble_total(a, b) ((a) != (a) ? (a) + (a) : (a) + (b))

@@ -40,6 +40,13 @@ cdef extern from "_numbers.h" nogil:
     bint int64_is_negative "relu_ext_int64_is_negative"(int64 x)
     bint int64_is_zero "relu_ext_int64_is_zero"(int64 x)
     int64 int64_choose "relu_ext_int64_choose"(bint condition, int64 a, int64 b)
+    float16 float16_rank "relu_ext_float16_rank"(float16 x)
+    bfloat16 bfloat16_rank "relu_ext_bfloat16_rank"(bfloat16 x)
+    bint half_rank_exceeds "relu_ext_half_rank_exceeds"(unsigned short a, unsigned short b)
+    bint int64_exceeds "relu_ext_int64_exceeds"(int64 a, int64 b)
+    bint uint64_exceeds "relu_ext_uint64_exceeds"(uint64 a, uint64 b)
+    longdouble longdouble_rank "relu_ext_longdouble_rank"(longdouble x)
+    bint longdouble_outranks "relu_ext_longdouble_outranks"(longdouble a, longdouble b)
     bint longdouble_is_positive "relu_ext_longdouble_is_positive"(longdouble x)
     bint longdouble_is_negative "relu_ext_longdouble_is_negative"(longdouble x)
     bint longdouble_rectifies_to_zero "relu_ext_longdouble_rectifies_to_zero"(longdouble x)
@@ -251,3 +258,59 @@ cdef inline number leaky_relu_backward(number grad, number x,
                                        number grad_times_slope) noexcept nogil:
     """Zero and NaN are not positive: they take the slope."""
     return choose(is_positive(x), grad, grad_times_slope)
+
+
+# Maxout: of two pieces the later wins only where it outranks the other.  NaN outranks every number
+# and no NaN; +0.0 and -0.0 are equal, and of equals neither outranks the other.  So the first of
+# the greatest wins, and the first NaN before all.  `rank` is what decides, made once per piece.
+
+cdef inline number rank(number x) noexcept nogil:
+    """The place of x in that order, in a form that `winner` compares."""
+    if number is float16:
+        return float16_rank(x)
+    elif number is bfloat16:
+        return bfloat16_rank(x)
+    elif number is longdouble:
+        return longdouble_rank(x)
+    else:
+        return x
+
+
+cdef inline bint exceeds(number a, number b) noexcept nogil:
+    """Whether rank a is above rank b; the ranks of float32 and float64 may be NaN, and not here."""
+    if number is float16 or number is bfloat16:
+        return half_rank_exceeds(a, b)
+    elif number is longdouble:
+        return longdouble_outranks(a, b)
+    elif number is int64:
+        return int64_exceeds(a, b)
+    elif number is uint64:
+        return uint64_exceeds(a, b)
+    else:
+        return a > b
+
+
+cdef inline number winner(number first_rank, number later_rank,
+                          number first, number later) noexcept nogil:
+    """`later` where its rank is above the first one's, `first` elsewhere."""
+    if number is float32 or number is float64:
+        # Two selects: of one condition with `&` GCC 12 makes branches.
+        return choose(first_rank != first_rank, first,
+                      choose(later_rank <= first_rank, first, later))
+    else:
+        return choose(exceeds(later_rank, first_rank), later, first)
+
+
+cdef inline uint8 winning_piece(number first_rank, number later_rank,
+                                uint8 first, uint8 later) noexcept nogil:
+    """As `winner`, of the numbers of two pieces."""
+    if number is float32 or number is float64:
+        return choose(first_rank != first_rank, first,
+                      choose(later_rank <= first_rank, first, later))
+    else:
+        return choose(exceeds(later_rank, first_rank), later, first)
+
+
+cdef inline number maxout_backward(number grad, uint8 which, uint8 piece) noexcept nogil:
+    """The gradient of one piece: all of it or none."""
+    return choose(which == piece, grad, <number>0)

@@ -55,9 +55,36 @@ ctypedef void (*Copy)(char *to, Py_ssize_t to_column, Py_ssize_t to_row,
 # Copies whole cache lines past the caches; both addresses are aligned to one.
 ctypedef void (*StreamCopy)(char *to, const char *source, Py_ssize_t bytes) noexcept nogil
 
+# Maxout with the pieces last, so many of them that a kernel of its own pays: out[i] is the winner of
+# x[i * pieces], x[i * pieces + 1], ..., and which[i] its number; which may be NULL.
+ctypedef void (*MaxoutLast)(void *out, unsigned char *which, const void *x,
+                            Py_ssize_t n) noexcept nogil
+
+# out[i * pieces + which[i]] = grad[i], 0 in the place of all other pieces, whatever which holds.
+ctypedef void (*MaxoutBackwardLast)(void *out, const void *grad, const unsigned char *which,
+                                    Py_ssize_t n) noexcept nogil
+
+# Maxout of rows: the pieces of i are x[i] in each of `rows` rows, `step` bytes apart, the first of
+# them numbered `first`.  With a champion, out[i] is a piece too, that before them all, and its
+# number is which[i].  first + rows <= 256.
+ctypedef void (*MaxoutRows)(void *out, unsigned char *which, const void *x, Py_ssize_t step,
+                            int first, int rows, bint champion, Py_ssize_t n) noexcept nogil
+
+ctypedef void (*MaxoutBackwardRows)(void *out, Py_ssize_t step, const void *grad,
+                                    const unsigned char *which, int first, int rows,
+                                    Py_ssize_t n) noexcept nogil
+
+# No buffer of these overlaps another.
+cdef enum:
+    MOST_LAST = 8  # pieces in a kernel of their own
+
 cdef struct KernelTable:
     Kernel kernel[OPERATIONS][DTYPES]
     Py_ssize_t itemsize[DTYPES]
     RowsKernel rows_kernel[OPERATIONS][DTYPES]
     Copy copy
     StreamCopy stream_copy
+    MaxoutLast maxout_last[MOST_LAST + 1][DTYPES]  # by the number of pieces; NULL where none pays
+    MaxoutBackwardLast maxout_backward_last[MOST_LAST + 1][DTYPES]
+    MaxoutRows maxout_rows[DTYPES]
+    MaxoutBackwardRows maxout_backward_rows[DTYPES]

@@ -17,6 +17,9 @@ cdef enum:
 cdef signed char kernel_dtypes[TYPES]
 cdef int bfloat16_number
 
+cdef bint is_bfloat16(dtype) except -1
+cdef register_bfloat16(dtype)
+
 
 cdef inline int native_dtype(const PyArray_Descr *dtype) noexcept nogil:
     """The kernels' dtype for numbers in the machine's byte order, -1 where there is none."""

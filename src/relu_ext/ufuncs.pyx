@@ -183,7 +183,7 @@ cdef str name_of(dtype):
     return (getattr(dtype, "type", None) or dtype).__name__
 
 
-cdef is_bfloat16(dtype):
+cdef bint is_bfloat16(dtype) except -1:
     ml_dtypes = sys.modules.get("ml_dtypes")
     # None, too, while another thread is still importing it.
     bfloat16 = getattr(ml_dtypes, "bfloat16", None)

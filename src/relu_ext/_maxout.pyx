@@ -1,0 +1,734 @@
+"""Maxout: the reduction over the axis of the pieces, and its gradient, for arrays of any layout.
+
+Contract: no index out of an array is ever an address.  Where a piece wins is compared with the
+number of each piece, so that whatever other threads do to the memory, nothing else is written.
+"""
+
+cimport numpy as cnp
+from cpython.exc cimport PyErr_Occurred
+from cpython.long cimport PyLong_CheckExact
+from cpython.ref cimport Py_INCREF, PyObject, PyTypeObject
+from libc.string cimport memcpy, memset
+from relu_ext._dispatch cimport active_table
+from relu_ext._driver cimport share
+from relu_ext._scalar cimport int64, uint8, uint16, uint32, uint64
+from relu_ext._table cimport MOST_LAST
+from relu_ext.ufuncs cimport (
+    PyArray_DESCR, PyArray_Descr, PyArrayObject, is_bfloat16, native_dtype, register_bfloat16,
+)
+
+import numpy as np
+
+cnp.import_array()
+
+cdef extern from "numpy/ndarrayobject.h":
+    PyTypeObject PyArray_Type
+    object PyArray_NewFromDescr(
+        PyTypeObject *, PyArray_Descr *, int, cnp.npy_intp *, cnp.npy_intp *, void *, int,
+        PyObject *)
+    int PyArray_PyIntAsInt(object) except? -1
+    Py_ssize_t PyArray_PyIntAsIntp(object) except? -1
+
+cdef enum:
+    C_ORDER = cnp.NPY_ARRAY_C_CONTIGUOUS
+    GIL_BYTES = 1 << 20  # as in _api.pyx
+    MOST_AXES = 64  # NumPy's
+    # Where a layout has no kernel of its own, so many elements of so many pieces are gathered into
+    # rows at a time: 16 KiB of the largest dtype, half of a first-level cache.
+    BLOCK = 128
+    ROWS = 8
+    LARGEST_ITEM = 16
+    # With more pieces than a byte can number, so many at a time are numbered by one, from a base.
+    NUMBERED = 256
+    WINDOW = 248
+    NOWHERE = 255
+
+
+cdef struct Job:
+    # x has an axis more than y: the pieces.  Forward, y and which are computed from x; backward, x
+    # from y and which.
+    bint backward
+    int dtype
+    Py_ssize_t itemsize
+    Py_ssize_t pieces
+    Py_ssize_t piece_step  # bytes
+    char *x
+    char *y
+    char *which  # NULL, or a byte or, if wide, an int64 for each element
+    bint wide
+    int axes  # of y, at least 1
+    Py_ssize_t shape[MOST_AXES]
+    Py_ssize_t x_strides[MOST_AXES]
+    Py_ssize_t y_strides[MOST_AXES]
+    Py_ssize_t which_strides[MOST_AXES]
+
+
+# Movements.
+
+cdef void copy(char *to, Py_ssize_t to_step, const char *source, Py_ssize_t step,
+               Py_ssize_t itemsize, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    if itemsize == 1:
+        for i in range(n):
+            (<uint8 *>(to + i * to_step))[0] = (<const uint8 *>(source + i * step))[0]
+    elif itemsize == 2:
+        for i in range(n):
+            (<uint16 *>(to + i * to_step))[0] = (<const uint16 *>(source + i * step))[0]
+    elif itemsize == 4:
+        for i in range(n):
+            (<uint32 *>(to + i * to_step))[0] = (<const uint32 *>(source + i * step))[0]
+    elif itemsize == 8:
+        for i in range(n):
+            (<uint64 *>(to + i * to_step))[0] = (<const uint64 *>(source + i * step))[0]
+    else:
+        for i in range(n):
+            memcpy(to + i * to_step, source + i * step, itemsize)
+
+
+cdef void number_from(char *which, Py_ssize_t step, const uint8 *numbers, Py_ssize_t base,
+                      Py_ssize_t n) noexcept nogil:
+    """The winners of a window of pieces, which begins at `base`, to where all winners are kept."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        if numbers[i] != NOWHERE:
+            (<int64 *>(which + i * step))[0] = base + numbers[i]
+
+
+cdef void number_within(uint8 *numbers, const char *which, Py_ssize_t step, Py_ssize_t base,
+                        Py_ssize_t n) noexcept nogil:
+    """The reverse: which of a window's pieces is meant, if any."""
+    cdef int64 number
+    cdef Py_ssize_t i
+    for i in range(n):
+        number = (<const int64 *>(which + i * step))[0]
+        numbers[i] = number - base if (number >= base) & (number < base + WINDOW) else NOWHERE
+
+
+# The runs: n elements along the innermost axis.
+
+cdef void reduce_gathered(const Job *job, const char *x, char *y, char *which,
+                          Py_ssize_t n) noexcept nogil:
+    cdef char rows[ROWS * BLOCK * LARGEST_ITEM]
+    cdef char best[BLOCK * LARGEST_ITEM]
+    cdef uint8 numbers[BLOCK]
+    cdef int inner = job.axes - 1
+    cdef Py_ssize_t x_step = job.x_strides[inner]
+    cdef Py_ssize_t y_step = job.y_strides[inner]
+    cdef Py_ssize_t which_step = job.which_strides[inner]
+    cdef Py_ssize_t itemsize = job.itemsize
+    cdef Py_ssize_t count, piece, row
+    cdef int many
+    while n > 0:
+        count = min(n, <Py_ssize_t>BLOCK)
+        piece = 0
+        while piece < job.pieces:
+            many = <int>min(<Py_ssize_t>ROWS, job.pieces - piece)
+            for row in range(many):
+                copy(rows + row * BLOCK * itemsize, itemsize,
+                     x + (piece + row) * job.piece_step, x_step, itemsize, count)
+            if job.wide and piece > 0 and piece % WINDOW == 0:
+                number_from(which, which_step, numbers, piece - WINDOW, count)
+                memset(numbers, NOWHERE, count)
+            active_table.maxout_rows[job.dtype](
+                best, NULL if which == NULL else numbers, rows, BLOCK * itemsize,
+                <int>(piece % WINDOW if job.wide else piece % NUMBERED), many, piece > 0, count)
+            piece += many
+        copy(y, y_step, best, itemsize, itemsize, count)
+        if job.wide:
+            number_from(which, which_step, numbers,
+                        (job.pieces - 1) // WINDOW * WINDOW, count)
+        elif which != NULL:
+            copy(which, which_step, <char *>numbers, 1, 1, count)
+            which += count * which_step
+        if job.wide:
+            which += count * which_step
+        x += count * x_step
+        y += count * y_step
+        n -= count
+
+
+cdef void spread_gathered(const Job *job, char *x, const char *y, const char *which,
+                          Py_ssize_t n) noexcept nogil:
+    cdef char rows[ROWS * BLOCK * LARGEST_ITEM]
+    cdef char grad[BLOCK * LARGEST_ITEM]
+    cdef uint8 numbers[BLOCK]
+    cdef int inner = job.axes - 1
+    cdef Py_ssize_t x_step = job.x_strides[inner]
+    cdef Py_ssize_t y_step = job.y_strides[inner]
+    cdef Py_ssize_t which_step = job.which_strides[inner]
+    cdef Py_ssize_t itemsize = job.itemsize
+    cdef Py_ssize_t count, piece, row
+    cdef int many
+    while n > 0:
+        count = min(n, <Py_ssize_t>BLOCK)
+        copy(grad, itemsize, y, y_step, itemsize, count)
+        if not job.wide:
+            copy(<char *>numbers, 1, which, which_step, 1, count)
+        piece = 0
+        while piece < job.pieces:
+            many = <int>min(<Py_ssize_t>ROWS, job.pieces - piece)
+            if job.wide and piece % WINDOW == 0:
+                number_within(numbers, which, which_step, piece, count)
+            active_table.maxout_backward_rows[job.dtype](
+                rows, BLOCK * itemsize, grad, numbers,
+                <int>(piece % WINDOW if job.wide else piece), many, count)
+            for row in range(many):
+                copy(x + (piece + row) * job.piece_step, x_step,
+                     rows + row * BLOCK * itemsize, itemsize, itemsize, count)
+            piece += many
+        x += count * x_step
+        y += count * y_step
+        which += count * which_step
+        n -= count
+
+
+cdef void run(const Job *job, char *x, char *y, char *which) noexcept nogil:
+    """The innermost axis: by the kernel for its layout, or gathered."""
+    cdef int inner = job.axes - 1
+    cdef Py_ssize_t n = job.shape[inner]
+    cdef Py_ssize_t itemsize = job.itemsize
+    cdef Py_ssize_t x_step = job.x_strides[inner]
+    cdef bint contiguous = (
+        job.pieces <= NUMBERED and job.y_strides[inner] == itemsize
+        and (which == NULL or job.which_strides[inner] == 1))
+    if contiguous and x_step == itemsize:
+        if job.backward:
+            active_table.maxout_backward_rows[job.dtype](
+                x, job.piece_step, y, <uint8 *>which, 0, <int>job.pieces, n)
+        else:
+            active_table.maxout_rows[job.dtype](
+                y, <uint8 *>which, x, job.piece_step, 0, <int>job.pieces, False, n)
+        return
+    if (contiguous and job.pieces <= MOST_LAST and job.piece_step == itemsize
+            and x_step == job.pieces * itemsize):
+        if job.backward:
+            if active_table.maxout_backward_last[job.pieces][job.dtype] != NULL:
+                active_table.maxout_backward_last[job.pieces][job.dtype](x, y, <uint8 *>which, n)
+                return
+        elif active_table.maxout_last[job.pieces][job.dtype] != NULL:
+            active_table.maxout_last[job.pieces][job.dtype](y, <uint8 *>which, x, n)
+            return
+    if job.backward:
+        spread_gathered(job, x, y, which, n)
+    else:
+        reduce_gathered(job, x, y, which, n)
+
+
+cdef void run_all(const Job *job) noexcept nogil:
+    cdef Py_ssize_t place[MOST_AXES]
+    cdef char *x = job.x
+    cdef char *y = job.y
+    cdef char *which = job.which
+    cdef int axis
+    for axis in range(job.axes):
+        place[axis] = 0
+        if job.shape[axis] == 0:
+            return
+    while True:
+        run(job, x, y, which)
+        axis = job.axes - 2
+        while axis >= 0:
+            place[axis] += 1
+            x += job.x_strides[axis]
+            y += job.y_strides[axis]
+            if which != NULL:
+                which += job.which_strides[axis]
+            if place[axis] < job.shape[axis]:
+                break
+            x -= job.shape[axis] * job.x_strides[axis]
+            y -= job.shape[axis] * job.y_strides[axis]
+            if which != NULL:
+                which -= job.shape[axis] * job.which_strides[axis]
+            place[axis] = 0
+            axis -= 1
+        if axis < 0:
+            return
+
+
+cdef void run_part(const void *whole, int part, int parts) noexcept nogil:
+    """One of equal parts along the first axis that is long enough, or else the longest."""
+    cdef Job job = (<const Job *>whole)[0]
+    cdef Py_ssize_t length, start
+    cdef int split = 0
+    cdef int axis
+    for axis in range(job.axes):
+        if job.shape[axis] > job.shape[split]:
+            split = axis
+        if job.shape[split] >= parts:
+            break
+    length = (job.shape[split] + parts - 1) // parts
+    start = min(part * length, job.shape[split])
+    job.shape[split] = min(length, job.shape[split] - start)
+    job.x += start * job.x_strides[split]
+    job.y += start * job.y_strides[split]
+    if job.which != NULL:
+        job.which += start * job.which_strides[split]
+    run_all(&job)
+
+
+cdef void perform(const Job *job) noexcept:
+    cdef Py_ssize_t bytes = job.pieces * job.itemsize
+    cdef int axis
+    for axis in range(job.axes):
+        bytes *= job.shape[axis]
+    if bytes < GIL_BYTES:
+        run_all(job)
+    else:
+        with nogil:
+            share(run_part, job, bytes)
+
+
+# Jobs.
+
+cdef inline void describe_contiguous(Job *job, int axis, int axes, const cnp.npy_intp *shape,
+                                     Py_ssize_t pieces) noexcept:
+    """Everything in C's order, the axis of the pieces lying before axis `axis` of the shape."""
+    cdef Py_ssize_t outer = 1
+    cdef Py_ssize_t inner = 1
+    cdef int i
+    for i in range(axis):
+        outer *= shape[i]
+    for i in range(axis, axes):
+        inner *= shape[i]
+    job.pieces = pieces
+    job.piece_step = inner * job.itemsize
+    if inner == 1 or outer == 1:
+        job.axes = 1
+        job.shape[0] = outer * inner
+        job.x_strides[0] = pieces * job.itemsize if inner == 1 else job.itemsize
+        job.y_strides[0] = job.itemsize
+        job.which_strides[0] = 1
+        return
+    job.axes = 2
+    job.shape[0] = outer
+    job.shape[1] = inner
+    job.x_strides[0] = pieces * inner * job.itemsize
+    job.x_strides[1] = job.itemsize
+    job.y_strides[0] = inner * job.itemsize
+    job.y_strides[1] = job.itemsize
+    job.which_strides[0] = inner
+    job.which_strides[1] = 1
+
+
+cdef void add_axis(Job *job, Py_ssize_t length, Py_ssize_t x_stride, Py_ssize_t y_stride,
+                   Py_ssize_t which_stride) noexcept:
+    """Insert an axis where its strides place it: the shortest innermost."""
+    cdef int i = job.axes
+    while i > 0 and abs(job.x_strides[i - 1]) < abs(x_stride):
+        job.shape[i] = job.shape[i - 1]
+        job.x_strides[i] = job.x_strides[i - 1]
+        job.y_strides[i] = job.y_strides[i - 1]
+        job.which_strides[i] = job.which_strides[i - 1]
+        i -= 1
+    job.shape[i] = length
+    job.x_strides[i] = x_stride
+    job.y_strides[i] = y_stride
+    job.which_strides[i] = which_stride
+    job.axes += 1
+
+
+cdef void merge_axes(Job *job) noexcept:
+    """Neighbours that are one run for every array become one axis."""
+    cdef int last = 0
+    cdef int i
+    for i in range(1, job.axes):
+        if (job.x_strides[last] == job.shape[i] * job.x_strides[i]
+                and job.y_strides[last] == job.shape[i] * job.y_strides[i]
+                and (job.which == NULL
+                     or job.which_strides[last] == job.shape[i] * job.which_strides[i])):
+            job.shape[last] *= job.shape[i]
+        else:
+            last += 1
+            job.shape[last] = job.shape[i]
+        job.x_strides[last] = job.x_strides[i]
+        job.y_strides[last] = job.y_strides[i]
+        job.which_strides[last] = job.which_strides[i]
+    job.axes = last + 1
+
+
+cdef void describe(Job *job, int axis, cnp.ndarray x, cnp.ndarray y, cnp.ndarray which) noexcept:
+    cdef int i
+    cdef int x_axis
+    job.x = <char *>cnp.PyArray_DATA(x)
+    job.y = <char *>cnp.PyArray_DATA(y)
+    job.which = NULL if which is None else <char *>cnp.PyArray_DATA(which)
+    job.pieces = cnp.PyArray_DIM(x, axis)
+    job.piece_step = cnp.PyArray_STRIDE(x, axis)
+    job.itemsize = active_table.itemsize[job.dtype]
+    job.axes = 0
+    for i in range(cnp.PyArray_NDIM(y)):
+        x_axis = i if i < axis else i + 1
+        if cnp.PyArray_DIM(y, i) != 1:
+            add_axis(job, cnp.PyArray_DIM(y, i), cnp.PyArray_STRIDE(x, x_axis),
+                     cnp.PyArray_STRIDE(y, i),
+                     0 if which is None else cnp.PyArray_STRIDE(which, i))
+    if job.axes == 0:
+        add_axis(job, 1, job.itemsize, job.itemsize, 1)
+    merge_axes(job)
+
+
+# Arguments.
+
+cdef inline int normal_axis(str name, axis, int axes) except -1:
+    cdef int number
+    if PyLong_CheckExact(axis):
+        number = axis
+    else:
+        number = PyArray_PyIntAsInt(axis)
+    if number < -axes or number >= axes:
+        raise np.exceptions.AxisError(number, axes, name)
+    return number if number >= 0 else number + axes
+
+
+cdef native(str name, array, int *dtype):
+    """The array in the machine's byte order, and the kernels' dtype for it."""
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    dtype[0] = native_dtype(PyArray_DESCR(<PyArrayObject *>array))
+    if dtype[0] < 0 and is_bfloat16(array.dtype):
+        register_bfloat16(type(array.dtype))
+        dtype[0] = native_dtype(PyArray_DESCR(<PyArrayObject *>array))
+    if dtype[0] < 0:
+        raise TypeError(f"{name}: dtype {array.dtype.type.__name__} is not supported")
+    return array
+
+
+cdef checked_out(str name, out, tuple shape):
+    """An ndarray proper over the memory of `out`."""
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"{name}: out is a {type(out).__name__}, not an ndarray")
+    array = np.asarray(out)
+    if array.shape != shape:
+        raise ValueError(f"{name}: out of shape {array.shape} in the place of {shape}")
+    if not array.flags.writeable:
+        raise ValueError(f"{name}: out is read-only")
+    return array
+
+
+cdef check_cast(str name, dtype, out_dtype):
+    if not np.can_cast(dtype, out_dtype, "same_kind"):
+        raise TypeError(f"{name}: out of dtype {out_dtype} does not hold {dtype}")
+
+
+cdef inline object new_array(PyArray_Descr *dtype, int axes, cnp.npy_intp *shape):
+    Py_INCREF(<object>dtype)  # PyArray_NewFromDescr steals it
+    return PyArray_NewFromDescr(&PyArray_Type, dtype, axes, shape, NULL, NULL, 0, NULL)
+
+
+# Forward.
+
+cdef object reduce_contiguous(cnp.ndarray x, int dtype, axis, bint counted):
+    """The short cut: a new result for an array in C's order, or None."""
+    cdef Job job
+    cdef cnp.npy_intp shape[MOST_AXES]
+    cdef int axes = cnp.PyArray_NDIM(x)
+    cdef int number = normal_axis("maxout", axis, axes)
+    cdef Py_ssize_t pieces = cnp.PyArray_DIM(x, number)
+    cdef int i
+    if pieces == 0 or pieces > NUMBERED:
+        return None
+    for i in range(axes - 1):
+        shape[i] = cnp.PyArray_DIM(x, i if i < number else i + 1)
+    y = new_array(PyArray_DESCR(<PyArrayObject *>x), axes - 1, shape)
+    which = cnp.PyArray_EMPTY(axes - 1, shape, cnp.NPY_UINT8, 0) if counted else None
+    job.backward = False
+    job.dtype = dtype
+    job.itemsize = active_table.itemsize[dtype]
+    job.x = <char *>cnp.PyArray_DATA(x)
+    job.y = <char *>cnp.PyArray_DATA(<cnp.ndarray>y)
+    job.which = <char *>cnp.PyArray_DATA(<cnp.ndarray>which) if counted else NULL
+    job.wide = False
+    describe_contiguous(&job, number, axes - 1, shape, pieces)
+    perform(&job)
+    return (y, which) if counted else y
+
+
+cdef object reduce_any(x, axis, out, bint counted):
+    cdef Job job
+    cdef int number
+    cdef Py_ssize_t pieces
+    array = np.asarray(x)
+    number = normal_axis("maxout", axis, array.ndim)
+    array = native("maxout", array, &job.dtype)
+    pieces = array.shape[number]
+    shape = array.shape[:number] + array.shape[number + 1:]
+    if pieces == 0 and 0 not in shape:
+        raise ValueError(f"maxout: axis {number} has length 0, and no pieces no maximum")
+
+    if not isinstance(out, tuple):
+        out = (out, None) if counted else (out,)
+    elif len(out) != 1 + counted:
+        raise ValueError(f"maxout: out has {len(out)} arrays in the place of {1 + counted}")
+    numbers = np.min_scalar_type(max(pieces - 1, 0))
+    y_out = which_out = None
+    if out[0] is not None:
+        y_out = checked_out("maxout", out[0], shape)
+        check_cast("maxout", array.dtype, y_out.dtype)
+    if counted and out[1] is not None:
+        which_out = checked_out("maxout", out[1], shape)
+        if which_out.dtype.kind not in "iu" or np.iinfo(which_out.dtype).max < pieces - 1:
+            raise TypeError(f"maxout: out of dtype {which_out.dtype} for which does not number "
+                            f"{pieces} pieces")
+
+    # In the order of x, as NumPy's own reductions.
+    like = array[(slice(None),) * number + (0,)] if pieces else np.empty(shape, array.dtype)
+    apart = not (y_out is not None and (np.may_share_memory(y_out, array)
+                 or which_out is not None and np.may_share_memory(y_out, which_out)))
+    if y_out is not None and y_out.dtype == array.dtype and y_out.dtype.isnative and apart:
+        y = y_out
+    else:
+        y = np.empty_like(like, subok=False)
+    which = None
+    if counted:
+        job.wide = pieces > NUMBERED
+        width = np.dtype(np.int64) if job.wide else numbers
+        if (which_out is not None and which_out.dtype == width and apart
+                and not np.may_share_memory(which_out, array)):
+            which = which_out
+        else:
+            which = np.empty_like(like, width, subok=False)
+    else:
+        job.wide = False
+    job.backward = False
+    if pieces:
+        describe(&job, number, array, y, which)
+        perform(&job)
+
+    if y_out is not None and y is not y_out:
+        np.copyto(y_out, y, casting="same_kind")
+    y = (y if y.ndim else y[()]) if y_out is None else out[0]
+    if not counted:
+        return y
+    if which_out is not None:
+        if which is not which_out:
+            np.copyto(which_out, which, casting="unsafe")
+        return y, out[1]
+    which = which.astype(numbers, copy=False)
+    return y, which if which.ndim else which[()]
+
+
+def maxout(x, /, axis=-1, *, out=None, return_which=False):
+    """The maximum of linear pieces: a maxout layer's activation.
+
+    A unit of a maxout layer is the greatest of several linear functions of its input (Goodfellow,
+    Warde-Farley, Mirza, Courville and Bengio, 2013).  ReLU is its case of two pieces of which one
+    is 0.
+
+    Parameters
+    ----------
+    x : array_like
+        At least one axis; floating (bfloat16 of ml_dtypes too), integer or bool.  A subclass of
+        ndarray is taken as a plain array; a mask is not looked at.
+    axis : int, default -1
+        The axis of the pieces: one or more of them.
+    out : ndarray or tuple of ndarray, optional
+        Where to write the maximum; with `return_which` also a pair, for the maximum and the
+        numbers of the pieces, either of which may be None.  It may overlap `x`.
+    return_which : bool, default False
+        Whether to tell which piece won, for `maxout_backward`.
+
+    Returns
+    -------
+    maximum : ndarray or scalar
+        The shape of `x` without `axis`, and its dtype.  As in ``np.max``, NaN wins, the first of
+        them.  +0.0 and -0.0 are equal, and of equal pieces the first wins, so that a zero has the
+        sign of the first; in ``np.max`` its sign depends on the zeros' positions.
+    which : ndarray or scalar
+        With `return_which` alone: the number of the piece that won, as in ``np.argmax``, in the
+        smallest unsigned integer that numbers them all: uint8 up to 256 pieces.
+
+    Raises
+    ------
+    TypeError
+        If the dtype is not supported (complex, datetime, structured, str, object), if `out` is no
+        ndarray or its dtype does not hold the result, or if `axis` is no integer.
+    ValueError
+        If `axis` has length 0, or `out` is read-only or of another shape.
+    numpy.exceptions.AxisError
+        If `x` has no such axis.
+
+    See Also
+    --------
+    maxout_backward : The gradient with respect to `x`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import relu_ext
+    >>> x = np.array([[1.0, 5.0, 5.0], [-2.0, np.nan, 3.0]])
+    >>> relu_ext.maxout(x)
+    array([ 5., nan])
+    >>> relu_ext.maxout(x, return_which=True)[1]
+    array([1, 1], dtype=uint8)
+    """
+    cdef bint counted = return_which
+    cdef int dtype
+    if (out is None and cnp.PyArray_CheckExact(x)
+            and cnp.PyArray_FLAGS(<cnp.ndarray>x) & C_ORDER
+            and cnp.PyArray_NDIM(<cnp.ndarray>x) > 1):
+        dtype = native_dtype(PyArray_DESCR(<PyArrayObject *>x))
+        if dtype >= 0:
+            result = reduce_contiguous(<cnp.ndarray>x, dtype, axis, counted)
+            if result is not None:
+                return result
+    return reduce_any(x, axis, out, counted)
+
+
+# Backward.
+
+cdef index_error(which, Py_ssize_t pieces):
+    return IndexError(f"maxout_backward: which has {which}, out of bounds for {pieces} pieces")
+
+
+cdef Py_ssize_t highest(const uint8 *which, Py_ssize_t n) noexcept nogil:
+    cdef uint8 most = 0
+    cdef Py_ssize_t i
+    for i in range(n):
+        most = which[i] if which[i] > most else most
+    return most
+
+
+cdef object spread_contiguous(cnp.ndarray grad, int dtype, cnp.ndarray which, Py_ssize_t pieces,
+                              axis):
+    """The short cut: a new result for two arrays in C's order."""
+    cdef Job job
+    cdef cnp.npy_intp shape[MOST_AXES]
+    cdef int axes = cnp.PyArray_NDIM(grad)
+    cdef int number = normal_axis("maxout_backward", axis, axes + 1)
+    cdef Py_ssize_t most = highest(<uint8 *>cnp.PyArray_DATA(which), cnp.PyArray_SIZE(which))
+    cdef int i
+    if most >= pieces:
+        raise index_error(most, pieces)
+    for i in range(axes):
+        shape[i if i < number else i + 1] = cnp.PyArray_DIM(grad, i)
+    shape[number] = pieces
+    x = new_array(PyArray_DESCR(<PyArrayObject *>grad), axes + 1, shape)
+    job.backward = True
+    job.dtype = dtype
+    job.itemsize = active_table.itemsize[dtype]
+    job.x = <char *>cnp.PyArray_DATA(<cnp.ndarray>x)
+    job.y = <char *>cnp.PyArray_DATA(grad)
+    job.which = <char *>cnp.PyArray_DATA(which)
+    job.wide = False
+    describe_contiguous(&job, number, axes, cnp.PyArray_DIMS(grad), pieces)
+    perform(&job)
+    return x
+
+
+cdef object spread_any(grad, which, Py_ssize_t pieces, axis, out):
+    cdef Job job
+    cdef int number
+    grad_array = np.asarray(grad)
+    which_array = np.asarray(which)
+    grad_array = native("maxout_backward", grad_array, &job.dtype)
+    if which_array.dtype.kind not in "iu":
+        raise TypeError("maxout_backward: which has dtype "
+                        f"{which_array.dtype.type.__name__}, not an integer one")
+    if pieces < 0:
+        raise ValueError(f"maxout_backward: {pieces} pieces")
+    if grad_array.shape != which_array.shape:
+        try:
+            grad_array, which_array = np.broadcast_arrays(grad_array, which_array)
+        except ValueError:
+            raise ValueError(f"maxout_backward: grad of shape {grad_array.shape} and "
+                             f"which of shape {which_array.shape} do not fit") from None
+    number = normal_axis("maxout_backward", axis, grad_array.ndim + 1)
+    shape = grad_array.shape
+    shape = (*shape[:number], pieces, *shape[number:])
+    if which_array.size:
+        least, most = int(which_array.min()), int(which_array.max())
+        if least < 0 or most >= pieces:
+            raise index_error(least if least < 0 else most, pieces)
+
+    x_out = None
+    if out is not None:
+        if isinstance(out, tuple):
+            if len(out) != 1:
+                raise ValueError(f"maxout_backward: out has {len(out)} arrays in the place of 1")
+            out = out[0]
+    if out is not None:
+        x_out = checked_out("maxout_backward", out, shape)
+        check_cast("maxout_backward", grad_array.dtype, x_out.dtype)
+    if (x_out is not None and x_out.dtype == grad_array.dtype and x_out.dtype.isnative
+            and not np.may_share_memory(x_out, grad_array)
+            and not np.may_share_memory(x_out, which_array)):
+        x = x_out
+    else:
+        x = np.empty(shape, grad_array.dtype)
+    job.backward = True
+    job.wide = pieces > NUMBERED
+    which_array = which_array.astype(np.int64 if job.wide else np.uint8, copy=False)
+    describe(&job, number, x, grad_array, which_array)
+    perform(&job)
+    if x_out is None:
+        return x
+    if x is not x_out:
+        np.copyto(x_out, x, casting="same_kind")
+    return out
+
+
+def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
+    """The gradient of a loss through `maxout`: `grad` at the piece that won, 0 at the others.
+
+    Parameters
+    ----------
+    grad : array_like
+        Gradient with respect to the output of `maxout`: floating (bfloat16 of ml_dtypes too),
+        integer or bool.
+    which : array_like
+        The number of the piece that won, from ``maxout(x, axis, return_which=True)``: of any
+        integer dtype, and of a shape that broadcasts with that of `grad`.
+    pieces : int
+        How many there were.
+    axis : int, default -1
+        The axis of the pieces in the result.
+    out : ndarray, optional
+        Where to write the result.  It may overlap `grad` and `which`.
+
+    Returns
+    -------
+    ndarray
+        The gradient with respect to the input of `maxout`: the shape of `grad` with `axis`, of
+        length `pieces`, inserted; of grad's dtype.  Every bit of grad is kept, that of NaN and
+        -0.0 too; elsewhere it is +0.0, also where grad is infinite or NaN.
+
+    Raises
+    ------
+    IndexError
+        If `which` has a negative number or one that is not below `pieces`.
+    TypeError
+        If a dtype is not supported (complex, datetime, structured, str, object), if that of `which`
+        is no integer, if `out` is no ndarray or its dtype does not hold the result, or if `pieces`
+        or `axis` is no integer.
+    ValueError
+        If the shapes of `grad` and `which` do not broadcast, if `pieces` is negative, or if `out`
+        is read-only or of another shape.
+    numpy.exceptions.AxisError
+        If the result has no such axis.
+
+    See Also
+    --------
+    maxout : The forward pass.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import relu_ext
+    >>> y, which = relu_ext.maxout(np.array([[1.0, 5.0], [4.0, 3.0]]), return_which=True)
+    >>> relu_ext.maxout_backward(np.array([0.5, -2.0]), which, 2)
+    array([[ 0. ,  0.5],
+           [-2. ,  0. ]])
+    """
+    cdef Py_ssize_t count = PyArray_PyIntAsIntp(pieces)
+    cdef int dtype
+    if (out is None and cnp.PyArray_CheckExact(grad) and cnp.PyArray_CheckExact(which)
+            and cnp.PyArray_FLAGS(<cnp.ndarray>grad) & cnp.PyArray_FLAGS(<cnp.ndarray>which)
+            & C_ORDER
+            and cnp.PyArray_TYPE(<cnp.ndarray>which) == cnp.NPY_UINT8
+            and cnp.PyArray_NDIM(<cnp.ndarray>grad) < MOST_AXES
+            and cnp.PyArray_SAMESHAPE(<cnp.ndarray>grad, <cnp.ndarray>which)
+            and 0 < count <= NUMBERED):
+        dtype = native_dtype(PyArray_DESCR(<PyArrayObject *>grad))
+        if dtype >= 0:
+            return spread_contiguous(<cnp.ndarray>grad, dtype, <cnp.ndarray>which, count, axis)
+    return spread_any(grad, which, count, axis, out)
