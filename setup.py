@@ -70,7 +70,7 @@ def extension(name: str) -> Extension:
         f"relu_ext.{name}",
         [str(PACKAGE / f"{name}.pyx")],
         include_dirs=[str(PACKAGE), np.get_include()],
-        depends=[str(PACKAGE / header) for header in ("_numbers.h", "_copies.h", "_threads.h")],
+        depends=[str(header) for header in PACKAGE.glob("*.h")],
         define_macros=[("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")],
     )
 

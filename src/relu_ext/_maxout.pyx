@@ -5,13 +5,12 @@ number of each piece, so that whatever other threads do to the memory, nothing e
 """
 
 cimport numpy as cnp
-from cpython.exc cimport PyErr_Occurred
 from cpython.long cimport PyLong_CheckExact
 from cpython.ref cimport Py_INCREF, PyObject, PyTypeObject
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memset
 from relu_ext._dispatch cimport active_table
 from relu_ext._driver cimport share
-from relu_ext._scalar cimport int64, uint8, uint16, uint32, uint64
+from relu_ext._scalar cimport int64, uint8
 from relu_ext._table cimport MOST_LAST
 from relu_ext.ufuncs cimport (
     PyArray_DESCR, PyArray_Descr, PyArrayObject, is_bfloat16, native_dtype, register_bfloat16,
@@ -29,8 +28,14 @@ cdef extern from "numpy/ndarrayobject.h":
     int PyArray_PyIntAsInt(object) except? -1
     Py_ssize_t PyArray_PyIntAsIntp(object) except? -1
 
+cdef extern from "_tiles.h" nogil:
+    void move_pieces "relu_ext_move"(
+        size_t itemsize, char *to, Py_ssize_t to_piece_step, Py_ssize_t to_step, const char *a,
+        Py_ssize_t piece_step, Py_ssize_t step, int pieces, Py_ssize_t n)
+
 cdef enum:
     C_ORDER = cnp.NPY_ARRAY_C_CONTIGUOUS
+    WRITEABLE_C_ORDER = cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_WRITEABLE
     GIL_BYTES = 1 << 20  # as in _api.pyx
     MOST_AXES = 64  # NumPy's
     # Where a layout has no kernel of its own, so many elements of so many pieces are gathered into
@@ -65,24 +70,34 @@ cdef struct Job:
 
 # Movements.
 
-cdef void copy(char *to, Py_ssize_t to_step, const char *source, Py_ssize_t step,
-               Py_ssize_t itemsize, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    if itemsize == 1:
-        for i in range(n):
-            (<uint8 *>(to + i * to_step))[0] = (<const uint8 *>(source + i * step))[0]
-    elif itemsize == 2:
-        for i in range(n):
-            (<uint16 *>(to + i * to_step))[0] = (<const uint16 *>(source + i * step))[0]
-    elif itemsize == 4:
-        for i in range(n):
-            (<uint32 *>(to + i * to_step))[0] = (<const uint32 *>(source + i * step))[0]
-    elif itemsize == 8:
-        for i in range(n):
-            (<uint64 *>(to + i * to_step))[0] = (<const uint64 *>(source + i * step))[0]
-    else:
-        for i in range(n):
-            memcpy(to + i * to_step, source + i * step, itemsize)
+cdef inline void move(char *to, Py_ssize_t to_step, const char *source, Py_ssize_t step,
+                      Py_ssize_t itemsize, Py_ssize_t n) noexcept nogil:
+    move_pieces(itemsize, to, 0, to_step, source, 0, step, 1, n)
+
+
+cdef void gather(char *rows, Py_ssize_t row_step, const char *x, Py_ssize_t piece_step,
+                 Py_ssize_t step, Py_ssize_t itemsize, int pieces, Py_ssize_t n) noexcept nogil:
+    cdef int piece = 0
+    cdef int many
+    while piece < pieces:
+        many = min(pieces - piece, 4)
+        if many < 4 and pieces > 4:
+            # Four again, some of them twice: cheaper than fewer one by one.
+            piece = pieces - 4
+            many = 4
+        move_pieces(itemsize, rows + piece * row_step, row_step, itemsize,
+                    x + piece * piece_step, piece_step, step, many, n)
+        piece += many
+
+
+cdef void scatter(char *x, Py_ssize_t piece_step, Py_ssize_t step, const char *rows,
+                  Py_ssize_t row_step, Py_ssize_t itemsize, int pieces,
+                  Py_ssize_t n) noexcept nogil:
+    cdef int piece = 0
+    while piece < pieces:
+        move_pieces(itemsize, x + piece * piece_step, piece_step, step,
+                    rows + piece * row_step, row_step, itemsize, min(pieces - piece, 4), n)
+        piece += 4
 
 
 cdef void number_from(char *which, Py_ssize_t step, const uint8 *numbers, Py_ssize_t base,
@@ -116,16 +131,15 @@ cdef void reduce_gathered(const Job *job, const char *x, char *y, char *which,
     cdef Py_ssize_t y_step = job.y_strides[inner]
     cdef Py_ssize_t which_step = job.which_strides[inner]
     cdef Py_ssize_t itemsize = job.itemsize
-    cdef Py_ssize_t count, piece, row
+    cdef Py_ssize_t count, piece
     cdef int many
     while n > 0:
         count = min(n, <Py_ssize_t>BLOCK)
         piece = 0
         while piece < job.pieces:
             many = <int>min(<Py_ssize_t>ROWS, job.pieces - piece)
-            for row in range(many):
-                copy(rows + row * BLOCK * itemsize, itemsize,
-                     x + (piece + row) * job.piece_step, x_step, itemsize, count)
+            gather(rows, BLOCK * itemsize, x + piece * job.piece_step, job.piece_step, x_step,
+                   itemsize, many, count)
             if job.wide and piece > 0 and piece % WINDOW == 0:
                 number_from(which, which_step, numbers, piece - WINDOW, count)
                 memset(numbers, NOWHERE, count)
@@ -133,12 +147,12 @@ cdef void reduce_gathered(const Job *job, const char *x, char *y, char *which,
                 best, NULL if which == NULL else numbers, rows, BLOCK * itemsize,
                 <int>(piece % WINDOW if job.wide else piece % NUMBERED), many, piece > 0, count)
             piece += many
-        copy(y, y_step, best, itemsize, itemsize, count)
+        move(y, y_step, best, itemsize, itemsize, count)
         if job.wide:
             number_from(which, which_step, numbers,
                         (job.pieces - 1) // WINDOW * WINDOW, count)
         elif which != NULL:
-            copy(which, which_step, <char *>numbers, 1, 1, count)
+            move(which, which_step, <char *>numbers, 1, 1, count)
             which += count * which_step
         if job.wide:
             which += count * which_step
@@ -157,13 +171,13 @@ cdef void spread_gathered(const Job *job, char *x, const char *y, const char *wh
     cdef Py_ssize_t y_step = job.y_strides[inner]
     cdef Py_ssize_t which_step = job.which_strides[inner]
     cdef Py_ssize_t itemsize = job.itemsize
-    cdef Py_ssize_t count, piece, row
+    cdef Py_ssize_t count, piece
     cdef int many
     while n > 0:
         count = min(n, <Py_ssize_t>BLOCK)
-        copy(grad, itemsize, y, y_step, itemsize, count)
+        move(grad, itemsize, y, y_step, itemsize, count)
         if not job.wide:
-            copy(<char *>numbers, 1, which, which_step, 1, count)
+            move(<char *>numbers, 1, which, which_step, 1, count)
         piece = 0
         while piece < job.pieces:
             many = <int>min(<Py_ssize_t>ROWS, job.pieces - piece)
@@ -172,9 +186,8 @@ cdef void spread_gathered(const Job *job, char *x, const char *y, const char *wh
             active_table.maxout_backward_rows[job.dtype](
                 rows, BLOCK * itemsize, grad, numbers,
                 <int>(piece % WINDOW if job.wide else piece), many, count)
-            for row in range(many):
-                copy(x + (piece + row) * job.piece_step, x_step,
-                     rows + row * BLOCK * itemsize, itemsize, itemsize, count)
+            scatter(x + piece * job.piece_step, job.piece_step, x_step, rows, BLOCK * itemsize,
+                    itemsize, many, count)
             piece += many
         x += count * x_step
         y += count * y_step
@@ -417,8 +430,26 @@ cdef inline object new_array(PyArray_Descr *dtype, int axes, cnp.npy_intp *shape
 
 # Forward.
 
-cdef object reduce_contiguous(cnp.ndarray x, int dtype, axis, bint counted):
-    """The short cut: a new result for an array in C's order, or None."""
+cdef bint fits(object out, cnp.ndarray x, int axes, const cnp.npy_intp *shape, int number_type):
+    """Whether `out` takes a result as it is: of that shape, in C's order, apart from x."""
+    cdef cnp.ndarray array
+    cdef char *x_data = <char *>cnp.PyArray_DATA(x)
+    cdef char *data
+    if not cnp.PyArray_CheckExact(out):
+        return False
+    array = <cnp.ndarray>out
+    data = <char *>cnp.PyArray_DATA(array)
+    return (
+        cnp.PyArray_FLAGS(array) & WRITEABLE_C_ORDER == WRITEABLE_C_ORDER
+        and cnp.PyArray_TYPE(array) == number_type and cnp.PyArray_ISNOTSWAPPED(array)
+        and cnp.PyArray_NDIM(array) == axes
+        and memcmp(cnp.PyArray_DIMS(array), shape, axes * sizeof(cnp.npy_intp)) == 0
+        and (data + cnp.PyArray_NBYTES(array) <= x_data
+             or x_data + cnp.PyArray_NBYTES(x) <= data))
+
+
+cdef object reduce_contiguous(cnp.ndarray x, int dtype, axis, out, bint counted):
+    """The short cut: for an array in C's order and a result in the same, or None."""
     cdef Job job
     cdef cnp.npy_intp shape[MOST_AXES]
     cdef int axes = cnp.PyArray_NDIM(x)
@@ -429,7 +460,12 @@ cdef object reduce_contiguous(cnp.ndarray x, int dtype, axis, bint counted):
         return None
     for i in range(axes - 1):
         shape[i] = cnp.PyArray_DIM(x, i if i < number else i + 1)
-    y = new_array(PyArray_DESCR(<PyArrayObject *>x), axes - 1, shape)
+    if out is None:
+        y = new_array(PyArray_DESCR(<PyArrayObject *>x), axes - 1, shape)
+    elif not counted and fits(out, x, axes - 1, shape, cnp.PyArray_TYPE(x)):
+        y = out
+    else:
+        return None
     which = cnp.PyArray_EMPTY(axes - 1, shape, cnp.NPY_UINT8, 0) if counted else None
     job.backward = False
     job.dtype = dtype
@@ -563,12 +599,11 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
     """
     cdef bint counted = return_which
     cdef int dtype
-    if (out is None and cnp.PyArray_CheckExact(x)
-            and cnp.PyArray_FLAGS(<cnp.ndarray>x) & C_ORDER
+    if (cnp.PyArray_CheckExact(x) and cnp.PyArray_FLAGS(<cnp.ndarray>x) & C_ORDER
             and cnp.PyArray_NDIM(<cnp.ndarray>x) > 1):
         dtype = native_dtype(PyArray_DESCR(<PyArrayObject *>x))
         if dtype >= 0:
-            result = reduce_contiguous(<cnp.ndarray>x, dtype, axis, counted)
+            result = reduce_contiguous(<cnp.ndarray>x, dtype, axis, out, counted)
             if result is not None:
                 return result
     return reduce_any(x, axis, out, counted)
@@ -589,8 +624,8 @@ cdef Py_ssize_t highest(const uint8 *which, Py_ssize_t n) noexcept nogil:
 
 
 cdef object spread_contiguous(cnp.ndarray grad, int dtype, cnp.ndarray which, Py_ssize_t pieces,
-                              axis):
-    """The short cut: a new result for two arrays in C's order."""
+                              axis, out):
+    """The short cut: for two arrays in C's order and a result in the same, or None."""
     cdef Job job
     cdef cnp.npy_intp shape[MOST_AXES]
     cdef int axes = cnp.PyArray_NDIM(grad)
@@ -602,7 +637,13 @@ cdef object spread_contiguous(cnp.ndarray grad, int dtype, cnp.ndarray which, Py
     for i in range(axes):
         shape[i if i < number else i + 1] = cnp.PyArray_DIM(grad, i)
     shape[number] = pieces
-    x = new_array(PyArray_DESCR(<PyArrayObject *>grad), axes + 1, shape)
+    if out is None:
+        x = new_array(PyArray_DESCR(<PyArrayObject *>grad), axes + 1, shape)
+    elif (fits(out, grad, axes + 1, shape, cnp.PyArray_TYPE(grad))
+          and fits(out, which, axes + 1, shape, cnp.PyArray_TYPE(grad))):
+        x = out
+    else:
+        return None
     job.backward = True
     job.dtype = dtype
     job.itemsize = active_table.itemsize[dtype]
@@ -721,7 +762,7 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
     """
     cdef Py_ssize_t count = PyArray_PyIntAsIntp(pieces)
     cdef int dtype
-    if (out is None and cnp.PyArray_CheckExact(grad) and cnp.PyArray_CheckExact(which)
+    if (cnp.PyArray_CheckExact(grad) and cnp.PyArray_CheckExact(which)
             and cnp.PyArray_FLAGS(<cnp.ndarray>grad) & cnp.PyArray_FLAGS(<cnp.ndarray>which)
             & C_ORDER
             and cnp.PyArray_TYPE(<cnp.ndarray>which) == cnp.NPY_UINT8
@@ -730,5 +771,8 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
             and 0 < count <= NUMBERED):
         dtype = native_dtype(PyArray_DESCR(<PyArrayObject *>grad))
         if dtype >= 0:
-            return spread_contiguous(<cnp.ndarray>grad, dtype, <cnp.ndarray>which, count, axis)
+            result = spread_contiguous(
+                <cnp.ndarray>grad, dtype, <cnp.ndarray>which, count, axis, out)
+            if result is not None:
+                return result
     return spread_any(grad, which, count, axis, out)
