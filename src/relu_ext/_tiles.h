@@ -94,4 +94,113 @@ static inline void relu_ext_move(size_t itemsize, char *to, ptrdiff_t to_piece_s
 #undef RELU_EXT_ONE_BY_ONE
 }
 
+/* With permutations of two vectors, APART elements of 5, 6 or 7 pieces at a time. */
+#if defined(__AVX512BW__) && defined(__GNUC__) && !defined(__clang__)
+#define RELU_EXT_TAKES_APART 1
+#else
+#define RELU_EXT_TAKES_APART 0
+#endif
+#define RELU_EXT_APART 64
+
+#if RELU_EXT_TAKES_APART
+#define RELU_EXT_DEFINE_APART(BITS, ...)                                                        \
+    typedef uint##BITS##_t relu_ext_vector##BITS __attribute__((vector_size(64)));              \
+    typedef uint8_t relu_ext_numbers##BITS __attribute__((vector_size(512 / BITS)));            \
+                                                                                                \
+    static inline __attribute__((always_inline)) void relu_ext_take_apart##BITS(                \
+        char *rows, const char *x, const int pieces)                                            \
+    {                                                                                           \
+        const relu_ext_vector##BITS lane = {__VA_ARGS__};                                       \
+        const int lanes = 512 / BITS;                                                           \
+        int piece, i;                                                                           \
+        for (piece = 0; piece < pieces; piece++) {                                              \
+            const relu_ext_vector##BITS place = lane * (uint##BITS##_t)pieces +                 \
+                                                (uint##BITS##_t)piece;                          \
+            relu_ext_vector##BITS row, next;                                                    \
+            memcpy(&row, x, sizeof row);                                                        \
+            memcpy(&next, x + 64, sizeof next);                                                 \
+            row = __builtin_shuffle(row, next, place);                                          \
+            for (i = 2; i < pieces; i++) {                                                      \
+                const relu_ext_vector##BITS here = place - (uint##BITS##_t)(i * lanes);         \
+                const relu_ext_vector##BITS is_here =                                           \
+                    (relu_ext_vector##BITS)(here < (uint##BITS##_t)lanes);                      \
+                memcpy(&next, x + 64 * i, sizeof next);                                         \
+                row = __builtin_shuffle(                                                        \
+                    row, next, (is_here & (here + (uint##BITS##_t)lanes)) | (~is_here & lane)); \
+            }                                                                                   \
+            memcpy(rows + piece * (RELU_EXT_APART * BITS / 8), &row, sizeof row);               \
+        }                                                                                       \
+    }                                                                                           \
+                                                                                                \
+    static inline __attribute__((always_inline)) void relu_ext_spread_apart##BITS(              \
+        char *x, const char *grad, const uint8_t *which, const int pieces)                      \
+    {                                                                                           \
+        const relu_ext_vector##BITS lane = {__VA_ARGS__};                                       \
+        const int lanes = 512 / BITS;                                                           \
+        relu_ext_vector##BITS g, w, out;                                                        \
+        relu_ext_numbers##BITS numbers;                                                         \
+        int i;                                                                                  \
+        memcpy(&g, grad, sizeof g);                                                             \
+        memcpy(&numbers, which, sizeof numbers);                                                \
+        w = __builtin_convertvector(numbers, relu_ext_vector##BITS);                            \
+        for (i = 0; i < pieces; i++) {                                                          \
+            const relu_ext_vector##BITS place = lane + (uint##BITS##_t)(i * lanes);             \
+            const relu_ext_vector##BITS element = place / (uint##BITS##_t)pieces;               \
+            const relu_ext_vector##BITS piece = place % (uint##BITS##_t)pieces;                 \
+            out = __builtin_shuffle(g, element) &                                               \
+                  (relu_ext_vector##BITS)(__builtin_shuffle(w, element) == piece);              \
+            memcpy(x + 64 * i, &out, sizeof out);                                               \
+        }                                                                                       \
+    }
+RELU_EXT_DEFINE_APART(16, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20,
+                      21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31)
+RELU_EXT_DEFINE_APART(32, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
+RELU_EXT_DEFINE_APART(64, 0, 1, 2, 3, 4, 5, 6, 7)
+#else
+#define relu_ext_take_apart16(rows, x, pieces)
+#define relu_ext_take_apart32(rows, x, pieces)
+#define relu_ext_take_apart64(rows, x, pieces)
+#define relu_ext_spread_apart16(x, grad, which, pieces)
+#define relu_ext_spread_apart32(x, grad, which, pieces)
+#define relu_ext_spread_apart64(x, grad, which, pieces)
+#endif
+
+/* rows[piece][i] = x[i * pieces + piece], APART of them. */
+static inline void relu_ext_take_apart(size_t itemsize, void *rows, const void *x,
+                                       const int pieces)
+{
+    int i;
+    for (i = 0; i < RELU_EXT_APART; i += 64 / (int)itemsize) {
+        char *to = (char *)rows + i * itemsize;
+        const char *from = (const char *)x + i * pieces * itemsize;
+        if (itemsize == 2) {
+            relu_ext_take_apart16(to, from, pieces);
+        } else if (itemsize == 4) {
+            relu_ext_take_apart32(to, from, pieces);
+        } else {
+            relu_ext_take_apart64(to, from, pieces);
+        }
+        (void)to, (void)from;
+    }
+}
+
+/* x[i * pieces + piece] = grad[i] where which[i] is that piece, +0 elsewhere, APART elements. */
+static inline void relu_ext_spread_apart(size_t itemsize, void *x, const void *grad,
+                                         const uint8_t *which, const int pieces)
+{
+    int i;
+    for (i = 0; i < RELU_EXT_APART; i += 64 / (int)itemsize) {
+        char *to = (char *)x + i * pieces * itemsize;
+        const char *from = (const char *)grad + i * itemsize;
+        if (itemsize == 2) {
+            relu_ext_spread_apart16(to, from, which + i, pieces);
+        } else if (itemsize == 4) {
+            relu_ext_spread_apart32(to, from, which + i, pieces);
+        } else {
+            relu_ext_spread_apart64(to, from, which + i, pieces);
+        }
+        (void)to, (void)from;
+    }
+}
+
 #endif
