@@ -103,3 +103,19 @@ def evaluate(operation, arrays, parameter=None):
     with np.errstate(all="ignore"):
         operands = [array.astype(dtype) for array in np.broadcast_arrays(*operands)]
         return OPERATIONS[operation](*operands)
+
+
+def maxout(x, axis):
+    """The greatest of the pieces and its number: the first NaN, else the first of the greatest.
+    np.argmax finds it, and zeros of both signs are equal there too."""
+    pieces = np.moveaxis(np.asarray(x), axis, -1)
+    # ml_dtypes has no argmax of its own; widened, bfloat16 keeps its order.
+    which = np.argmax(pieces.astype("f4") if x.dtype == bfloat16 else pieces, -1)
+    return np.take_along_axis(pieces, which[..., None], -1)[..., 0], which
+
+
+def maxout_backward(grad, which, pieces, axis):
+    result = np.zeros((*grad.shape, pieces), grad.dtype)
+    if grad.size:
+        np.put_along_axis(result, which[..., None], grad[..., None], -1)
+    return np.moveaxis(result, -1, axis)

@@ -20,6 +20,9 @@ import numpy as np
 
 cnp.import_array()
 
+cdef extern from "Python.h":
+    Py_ssize_t PY_SSIZE_T_MAX
+
 cdef extern from "numpy/ndarrayobject.h":
     PyTypeObject PyArray_Type
     object PyArray_NewFromDescr(
@@ -121,6 +124,15 @@ cdef void number_within(uint8 *numbers, const char *which, Py_ssize_t step, Py_s
 
 # The runs: n elements along the innermost axis.
 
+cdef inline bint has_last(const Job *job) noexcept nogil:
+    """Whether there is a kernel for so many pieces that lie side by side."""
+    if job.pieces > MOST_LAST or job.piece_step != job.itemsize:
+        return False
+    if job.backward:
+        return active_table.maxout_backward_last[job.pieces][job.dtype] != NULL
+    return active_table.maxout_last[job.pieces][job.dtype] != NULL
+
+
 cdef void reduce_gathered(const Job *job, const char *x, char *y, char *which,
                           Py_ssize_t n) noexcept nogil:
     cdef char rows[ROWS * BLOCK * LARGEST_ITEM]
@@ -131,11 +143,18 @@ cdef void reduce_gathered(const Job *job, const char *x, char *y, char *which,
     cdef Py_ssize_t y_step = job.y_strides[inner]
     cdef Py_ssize_t which_step = job.which_strides[inner]
     cdef Py_ssize_t itemsize = job.itemsize
+    cdef Py_ssize_t unit = job.pieces * itemsize
+    cdef bint packed = has_last(job)
     cdef Py_ssize_t count, piece
     cdef int many
     while n > 0:
         count = min(n, <Py_ssize_t>BLOCK)
         piece = 0
+        if packed:
+            move(rows, unit, x, x_step, unit, count)
+            active_table.maxout_last[job.pieces][job.dtype](
+                best, NULL if which == NULL else numbers, rows, count)
+            piece = job.pieces
         while piece < job.pieces:
             many = <int>min(<Py_ssize_t>ROWS, job.pieces - piece)
             gather(rows, BLOCK * itemsize, x + piece * job.piece_step, job.piece_step, x_step,
@@ -171,6 +190,8 @@ cdef void spread_gathered(const Job *job, char *x, const char *y, const char *wh
     cdef Py_ssize_t y_step = job.y_strides[inner]
     cdef Py_ssize_t which_step = job.which_strides[inner]
     cdef Py_ssize_t itemsize = job.itemsize
+    cdef Py_ssize_t unit = job.pieces * itemsize
+    cdef bint packed = has_last(job)
     cdef Py_ssize_t count, piece
     cdef int many
     while n > 0:
@@ -179,6 +200,10 @@ cdef void spread_gathered(const Job *job, char *x, const char *y, const char *wh
         if not job.wide:
             move(<char *>numbers, 1, which, which_step, 1, count)
         piece = 0
+        if packed:
+            active_table.maxout_backward_last[job.pieces][job.dtype](rows, grad, numbers, count)
+            move(x, x_step, rows, unit, unit, count)
+            piece = job.pieces
         while piece < job.pieces:
             many = <int>min(<Py_ssize_t>ROWS, job.pieces - piece)
             if job.wide and piece % WINDOW == 0:
@@ -212,16 +237,12 @@ cdef void run(const Job *job, char *x, char *y, char *which) noexcept nogil:
             active_table.maxout_rows[job.dtype](
                 y, <uint8 *>which, x, job.piece_step, 0, <int>job.pieces, False, n)
         return
-    if (contiguous and job.pieces <= MOST_LAST and job.piece_step == itemsize
-            and x_step == job.pieces * itemsize):
+    if contiguous and has_last(job) and x_step == job.pieces * itemsize:
         if job.backward:
-            if active_table.maxout_backward_last[job.pieces][job.dtype] != NULL:
-                active_table.maxout_backward_last[job.pieces][job.dtype](x, y, <uint8 *>which, n)
-                return
-        elif active_table.maxout_last[job.pieces][job.dtype] != NULL:
+            active_table.maxout_backward_last[job.pieces][job.dtype](x, y, <uint8 *>which, n)
+        else:
             active_table.maxout_last[job.pieces][job.dtype](y, <uint8 *>which, x, n)
-            return
-    if job.backward:
+    elif job.backward:
         spread_gathered(job, x, y, which, n)
     else:
         reduce_gathered(job, x, y, which, n)
@@ -419,7 +440,9 @@ cdef checked_out(str name, out, tuple shape):
 
 
 cdef check_cast(str name, dtype, out_dtype):
-    if not np.can_cast(dtype, out_dtype, "same_kind"):
+    # To NumPy a number casts to text and to any structure.
+    if (not np.can_cast(dtype, out_dtype, "same_kind") or out_dtype.kind in "SUmM"
+            or out_dtype.kind == "V" and not is_bfloat16(out_dtype)):
         raise TypeError(f"{name}: out of dtype {out_dtype} does not hold {dtype}")
 
 
@@ -448,33 +471,49 @@ cdef bint fits(object out, cnp.ndarray x, int axes, const cnp.npy_intp *shape, i
              or x_data + cnp.PyArray_NBYTES(x) <= data))
 
 
-cdef object reduce_contiguous(cnp.ndarray x, int dtype, axis, out, bint counted):
-    """The short cut: for an array in C's order and a result in the same, or None."""
+cdef bint is_ordered(cnp.ndarray x, int axis) noexcept:
+    """Whether the axes of x other than one lie in C's order, so that the result does."""
+    cdef Py_ssize_t outer = PY_SSIZE_T_MAX
+    cdef int i
+    for i in range(cnp.PyArray_NDIM(x)):
+        if i != axis and cnp.PyArray_DIM(x, i) != 1:
+            if abs(cnp.PyArray_STRIDE(x, i)) > outer:
+                return False
+            outer = abs(cnp.PyArray_STRIDE(x, i))
+    return True
+
+
+cdef object reduce_at_once(cnp.ndarray x, int dtype, axis, out, bint counted):
+    """The short cut: into a result in C's order, or None."""
     cdef Job job
     cdef cnp.npy_intp shape[MOST_AXES]
     cdef int axes = cnp.PyArray_NDIM(x)
     cdef int number = normal_axis("maxout", axis, axes)
     cdef Py_ssize_t pieces = cnp.PyArray_DIM(x, number)
+    cdef bint contiguous = cnp.PyArray_FLAGS(x) & C_ORDER
     cdef int i
-    if pieces == 0 or pieces > NUMBERED:
+    if pieces == 0 or pieces > NUMBERED or not (contiguous or is_ordered(x, number)):
         return None
     for i in range(axes - 1):
         shape[i] = cnp.PyArray_DIM(x, i if i < number else i + 1)
     if out is None:
         y = new_array(PyArray_DESCR(<PyArrayObject *>x), axes - 1, shape)
-    elif not counted and fits(out, x, axes - 1, shape, cnp.PyArray_TYPE(x)):
+    elif contiguous and not counted and fits(out, x, axes - 1, shape, cnp.PyArray_TYPE(x)):
         y = out
     else:
         return None
     which = cnp.PyArray_EMPTY(axes - 1, shape, cnp.NPY_UINT8, 0) if counted else None
     job.backward = False
     job.dtype = dtype
-    job.itemsize = active_table.itemsize[dtype]
-    job.x = <char *>cnp.PyArray_DATA(x)
-    job.y = <char *>cnp.PyArray_DATA(<cnp.ndarray>y)
-    job.which = <char *>cnp.PyArray_DATA(<cnp.ndarray>which) if counted else NULL
     job.wide = False
-    describe_contiguous(&job, number, axes - 1, shape, pieces)
+    if contiguous:
+        job.itemsize = active_table.itemsize[dtype]
+        job.x = <char *>cnp.PyArray_DATA(x)
+        job.y = <char *>cnp.PyArray_DATA(<cnp.ndarray>y)
+        job.which = <char *>cnp.PyArray_DATA(<cnp.ndarray>which) if counted else NULL
+        describe_contiguous(&job, number, axes - 1, shape, pieces)
+    else:
+        describe(&job, number, x, <cnp.ndarray>y, which)
     perform(&job)
     return (y, which) if counted else y
 
@@ -488,14 +527,14 @@ cdef object reduce_any(x, axis, out, bint counted):
     array = native("maxout", array, &job.dtype)
     pieces = array.shape[number]
     shape = array.shape[:number] + array.shape[number + 1:]
-    if pieces == 0 and 0 not in shape:
-        raise ValueError(f"maxout: axis {number} has length 0, and no pieces no maximum")
+    if pieces == 0:
+        raise ValueError(f"maxout: axis {number} has length 0, and no pieces have no maximum")
 
     if not isinstance(out, tuple):
         out = (out, None) if counted else (out,)
     elif len(out) != 1 + counted:
         raise ValueError(f"maxout: out has {len(out)} arrays in the place of {1 + counted}")
-    numbers = np.min_scalar_type(max(pieces - 1, 0))
+    numbers = np.min_scalar_type(pieces - 1)
     y_out = which_out = None
     if out[0] is not None:
         y_out = checked_out("maxout", out[0], shape)
@@ -507,7 +546,7 @@ cdef object reduce_any(x, axis, out, bint counted):
                             f"{pieces} pieces")
 
     # In the order of x, as NumPy's own reductions.
-    like = array[(slice(None),) * number + (0,)] if pieces else np.empty(shape, array.dtype)
+    like = array[(slice(None),) * number + (0,)]
     apart = not (y_out is not None and (np.may_share_memory(y_out, array)
                  or which_out is not None and np.may_share_memory(y_out, which_out)))
     if y_out is not None and y_out.dtype == array.dtype and y_out.dtype.isnative and apart:
@@ -526,9 +565,8 @@ cdef object reduce_any(x, axis, out, bint counted):
     else:
         job.wide = False
     job.backward = False
-    if pieces:
-        describe(&job, number, array, y, which)
-        perform(&job)
+    describe(&job, number, array, y, which)
+    perform(&job)
 
     if y_out is not None and y is not y_out:
         np.copyto(y_out, y, casting="same_kind")
@@ -599,11 +637,10 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
     """
     cdef bint counted = return_which
     cdef int dtype
-    if (cnp.PyArray_CheckExact(x) and cnp.PyArray_FLAGS(<cnp.ndarray>x) & C_ORDER
-            and cnp.PyArray_NDIM(<cnp.ndarray>x) > 1):
+    if cnp.PyArray_CheckExact(x) and cnp.PyArray_NDIM(<cnp.ndarray>x) > 1:
         dtype = native_dtype(PyArray_DESCR(<PyArrayObject *>x))
         if dtype >= 0:
-            result = reduce_contiguous(<cnp.ndarray>x, dtype, axis, out, counted)
+            result = reduce_at_once(<cnp.ndarray>x, dtype, axis, out, counted)
             if result is not None:
                 return result
     return reduce_any(x, axis, out, counted)
@@ -623,7 +660,7 @@ cdef Py_ssize_t highest(const uint8 *which, Py_ssize_t n) noexcept nogil:
     return most
 
 
-cdef object spread_contiguous(cnp.ndarray grad, int dtype, cnp.ndarray which, Py_ssize_t pieces,
+cdef object spread_at_once(cnp.ndarray grad, int dtype, cnp.ndarray which, Py_ssize_t pieces,
                               axis, out):
     """The short cut: for two arrays in C's order and a result in the same, or None."""
     cdef Job job
@@ -771,7 +808,7 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
             and 0 < count <= NUMBERED):
         dtype = native_dtype(PyArray_DESCR(<PyArrayObject *>grad))
         if dtype >= 0:
-            result = spread_contiguous(
+            result = spread_at_once(
                 <cnp.ndarray>grad, dtype, <cnp.ndarray>which, count, axis, out)
             if result is not None:
                 return result

@@ -55,8 +55,8 @@ ctypedef void (*Copy)(char *to, Py_ssize_t to_column, Py_ssize_t to_row,
 # Copies whole cache lines past the caches; both addresses are aligned to one.
 ctypedef void (*StreamCopy)(char *to, const char *source, Py_ssize_t bytes) noexcept nogil
 
-# Maxout with the pieces last, so many of them that a kernel of its own pays: out[i] is the winner of
-# x[i * pieces], x[i * pieces + 1], ..., and which[i] its number; which may be NULL.
+# Maxout with the pieces last, a kernel for each number of them that pays: out[i] is the winner of
+# x[i * pieces], x[i * pieces + 1], ..., and which[i] its number.
 ctypedef void (*MaxoutLast)(void *out, unsigned char *which, const void *x,
                             Py_ssize_t n) noexcept nogil
 
@@ -74,7 +74,7 @@ ctypedef void (*MaxoutBackwardRows)(void *out, Py_ssize_t step, const void *grad
                                     const unsigned char *which, int first, int rows,
                                     Py_ssize_t n) noexcept nogil
 
-# No buffer of these overlaps another.
+# In all of these which may be NULL forward, no buffer overlaps another, and any alignment will do.
 cdef enum:
     MOST_LAST = 8  # pieces in a kernel of their own
 

@@ -51,7 +51,6 @@
 
 RELU_EXT_DEFINE_TILE(16)
 RELU_EXT_DEFINE_TILE(32)
-RELU_EXT_DEFINE_TILE(64)
 
 /* An array of `pieces` by n elements to another. The tiles are for four pieces that lie side by
  * side on one end, and elements that do on the other. */
@@ -85,8 +84,19 @@ static inline void relu_ext_move(size_t itemsize, char *to, ptrdiff_t to_piece_s
         RELU_EXT_TILES(32)
         RELU_EXT_ONE_BY_ONE(4)
     } else if (itemsize == 8) {
-        RELU_EXT_TILES(64)
         RELU_EXT_ONE_BY_ONE(8)
+    } else if (itemsize == 16) {
+        RELU_EXT_ONE_BY_ONE(16)
+    } else if (itemsize == 6) { /* from here on, several pieces at once */
+        RELU_EXT_ONE_BY_ONE(6)
+    } else if (itemsize == 12) {
+        RELU_EXT_ONE_BY_ONE(12)
+    } else if (itemsize == 20) {
+        RELU_EXT_ONE_BY_ONE(20)
+    } else if (itemsize == 24) {
+        RELU_EXT_ONE_BY_ONE(24)
+    } else if (itemsize == 32) {
+        RELU_EXT_ONE_BY_ONE(32)
     } else {
         RELU_EXT_ONE_BY_ONE(itemsize)
     }
