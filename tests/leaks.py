@@ -152,9 +152,56 @@ def calls_of(operation):
         yield call("no way back", door, both(np.ones(4, int)), TypeError, parameter=0.5)
 
 
+def maxout_calls():
+    x, strided = np.ones((8, 9, 4), "f4"), np.ones((8, 9, 8), "f4")[..., ::2]
+    y, which = relu_ext.maxout(x, return_which=True)
+    wide = np.ones((3, 300))
+    raises = thing(__array__=raising(ZeroDivisionError))
+    for counted in (False, True):
+        keywords = {"return_which": counted}
+        for label, some_x in {
+            "contiguous": x, "strided": strided, "F": x.T, "wide": wide, "one axis": wide[0],
+            "swapped": x.astype(">f4"), "list": [[1.0, 2.0]],
+            "bfloat16": x.astype(reference.bfloat16),
+            "large": np.ones((1 << 10, 300), "f4"),
+        }.items():  # fmt: skip
+            yield Call(label, relu_ext.maxout, (some_x,), keywords)
+        yield Call("no axis", relu_ext.maxout, (x, 3), keywords, ValueError)
+        yield Call("axis a float", relu_ext.maxout, (x, 1.0), keywords, TypeError)
+        yield Call("no pieces", relu_ext.maxout, (np.ones((2, 0)),), keywords, ValueError)
+        yield Call("complex", relu_ext.maxout, (np.ones((2, 2), "D"),), keywords, TypeError)
+        yield Call("raises", relu_ext.maxout, (raises,), keywords, ZeroDivisionError)
+        yield Call(
+            "out of another shape", relu_ext.maxout, (x,), keywords | {"out": y.T}, ValueError
+        )
+    yield Call("out", relu_ext.maxout, (x,), {"out": y.copy()})
+    yield Call("out, cast", relu_ext.maxout, (x,), {"out": y.astype("f8")})
+    yield Call(
+        "outs", relu_ext.maxout, (x,), {"out": (y.copy(), which.copy()), "return_which": True}
+    )
+    yield Call("contiguous", relu_ext.maxout_backward, (y, which, 4))
+    yield Call("out", relu_ext.maxout_backward, (y, which, 4), {"out": x.copy()})
+    yield Call("out, cast", relu_ext.maxout_backward, (y, which, 4), {"out": x.astype("f8")})
+    yield Call("strided", relu_ext.maxout_backward, (y.T, which.T, 4, 0))
+    yield Call("wide", relu_ext.maxout_backward, (y, which, 300))
+    yield Call("broadcast", relu_ext.maxout_backward, (1.0, which, 4))
+    yield Call("out of range", relu_ext.maxout_backward, (y, which + 4, 4), {}, IndexError)
+    yield Call(
+        "out of range, wide",
+        relu_ext.maxout_backward,
+        (y, which.astype(int) - 1, 4),
+        {},
+        IndexError,
+    )
+    yield Call("complex", relu_ext.maxout_backward, (y.astype("D"), which, 4), {}, TypeError)
+    yield Call("shapes", relu_ext.maxout_backward, (y, which.T, 4), {}, ValueError)
+    yield Call("raises", relu_ext.maxout_backward, (raises, which, 4), {}, ZeroDivisionError)
+
+
 def calls():
     for operation in samples.OPERATIONS:
         yield from calls_of(operation)
+    yield from maxout_calls()
     yield Call("a number", relu_ext.set_num_threads, (1,))
     yield Call("too few", relu_ext.set_num_threads, (0,), error=ValueError)
     yield Call("no number", relu_ext.set_num_threads, ("1",), error=TypeError)

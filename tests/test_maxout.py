@@ -1,6 +1,5 @@
 """Maxout and its gradient: values, layouts, the edges of memory, bad input, leaks."""
 
-import gc
 import sys
 import threading
 
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from relu_ext import maxout, maxout_backward
 
-import leaks
 import reference
 import samples
 from samples import assert_same_bits, constant, raising, thing
@@ -487,7 +485,7 @@ def test_no_elements(level):
     assert maxout_backward(np.ones((0, 3)), np.ones((0, 3), "u1"), 0).shape == (0, 3, 0)
 
 
-# First use, leaks, types
+# First use, references
 
 
 def test_bfloat16_may_come_first():
@@ -497,49 +495,6 @@ x = np.array([[1, 3, 2]], ml_dtypes.bfloat16)
 print(relu_ext.maxout(x), relu_ext.relu(x))
 """)
     assert finished.stdout == "[3] [[1 3 2]]\n", finished.stderr
-
-
-def calls():
-    x, strided = np.ones((8, 9, 4), "f4"), np.ones((8, 9, 8), "f4")[..., ::2]
-    y, which = maxout(x, return_which=True)
-    wide = np.ones((3, 300))
-    raises = thing(__array__=raising(ZeroDivisionError))
-    call = leaks.Call
-    for counted in (False, True):
-        keywords = {"return_which": counted}
-        for label, some_x in {
-            "contiguous": x, "strided": strided, "F": x.T, "wide": wide, "one axis": wide[0],
-            "swapped": x.astype(">f4"), "list": [[1.0, 2.0]],
-            "bfloat16": x.astype(reference.bfloat16),
-            "large": np.ones((1 << 10, 300), "f4"),
-        }.items():  # fmt: skip
-            yield call(label, maxout, (some_x,), keywords)
-        yield call("no axis", maxout, (x, 3), keywords, ValueError)
-        yield call("axis a float", maxout, (x, 1.0), keywords, TypeError)
-        yield call("no pieces", maxout, (np.ones((2, 0)),), keywords, ValueError)
-        yield call("complex", maxout, (np.ones((2, 2), "D"),), keywords, TypeError)
-        yield call("raises", maxout, (raises,), keywords, ZeroDivisionError)
-        yield call("out of another shape", maxout, (x,), keywords | {"out": y.T}, ValueError)
-    yield call("out", maxout, (x,), {"out": y.copy()})
-    yield call("out, cast", maxout, (x,), {"out": y.astype("f8")})
-    yield call("outs", maxout, (x,), {"out": (y.copy(), which.copy()), "return_which": True})
-    yield call("contiguous", maxout_backward, (y, which, 4))
-    yield call("out", maxout_backward, (y, which, 4), {"out": x.copy()})
-    yield call("out, cast", maxout_backward, (y, which, 4), {"out": x.astype("f8")})
-    yield call("strided", maxout_backward, (y.T, which.T, 4, 0))
-    yield call("wide", maxout_backward, (y, which, 300))
-    yield call("broadcast", maxout_backward, (1.0, which, 4))
-    yield call("out of range", maxout_backward, (y, which + 4, 4), {}, IndexError)
-    yield call("out of range, wide", maxout_backward, (y, which.astype(int) - 1, 4), {}, IndexError)
-    yield call("complex", maxout_backward, (y.astype("D"), which, 4), {}, TypeError)
-    yield call("shapes", maxout_backward, (y, which.T, 4), {}, ValueError)
-    yield call("raises", maxout_backward, (raises, which, 4), {}, ZeroDivisionError)
-
-
-def test_no_call_leaks():
-    gc.collect()
-    for call in calls():
-        assert leaks.leak(call, 300) is None
 
 
 def test_an_output_is_not_kept():

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
-from relu_ext import _api
+from relu_ext import _api, _maxout
 
 import typing_sample
 
@@ -32,9 +33,12 @@ def test_stubs_describe_the_modules(tmp_path):
     check(tmp_path, "mypy.stubtest", "relu_ext", "--allowlist", str(allowed))
 
 
-def test_defaults_of_overloads():
+@pytest.mark.parametrize("module", [_api, _maxout], ids=lambda module: module.__name__)
+def test_defaults_of_overloads(module):
     """Which stubtest does not compare."""
-    stub = ast.parse(Path(_api.__file__).with_name("_api.pyi").read_text())
+    stub = ast.parse(
+        Path(module.__file__).with_name(module.__name__.partition(".")[2] + ".pyi").read_text()
+    )
     functions = [node for node in stub.body if isinstance(node, ast.FunctionDef)]
     assert functions
     for function in functions:
@@ -42,7 +46,7 @@ def test_defaults_of_overloads():
             if isinstance(node, ast.arg):
                 node.annotation = None
         overload = inspect.signature(eval(f"lambda {ast.unparse(function.args)}: ..."))
-        there = inspect.signature(getattr(_api, function.name)).parameters
+        there = inspect.signature(getattr(module, function.name)).parameters
         for name, parameter in overload.parameters.items():
             assert parameter.default in (parameter.empty, there[name].default), function.name
 

@@ -63,6 +63,15 @@ def accepted() -> None:
     assert_type(relu_ext.relu_(array.array("f", [-1, 2])), "array.array[float]")
     assert_type(relu_ext.relu_(memoryview(bytearray(8)).cast("f")), "memoryview[float]")
 
+    # A maximum over one axis may be a scalar; its gradient is an array.
+    assert_type(relu_ext.maxout(float32), Any)
+    assert_type(relu_ext.maxout(np.eye(3), 0, out=out), NDArray[np.float64])
+    values, which = relu_ext.maxout([[1.0, 2.0]], axis=-1, return_which=True)
+    assert_type(values, Any)
+    assert_type(relu_ext.maxout_backward(float32, int8 + 1, 3), NDArray[np.float32])
+    pieces: NDArray[np.float64] = np.empty((1, 2))
+    assert_type(relu_ext.maxout_backward(values, which, 2, out=pieces), NDArray[np.float64])
+
     assert_type(ufuncs.leaky_relu, np.ufunc)
     assert_type(relu_ext.cpu_levels().active, str)
     assert_type(relu_ext.get_num_threads(), int)
@@ -80,6 +89,10 @@ def refused() -> None:
     relu_ext.relu_backward(float32)  # type: ignore[call-overload]
     relu_ext.leaky_relu(float32, slope=0.1)  # type: ignore[call-overload]
     relu_ext.leaky_relu(float32, 0.1, float64)  # type: ignore[call-overload]
+
+    relu_ext.maxout(float32, (0, 1))  # type: ignore[call-overload]
+    relu_ext.maxout(float32, out=(float64, float64))  # type: ignore[arg-type]
+    relu_ext.maxout_backward(float32, int8)  # type: ignore[call-overload]
 
     relu_ext.relu_([-1.0, 2.0])  # type: ignore[type-var]
     relu_ext.relu_(-1.0)  # type: ignore[type-var]

@@ -661,7 +661,7 @@ cdef Py_ssize_t highest(const uint8 *which, Py_ssize_t n) noexcept nogil:
 
 
 cdef object spread_at_once(cnp.ndarray grad, int dtype, cnp.ndarray which, Py_ssize_t pieces,
-                              axis, out):
+                           axis, out):
     """The short cut: for two arrays in C's order and a result in the same, or None."""
     cdef Job job
     cdef cnp.npy_intp shape[MOST_AXES]
