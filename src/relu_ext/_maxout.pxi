@@ -50,9 +50,7 @@ cdef inline void compare_last(number *out, uint8 *which, const number *x, Py_ssi
             meet(x[i * pieces + 4], 4, &best, &best_rank, &best_piece)
         if pieces > 5:
             meet(x[i * pieces + 5], 5, &best, &best_rank, &best_piece)
-        if pieces > 6:
             meet(x[i * pieces + 6], 6, &best, &best_rank, &best_piece)
-        if pieces > 7:
             meet(x[i * pieces + 7], 7, &best, &best_rank, &best_piece)
         out[i] = best
         if counted:
@@ -101,9 +99,7 @@ cdef inline void spread_last(number *out, const number *grad, const uint8 *which
             out[i * pieces + 4] = _scalar.maxout_backward(g, w, 4)
         if pieces > 5:
             out[i * pieces + 5] = _scalar.maxout_backward(g, w, 5)
-        if pieces > 6:
             out[i * pieces + 6] = _scalar.maxout_backward(g, w, 6)
-        if pieces > 7:
             out[i * pieces + 7] = _scalar.maxout_backward(g, w, 7)
 
 
@@ -184,71 +180,37 @@ cdef inline void compare_block(number *out, uint8 *which, const char *x, Py_ssiz
 
 
 cdef inline void compare_apart(number *out, uint8 *which, const number *x, Py_ssize_t n,
-                               const int pieces, const bint counted) noexcept nogil:
-    """5, 6 or 7 pieces, which no compiler takes apart: as rows, APART elements at a time."""
-    cdef number rows[7][APART]
+                               const bint counted) noexcept nogil:
+    """Five pieces, which no compiler takes apart: as rows, APART elements at a time."""
+    cdef number rows[5][APART]
     cdef uint8 winners[APART]
     cdef Py_ssize_t start = 0
     while start + APART <= n:
-        take_apart(sizeof(number), rows, x + start * pieces, pieces)
+        take_apart(sizeof(number), rows, x + start * 5, 5)
         memset(winners, 0, APART)
         compare_rows(out + start, winners, rows[0], rows[1], rows[2], rows[3], rows[4], 1, APART,
                      4, counted)
-        if pieces == 6:
-            compare_rows(out + start, winners, out + start, rows[5], rows[5], rows[5], rows[5], 5,
-                         APART, 1, counted)
-        if pieces == 7:
-            compare_rows(out + start, winners, out + start, rows[5], rows[6], rows[6], rows[6], 5,
-                         APART, 2, counted)
         if counted:
             memcpy(which + start, winners, APART)
         start += APART
-    compare_last(out + start, which + start if counted else NULL, x + start * pieces, n - start,
-                 pieces, counted)
-
-
-cdef inline void maxout_apart(number *out, uint8 *which, const number *x, Py_ssize_t n,
-                              const int pieces) noexcept nogil:
-    if which == NULL:
-        compare_apart(out, which, x, n, pieces, False)
-    else:
-        compare_apart(out, which, x, n, pieces, True)
-
-
-cdef inline void spread_all_apart(number *out, const number *grad, const uint8 *which,
-                                  Py_ssize_t n, const int pieces) noexcept nogil:
-    cdef Py_ssize_t start = 0
-    while start + APART <= n:
-        spread_apart(sizeof(number), out + start * pieces, grad + start, which + start, pieces)
-        start += APART
-    spread_last(out + start * pieces, grad + start, which + start, n - start, pieces)
+    compare_last(out + start, which + start if counted else NULL, x + start * 5, n - start, 5,
+                 counted)
 
 
 cdef void maxout_5(number *out, uint8 *which, const number *x, Py_ssize_t n) noexcept nogil:
-    maxout_apart(out, which, x, n, 5)
+    if which == NULL:
+        compare_apart(out, which, x, n, False)
+    else:
+        compare_apart(out, which, x, n, True)
 
 
 cdef void maxout_backward_5(number *out, const number *grad, const uint8 *which,
                             Py_ssize_t n) noexcept nogil:
-    spread_all_apart(out, grad, which, n, 5)
-
-
-cdef void maxout_6(number *out, uint8 *which, const number *x, Py_ssize_t n) noexcept nogil:
-    maxout_apart(out, which, x, n, 6)
-
-
-cdef void maxout_backward_6(number *out, const number *grad, const uint8 *which,
-                            Py_ssize_t n) noexcept nogil:
-    spread_all_apart(out, grad, which, n, 6)
-
-
-cdef void maxout_7(number *out, uint8 *which, const number *x, Py_ssize_t n) noexcept nogil:
-    maxout_apart(out, which, x, n, 7)
-
-
-cdef void maxout_backward_7(number *out, const number *grad, const uint8 *which,
-                            Py_ssize_t n) noexcept nogil:
-    spread_all_apart(out, grad, which, n, 7)
+    cdef Py_ssize_t start = 0
+    while start + APART <= n:
+        spread_apart(sizeof(number), out + start * 5, grad + start, which + start, 5)
+        start += APART
+    spread_last(out + start * 5, grad + start, which + start, n - start, 5)
 
 
 cdef void maxout_rows(number *out, uint8 *which, const number *x, Py_ssize_t step, int first,
@@ -299,12 +261,8 @@ cdef void fill_maxout(KernelTable *table, const number *dtype_marker, int dtype)
     table.maxout_backward_last[3][dtype] = <MaxoutBackwardLast>maxout_backward_3[number]
     table.maxout_backward_last[4][dtype] = <MaxoutBackwardLast>maxout_backward_4[number]
     table.maxout_backward_last[8][dtype] = <MaxoutBackwardLast>maxout_backward_8[number]
-    if TAKES_APART and 1 < sizeof(number) < 16:
+    if TAKES_APART and (sizeof(number) == 2 or sizeof(number) == 4 or sizeof(number) == 8):
         table.maxout_last[5][dtype] = <MaxoutLast>maxout_5[number]
-        table.maxout_last[6][dtype] = <MaxoutLast>maxout_6[number]
-        table.maxout_last[7][dtype] = <MaxoutLast>maxout_7[number]
         table.maxout_backward_last[5][dtype] = <MaxoutBackwardLast>maxout_backward_5[number]
-        table.maxout_backward_last[6][dtype] = <MaxoutBackwardLast>maxout_backward_6[number]
-        table.maxout_backward_last[7][dtype] = <MaxoutBackwardLast>maxout_backward_7[number]
     table.maxout_rows[dtype] = <MaxoutRows>maxout_rows[number]
     table.maxout_backward_rows[dtype] = <MaxoutBackwardRows>maxout_backward_rows[number]

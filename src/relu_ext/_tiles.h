@@ -104,7 +104,7 @@ static inline void relu_ext_move(size_t itemsize, char *to, ptrdiff_t to_piece_s
 #undef RELU_EXT_ONE_BY_ONE
 }
 
-/* With permutations of two vectors, APART elements of 5, 6 or 7 pieces at a time. */
+/* With permutations of two vectors, APART elements at a time, whatever the number of pieces. */
 #if defined(__AVX512BW__) && defined(__GNUC__) && !defined(__clang__)
 #define RELU_EXT_TAKES_APART 1
 #else
