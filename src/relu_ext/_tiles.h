@@ -113,9 +113,13 @@ static inline void relu_ext_move(size_t itemsize, char *to, ptrdiff_t to_piece_s
 #define RELU_EXT_APART 64
 
 #if RELU_EXT_TAKES_APART
+#include <immintrin.h>
+/* Not __builtin_convertvector, which GCC 12 computes number by number. */
+#define RELU_EXT_WIDEN16(which) _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)(which)))
+#define RELU_EXT_WIDEN32(which) _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(which)))
+#define RELU_EXT_WIDEN64(which) _mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i *)(which)))
 #define RELU_EXT_DEFINE_APART(BITS, ...)                                                        \
     typedef uint##BITS##_t relu_ext_vector##BITS __attribute__((vector_size(64)));              \
-    typedef uint8_t relu_ext_numbers##BITS __attribute__((vector_size(512 / BITS)));            \
                                                                                                 \
     static inline __attribute__((always_inline)) void relu_ext_take_apart##BITS(                \
         char *rows, const char *x, const int pieces)                                            \
@@ -148,11 +152,9 @@ static inline void relu_ext_move(size_t itemsize, char *to, ptrdiff_t to_piece_s
         const relu_ext_vector##BITS lane = {__VA_ARGS__};                                       \
         const int lanes = 512 / BITS;                                                           \
         relu_ext_vector##BITS g, w, out;                                                        \
-        relu_ext_numbers##BITS numbers;                                                         \
         int i;                                                                                  \
         memcpy(&g, grad, sizeof g);                                                             \
-        memcpy(&numbers, which, sizeof numbers);                                                \
-        w = __builtin_convertvector(numbers, relu_ext_vector##BITS);                            \
+        w = (relu_ext_vector##BITS)RELU_EXT_WIDEN##BITS(which);                                 \
         for (i = 0; i < pieces; i++) {                                                          \
             const relu_ext_vector##BITS place = lane + (uint##BITS##_t)(i * lanes);             \
             const relu_ext_vector##BITS element = place / (uint##BITS##_t)pieces;               \
