@@ -314,6 +314,7 @@ def test_a_full_run_measures_what_is_shown():
             {"(64, 128), bias (128,)", "(1000, 1000), bias (1000,)"},
         ),
         (["--layout", plan.FIRST_ROWS, "--dtype", "int8"], {plan.FIRST_ROWS}),
+        (["--op", "maxout"], {plan.MAXOUT, "(4, 64, 50), axis 0"}),
         (["--op", "relu"], {"contiguous"}),
         (["--layout", "tensors", "--size", "64"], {"tensors"}),
     ],

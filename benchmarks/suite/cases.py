@@ -227,11 +227,6 @@ OPERATIONS = {
     }, reduced="gw"),
 }  # fmt: skip
 
-# REVERT this commit when the library has maxout and maxout_backward.
-OPERATIONS = {
-    name: case for name, case in OPERATIONS.items() if hasattr(relu_ext, case.function or name)
-}
-
 PRELU = {
     "leaky_relu": {
         TORCH: _torch_where("x < 0", "x * s", "x", "x"),
