@@ -531,49 +531,33 @@ cdef void walk(Plan *this) noexcept nogil:
     cdef Py_ssize_t bytes = size * this.itemsize
     cdef bint in_place = this.data[OUT] == this.data[A] or (
         this.has[B] and this.data[OUT] == this.data[B])
-    cdef int threads = 1
-    cdef int axis, i
-    cdef fenv_t caller
     if size == 0:
         return
     lay_tiles(this)
     # By the whole, not by a thread's part: the threads share the last-level cache.
     this.stream = (not in_place and not this.fresh
                    and bytes >= last_level_cache // STREAM_CACHES)
-    if bytes >= THREAD_BYTES:
-        # Each gets at least what each of two gets at the threshold.
-        threads = <int>min(<Py_ssize_t>effective_threads(), bytes // (THREAD_BYTES // 2))
-    if threads == 1:
-        walk_part(this)
+    share(walk_share, this, bytes)
+
+
+cdef void walk_share(const void *job, int part, int parts) noexcept nogil:
+    """A part of the outermost axis that is long enough for all of them."""
+    cdef const Plan *whole = <const Plan *>job
+    cdef Plan this
+    cdef Py_ssize_t length, start
+    cdef int axis = whole.axes - 1
+    if parts == 1:
+        walk_part(whole)
         return
-    axis = this.axes - 1
-    while axis > 0 and this.shape[axis] < threads:
+    while axis > 0 and whole.shape[axis] < parts:
         axis -= 1
-    fegetenv(&caller)
-    for i in prange(threads, num_threads=threads, schedule="static"):
-        walk_share_as(&caller, this, axis, i, threads)
-
-
-cdef void walk_share_as(const fenv_t *caller, const Plan *this, int axis, int i,
-                        int threads) noexcept nogil:
-    """`walk_share` on a thread of OpenMP's, under the caller's floating-point settings: rounding,
-    and what flushes subnormal numbers to zero, belong to each thread."""
-    cdef fenv_t own
-    fegetenv(&own)
-    fesetenv(caller)
-    walk_share(this, axis, i, threads)
-    fesetenv(&own)
-
-
-cdef void walk_share(const Plan *this, int axis, int i, int threads) noexcept nogil:
-    """The i-th of as many shares of an axis as there are threads."""
-    cdef Plan share = this[0]
-    cdef Py_ssize_t length = (this.shape[axis] + threads - 1) // threads
-    cdef Py_ssize_t start = min(i * length, this.shape[axis])
-    share.shape[axis] = min(length, this.shape[axis] - start)
-    advance(&share, share.data, axis, start)
-    if share.shape[axis] > 0:
-        walk_part(&share)
+    length = (whole.shape[axis] + parts - 1) // parts
+    start = min(part * length, whole.shape[axis])
+    if start < whole.shape[axis]:
+        this = whole[0]
+        this.shape[axis] = min(length, whole.shape[axis] - start)
+        advance(&this, this.data, axis, start)
+        walk_part(&this)
 
 
 cdef void run_large(int operation, int dtype, void *out, const void *a, const void *b,
@@ -598,17 +582,33 @@ cdef void run_large(int operation, int dtype, void *out, const void *a, const vo
     walk(&this)
 
 
+# Threads.
+
 cdef void share(Part function, const void *job, Py_ssize_t bytes) noexcept nogil:
     """A job on `bytes` of memory, in as many parts as threads pay for, each on one of its own."""
     cdef int parts = 1
     cdef int part
+    cdef fenv_t caller
     if bytes >= THREAD_BYTES:
+        # Each gets at least what each of two gets at the threshold.
         parts = <int>min(<Py_ssize_t>effective_threads(), bytes // (THREAD_BYTES // 2))
     if parts == 1:
         function(job, 0, 1)
         return
+    fegetenv(&caller)
     for part in prange(parts, num_threads=parts, schedule="static"):
-        function(job, part, parts)
+        run_as(&caller, function, job, part, parts)
+
+
+cdef void run_as(const fenv_t *caller, Part function, const void *job, int part,
+                 int parts) noexcept nogil:
+    """A part on a thread of OpenMP's, under the caller's floating-point settings: rounding, and what
+    flushes subnormal numbers to zero, belong to each thread."""
+    cdef fenv_t own
+    fegetenv(&own)
+    fesetenv(caller)
+    function(job, part, parts)
+    fesetenv(&own)
 
 
 cdef int effective_threads() noexcept nogil:

@@ -13,7 +13,7 @@ from relu_ext._driver cimport share
 from relu_ext._scalar cimport int64, uint8
 from relu_ext._table cimport MOST_LAST
 from relu_ext.ufuncs cimport (
-    PyArray_DESCR, PyArray_Descr, PyArrayObject, is_bfloat16, native_dtype, register_bfloat16,
+    PyArray_DESCR, PyArray_Descr, PyArrayObject, is_bfloat16, native_dtype, remember_bfloat16,
 )
 
 import numpy as np
@@ -420,7 +420,7 @@ cdef native(str name, array, int *dtype):
         array = array.astype(array.dtype.newbyteorder("="))
     dtype[0] = native_dtype(PyArray_DESCR(<PyArrayObject *>array))
     if dtype[0] < 0 and is_bfloat16(array.dtype):
-        register_bfloat16(type(array.dtype))
+        remember_bfloat16(array.dtype)
         dtype[0] = native_dtype(PyArray_DESCR(<PyArrayObject *>array))
     if dtype[0] < 0:
         raise TypeError(f"{name}: dtype {array.dtype.type.__name__} is not supported")

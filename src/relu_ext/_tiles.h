@@ -115,9 +115,9 @@ static inline void relu_ext_move(size_t itemsize, char *to, ptrdiff_t to_piece_s
 #if RELU_EXT_TAKES_APART
 #include <immintrin.h>
 /* Not __builtin_convertvector, which GCC 12 computes number by number. */
-#define RELU_EXT_WIDEN16(which) _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)(which)))
-#define RELU_EXT_WIDEN32(which) _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(which)))
-#define RELU_EXT_WIDEN64(which) _mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i *)(which)))
+#define RELU_EXT_WIDEN_WHICH16(which) _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)(which)))
+#define RELU_EXT_WIDEN_WHICH32(which) _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(which)))
+#define RELU_EXT_WIDEN_WHICH64(which) _mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i *)(which)))
 #define RELU_EXT_DEFINE_APART(BITS, ...)                                                        \
     typedef uint##BITS##_t relu_ext_vector##BITS __attribute__((vector_size(64)));              \
                                                                                                 \
@@ -154,7 +154,7 @@ static inline void relu_ext_move(size_t itemsize, char *to, ptrdiff_t to_piece_s
         relu_ext_vector##BITS g, w, out;                                                        \
         int i;                                                                                  \
         memcpy(&g, grad, sizeof g);                                                             \
-        w = (relu_ext_vector##BITS)RELU_EXT_WIDEN##BITS(which);                                 \
+        w = (relu_ext_vector##BITS)RELU_EXT_WIDEN_WHICH##BITS(which);                                 \
         for (i = 0; i < pieces; i++) {                                                          \
             const relu_ext_vector##BITS place = lane + (uint##BITS##_t)(i * lanes);             \
             const relu_ext_vector##BITS element = place / (uint##BITS##_t)pieces;               \

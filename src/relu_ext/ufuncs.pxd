@@ -18,7 +18,7 @@ cdef signed char kernel_dtypes[TYPES]
 cdef int bfloat16_number
 
 cdef bint is_bfloat16(dtype) except -1
-cdef register_bfloat16(dtype)
+cdef int remember_bfloat16(dtype) except -1
 
 
 cdef inline int native_dtype(const PyArray_Descr *dtype) noexcept nogil:

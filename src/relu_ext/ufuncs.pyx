@@ -190,13 +190,19 @@ cdef bint is_bfloat16(dtype) except -1:
     return bfloat16 is not None and dtype.type is bfloat16
 
 
+cdef int remember_bfloat16(dtype) except -1:
+    """Let `native_dtype` know the dtype; return its number, the same whoever asks."""
+    global bfloat16_number
+    bfloat16_number = dtype.num
+    return bfloat16_number
+
+
 cdef register_bfloat16(ufunc, _Operation this, dtype):
     """Give a ufunc its bfloat16 loop: ml_dtypes may be imported long after this module.
 
     Each ufunc gets its own, from its promoter, which NumPy without the GIL calls under that ufunc's
-    lock: nobody searches the loops meanwhile.  The type's number is the same whoever writes it.
+    lock: nobody searches the loops meanwhile.
     """
-    global bfloat16_number
     cdef int numbers[4]
     cdef int number = np.dtype(dtype.type).num
     cdef int i
@@ -205,7 +211,7 @@ cdef register_bfloat16(ufunc, _Operation this, dtype):
     cnp.PyUFunc_RegisterLoopForType(
         ufunc, number, <cnp.PyUFuncGenericFunction>loop, numbers, &loops[this.operation][BFLOAT16])
     this.dtypes.add(dtype)
-    bfloat16_number = number
+    remember_bfloat16(np.dtype(dtype.type))
 
 
 cdef set supported = {type(np.dtype(character)) for character in NUMBERS}
