@@ -51,9 +51,7 @@ def number(operation, dtype):
 def takes(operation, dtype):
     """bool, unless a parameter promotes it, is for the operations that keep it."""
     return (
-        dtype.kind != "b"
-        or operation.parameter is not None
-        or "?" in operation.description.dtypes
+        dtype.kind != "b" or operation.parameter is not None or "?" in operation.description.dtypes
     )
 
 
@@ -585,7 +583,9 @@ def test_overlapping_grad_and_x_in_place(operation, count):
         for step in (1, -1):
             memory = samples.values(np.dtype("f4"), count + 40)
             grad, x = memory[20 : 20 + count], memory[20 + shift : 20 + shift + count][::step]
-            expected = operation.expected(grad.copy(), x.copy(), parameter=operation.parameter and 0)
+            expected = operation.expected(
+                grad.copy(), x.copy(), parameter=operation.parameter and 0
+            )
             assert operation.in_place(grad, x, parameter=operation.parameter and 0) is grad
             assert_same_bits(grad, expected, f"{shift=} {step=}")
 

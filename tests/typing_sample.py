@@ -32,6 +32,9 @@ def accepted() -> None:
         relu_ext.leaky_relu_backward(float32, float32, negative_slope=2), NDArray[np.float32]
     )
 
+    assert_type(relu_ext.add_relu(float32, float32), NDArray[np.float32])
+    assert_type(relu_ext.add_leaky_relu(float64, float64, 0.2), NDArray[np.float64])
+
     # Integers stay with an int and become float64 with a float, as the default slope is.
     assert_type(relu_ext.relu_subgradient(int8), NDArray[np.int8])
     assert_type(relu_ext.relu_backward(int8, int8), NDArray[np.int8])
@@ -60,6 +63,7 @@ def accepted() -> None:
     assert_type(relu_ext.relu_(float32.copy()), NDArray[np.float32])
     assert_type(relu_ext.leaky_relu_(float64.copy(), 0.2), NDArray[np.float64])
     assert_type(relu_ext.relu_backward_(float32.copy(), float64, at_zero=1), NDArray[np.float32])
+    assert_type(relu_ext.add_relu_(float64.copy(), 1.0), NDArray[np.float64])
     assert_type(relu_ext.relu_(array.array("f", [-1, 2])), "array.array[float]")
     assert_type(relu_ext.relu_(memoryview(bytearray(8)).cast("f")), "memoryview[float]")
 

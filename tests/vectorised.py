@@ -160,7 +160,9 @@ def main() -> int:
         wanted = [*itertools.product(LOOPS, DTYPES, ("", "_rows"))]
         wanted += itertools.product(MAXOUT_LOOPS, DTYPES, ("",))
         for operation, dtype, rows in wanted:
-            if dtype == EXEMPT or (operation in MAXOUT_LOOPS and is_exempt(level, operation, dtype)):
+            if dtype == EXEMPT or (
+                operation in MAXOUT_LOOPS and is_exempt(level, operation, dtype)
+            ):
                 continue
             checked += 1
             loops = FLOAT16_LOOPS if dtype == "float16" else LOOPS

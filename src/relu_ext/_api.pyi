@@ -1,3 +1,5 @@
+# Written by tests/stubs.py.
+#
 # The overloads of an operation: calls with a NumPy scalar, which promotes, although np.float64 is a
 # float to a type checker; plain calls, whose dtype is known; of other dtypes, an array, without
 # which mypy would take a result of the wrong dtype for Any; `out`, which is returned; all others.
@@ -260,3 +262,79 @@ def leaky_relu_backward(
 def leaky_relu_backward_(
     grad: _Written, x: ArrayLike, /, negative_slope: ArrayLike = 0.01
 ) -> _Written: ...
+@overload
+def add_relu(x: NDArray[_Scalar], y: NDArray[_Scalar], /) -> NDArray[_Scalar]: ...
+@overload
+def add_relu(x: NDArray[Any], y: NDArray[Any], /) -> NDArray[np.generic]: ...
+@overload
+def add_relu(
+    x: ArrayLike,
+    y: ArrayLike,
+    /,
+    *,
+    out: _Out | tuple[_Out],
+    where: ArrayLike = True,
+    casting: _Casting = "same_kind",
+    order: _Order = "K",
+    dtype: DTypeLike | None = None,
+    subok: bool = True,
+) -> _Out: ...
+@overload
+def add_relu(
+    x: ArrayLike,
+    y: ArrayLike,
+    /,
+    *,
+    out: None = None,
+    where: ArrayLike = True,
+    casting: _Casting = "same_kind",
+    order: _Order = "K",
+    dtype: DTypeLike | None = None,
+    subok: bool = True,
+) -> Any: ...
+def add_relu_(x: _Written, y: ArrayLike, /) -> _Written: ...
+@overload
+def add_leaky_relu(x: ArrayLike, y: ArrayLike, /, negative_slope: np.generic) -> Any: ...
+@overload
+def add_leaky_relu(
+    x: NDArray[_Float], y: NDArray[_Float], /, negative_slope: float = 0.01
+) -> NDArray[_Float]: ...
+@overload
+def add_leaky_relu(x: NDArray[_Int], y: NDArray[_Int], /, negative_slope: int) -> NDArray[_Int]: ...
+@overload
+def add_leaky_relu(
+    x: NDArray[np.integer[Any]], y: NDArray[np.integer[Any]], /, negative_slope: float = 0.01
+) -> NDArray[np.float64]: ...
+@overload
+def add_leaky_relu(
+    x: NDArray[Any], y: NDArray[Any], /, negative_slope: float = 0.01
+) -> NDArray[np.generic]: ...
+@overload
+def add_leaky_relu(
+    x: ArrayLike,
+    y: ArrayLike,
+    /,
+    negative_slope: ArrayLike = 0.01,
+    *,
+    out: _Out | tuple[_Out],
+    where: ArrayLike = True,
+    casting: _Casting = "same_kind",
+    order: _Order = "K",
+    dtype: DTypeLike | None = None,
+    subok: bool = True,
+) -> _Out: ...
+@overload
+def add_leaky_relu(
+    x: ArrayLike,
+    y: ArrayLike,
+    /,
+    negative_slope: ArrayLike = 0.01,
+    *,
+    out: None = None,
+    where: ArrayLike = True,
+    casting: _Casting = "same_kind",
+    order: _Order = "K",
+    dtype: DTypeLike | None = None,
+    subok: bool = True,
+) -> Any: ...
+def add_leaky_relu_(x: _Written, y: ArrayLike, /, negative_slope: ArrayLike = 0.01) -> _Written: ...

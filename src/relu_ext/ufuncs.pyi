@@ -1,3 +1,5 @@
+# Written by tests/stubs.py.
+
 import numpy as np
 
 __all__ = [
