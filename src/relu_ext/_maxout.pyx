@@ -172,8 +172,7 @@ cdef void reduce_gathered(const Job *job, const char *x, char *y, char *which,
                         (job.pieces - 1) // WINDOW * WINDOW, count)
         elif which != NULL:
             move(which, which_step, <char *>numbers, 1, 1, count)
-            which += count * which_step
-        if job.wide:
+        if which != NULL:
             which += count * which_step
         x += count * x_step
         y += count * y_step
