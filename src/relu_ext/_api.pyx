@@ -924,7 +924,8 @@ array_like
     Any shape; floating (bfloat16 of ml_dtypes too) or integer.""",
     "target": """\
 ndarray, or any writeable typed buffer or DLPack tensor on the CPU
-    Overwritten; nothing is copied.  Any shape and layout.""",
+    Overwritten; nothing is copied.  Any shape and layout.  PyTorch's autograd does not notice: of
+    a tensor that it may have saved, tell it by ``torch.autograd.graph.increment_version``.""",
     "at_zero": """\
 at_zero : scalar or array_like, default 0
     The value at x = ±0.  Every value from 0 to 1 is a subgradient; PyTorch, JAX and
@@ -943,6 +944,9 @@ out, where, casting, order, dtype, subok
 TypeError
     If the argument cannot be written in place (a list, raw bytes), if a dtype is not supported,
     or if the result's dtype does not cast to the argument's.
+BufferError
+    If the memory of a tensor is not its value, or not all that depends on it: it requires a
+    gradient, is to be negated yet, is sparse, has a tangent.  The message says what to call.
 ValueError
     If the argument is read-only, or the others do not broadcast to its shape.""",
 }
