@@ -46,7 +46,7 @@ def new_figure(height: float = 5.6) -> tuple[Figure, Any]:
 
 
 def label(operation: str, contender: str = "") -> str:
-    """The statement in place of a contender, or of NumPy's users."""
+    """What a contender, or NumPy's users, write to work in place."""
     cell = Cell(operation, "float32", HEAT_SIZE, IN_PLACE)
     return next(str(c) for c in cell.contenders() if c.name == (contender or cell.usual))
 
