@@ -77,6 +77,31 @@ def compare(part, names=tuple(ufuncs.__all__)):
     return compared, None
 
 
+@np.errstate(all="raise")
+def compare_sums(seed, count=2048):
+    """`count` random float16 and every other one, added in float16 through both doors; what
+    differs first, or None."""
+    patterns = np.arange(2**16, dtype=np.uint16)
+    y = patterns.view(np.float16)
+    chosen = np.random.default_rng(seed).choice(patterns, count, replace=False)
+    for operation in [o for o in OPERATIONS if o.description.arrays == ("x", "y")]:
+        parameter = operation.description.default
+        for x in chosen:
+            row = np.full(y.size, x).view(np.float16)
+            expected = reference.evaluate(operation.name, [row, y], parameter).view(np.uint16)
+            for level in LEVELS:
+                with at_level(level):
+                    for actual in (
+                        operation.front(row, y, parameter=parameter),
+                        operation.front(row[:1], y, parameter=parameter),
+                        operation.direct(row[::-1], y[::-1], parameter=parameter)[::-1],
+                    ):
+                        if not np.array_equal(actual.view(np.uint16), expected):
+                            i = np.flatnonzero(actual.view(np.uint16) != expected)[0]
+                            return f"{operation} {level}: float16 {x:#06x} and {i:#06x}"
+    return None
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--processes", type=int, default=os.cpu_count())
@@ -96,6 +121,9 @@ def main():
             compared += counts
             if difference:
                 sys.exit(difference)
+    if difference := compare_sums(0):
+        sys.exit(difference)
+    print(f"float16: the sums of 2,048 numbers with all 65,536, levels {', '.join(LEVELS)}")
     for name, count in compared.items():
         print(f"{name:24} {count:>18,}")
     print(

@@ -579,6 +579,7 @@ def test_overlapping_and_interleaved_views(operation, count):
 @pytest.mark.parametrize("count", [9, 1000, 70000])
 @each_of_two_arrays
 def test_overlapping_grad_and_x_in_place(operation, count):
+    parameter = operation.parameter and 0
     for shift in (-17, -1, 0, 1, 16):
         for step in (1, -1):
             memory = samples.values(np.dtype("f4"), count + 40)

@@ -33,3 +33,20 @@ def test_one_wrong_bit_is_found(monkeypatch, operation):
     assert set(compared) == {operation.name}
     assert difference.startswith(operation.name) and f"x {1234:#010x}" in difference
     assert compared[operation.name] == exhaustive.PART
+
+
+def test_sums_of_float16():
+    """16 numbers with all 65,536; the script takes 2,048."""
+    assert exhaustive.compare_sums(1, count=16) is None
+
+
+def test_one_wrong_sum_is_found(monkeypatch):
+    right = reference.OPERATIONS["add_relu"]
+
+    def wrong(x, y):
+        values = right(x, y)
+        values.view(np.uint16)[0x1234] ^= 1
+        return values
+
+    monkeypatch.setitem(reference.OPERATIONS, "add_relu", wrong)
+    assert exhaustive.compare_sums(1, count=1).endswith("and 0x1234")

@@ -13,6 +13,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import relu_ext
+from numpy.lib.stride_tricks import as_strided
 
 import fuzz
 import leaks
@@ -139,6 +140,33 @@ def test_nothing_outside_a_strided_view_is_touched(level, operation, dtype):
             for *arrays, out in edges([*inputs, output], dtype, length, step):
                 operation.front(*arrays, parameter=parameter, out=out)
                 operation.in_place(out, *arrays[1:], parameter=parameter)
+
+
+@pytest.mark.parametrize("columns", [1, 3, 16, 17, 33, 70, 300])
+@each_operation
+def test_nothing_outside_a_matrix_is_touched(level, operation, columns):
+    """Rows with gaps, columns, the other memory order, an input of one row; at both ends."""
+    for dtype in (np.dtype(c) for c in "efdbhg"):
+        inputs, output, parameter = guarded_pages(operation, dtype, 64 * PAGE)
+        for rows, gap in ((1, 0), (2, 1), (7, 5), (40, 30)):
+            width = columns + gap
+            length = (rows - 1) * width + columns
+            for *flat, out in edges([*inputs, output], dtype, length):
+                *arrays, written = [
+                    as_strided(a, (rows, columns), (width * a.itemsize, a.itemsize))
+                    for a in [*flat, out]
+                ]
+                operation.front(*arrays, parameter=parameter, out=written)
+                operation.front(*arrays, parameter=parameter)
+                operation.in_place(written, *arrays[1:], parameter=parameter)
+                columnwise = [array.T for array in arrays]
+                operation.front(*columnwise, parameter=parameter, out=written.T)
+                crossed = np.empty((columns, rows), dtype)
+                operation.front(*columnwise, parameter=parameter, out=crossed)
+                row = [arrays[0], *(array[0] for array in arrays[1:])]
+                operation.front(*row, parameter=parameter, out=written)
+                second = [array[:, ::2] for array in arrays]
+                operation.front(*second, parameter=parameter, out=written[:, ::2])
 
 
 @pytest.mark.parametrize(

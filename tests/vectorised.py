@@ -116,7 +116,7 @@ def is_exempt(level: str, kernel: str, dtype: str) -> bool:
     if kernel in ("maxout_5", "maxout_backward_5"):
         # At the other levels, and of bytes, none is in the table.
         return level != "v4" or dtype in ("int8", "uint8")
-    if level != "base":
+    if kernel not in MAXOUT_LOOPS or level != "base":
         return False
     # SSE2 does not take threes apart, and compares no two 64-bit numbers; of two float64 GCC 12
     # thinks that they do not pay.
