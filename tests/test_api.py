@@ -871,5 +871,6 @@ def test_the_map_of_names():
     public = {n for n in relu_ext.__all__ if not n.startswith("__")}
     doors = {n for name in ufuncs.__all__ for n in (name, name + "_")}
     assert public == doors | {
-        "set_num_threads", "get_num_threads", "cpu_levels", "show_config", "ufuncs",
+        "maxout", "maxout_backward", "set_num_threads", "get_num_threads", "cpu_levels",
+        "show_config", "ufuncs",
     }  # fmt: skip

@@ -132,11 +132,11 @@ def run(i):
         import relu_ext, ml_dtypes, numpy as np
         from relu_ext import ufuncs
         x = np.array([-1, 2] * 500, ml_dtypes.bfloat16)
-        names = ufuncs.__all__[i % 3 :] + ufuncs.__all__[: i % 3]
-        for name in names:
+        from relu_ext._operations import OPERATIONS
+        for operation in OPERATIONS[i % 3 :] + OPERATIONS[: i % 3]:
+            name = operation.name
             ufunc = getattr(ufuncs, name)
-            backward = "backward" in name
-            arrays = [x[::2]] * (1 + backward)
+            arrays = [x[::2]] * len(operation.arrays)
             parameters = [0.5] * (ufunc.nin - len(arrays))
             relu_ext.set_num_threads(1 + i % 2)
             result = ufunc(*arrays, *parameters)

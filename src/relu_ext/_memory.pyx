@@ -352,7 +352,7 @@ def writeable_array(str name, target):
         raise ValueError(
             f"{name}: this {type(target).__name__} is read-only; "
             f"use {name.rstrip('_')}, which returns a new array, or pass a writeable ndarray")
-    if array is not target and array.size and any(
+    if array.size and is_tensor(target) and any(  # as PyTorch; of an ndarray NumPy allows it
             step == 0 and length > 1 for step, length in zip(array.strides, array.shape)):
         raise ValueError(
             f"{name}: elements of this {type(target).__name__} share their memory; use a copy")
@@ -377,7 +377,7 @@ cdef tuple ARRAY_PROTOCOLS = ("__array__", "__array_interface__", "__array_struc
 
 
 cdef object over_memory(str name, target, bint writing):
-    if isinstance(target, np.ndarray):
+    if cnp.PyArray_Check(target):  # not isinstance, which believes what an object says it is
         return target
     if hasattr(type(target), "__dlpack__") and not isinstance(target, np.generic):
         return over_dlpack(name, target, writing)
