@@ -584,10 +584,8 @@ def test_overlapping_grad_and_x_in_place(operation, count):
         for step in (1, -1):
             memory = samples.values(np.dtype("f4"), count + 40)
             grad, x = memory[20 : 20 + count], memory[20 + shift : 20 + shift + count][::step]
-            expected = operation.expected(
-                grad.copy(), x.copy(), parameter=operation.parameter and 0
-            )
-            assert operation.in_place(grad, x, parameter=operation.parameter and 0) is grad
+            expected = operation.expected(grad.copy(), x.copy(), parameter=parameter)
+            assert operation.in_place(grad, x, parameter=parameter) is grad
             assert_same_bits(grad, expected, f"{shift=} {step=}")
 
 
