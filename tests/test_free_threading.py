@@ -72,6 +72,25 @@ def test_own_arrays_and_shared_inputs(operation, dtype):
     together(call)
 
 
+def test_maxout_of_shared_and_own():
+    x = samples.values(np.dtype("f4"), 3 * 2003).reshape(2003, 3)
+    grad = samples.values(np.dtype("f4"), 2003, seed=1)
+    expected, which = relu_ext.maxout(x, return_which=True)
+    spread = relu_ext.maxout_backward(grad, which, 3)
+    for shared in (x, grad, which):
+        shared.flags.writeable = False
+
+    def call(i):
+        for _ in range(20):
+            got, index = relu_ext.maxout(x, return_which=True)
+            assert_same_bits(got, expected)
+            assert_same_bits(index, which)
+            assert_same_bits(relu_ext.maxout(x.T.copy(), axis=0), expected)
+            assert_same_bits(relu_ext.maxout_backward(grad, which, 3), spread)
+
+    together(call)
+
+
 def test_one_array_that_all_write():
     """As with NumPy's own functions each element is somebody's result; relu's is the same whoever
     writes it last, and whether it was there before."""
@@ -131,12 +150,12 @@ def run(i):
         barrier.wait()
         import relu_ext, ml_dtypes, numpy as np
         from relu_ext import ufuncs
-        x = np.array([-1, 2] * 500, ml_dtypes.bfloat16)
         from relu_ext._operations import OPERATIONS
-        for operation in OPERATIONS[i % 3 :] + OPERATIONS[: i % 3]:
-            name = operation.name
+        x = np.array([-1, 2] * 500, ml_dtypes.bfloat16)
+        for description in OPERATIONS[i % 3 :] + OPERATIONS[: i % 3]:
+            name = description.name
             ufunc = getattr(ufuncs, name)
-            arrays = [x[::2]] * len(operation.arrays)
+            arrays = [x[::2]] * len(description.arrays)
             parameters = [0.5] * (ufunc.nin - len(arrays))
             relu_ext.set_num_threads(1 + i % 2)
             result = ufunc(*arrays, *parameters)

@@ -4,7 +4,8 @@
 #   tests/under.sh here          this machine, its $CC and $PYTHON (python3)
 #   tests/under.sh ci            here: .ci/run
 #   tests/under.sh strained      here too: no terminal, TERM=dumb, SIGINT ignored, not as root,
-#                                sources read-only, four busy processes beside it
+#                                sources read-only, four busy processes beside it; needs
+#                                python3-dev and python3-venv, or a $PYTHON that all may run
 #   tests/under.sh debian13      .ci/run on a fresh Debian 13: GCC 14, Python 3.13
 #   tests/under.sh debian-sid    Debian's newest: GCC 16, Python 3.14
 #   tests/under.sh debian-next   the same, with the Python after it: 3.15
@@ -111,7 +112,8 @@ ci)
     with_row .venv/bin/python .ci/run
     ;;
 strained)
-    install
+    # The system's Python: another's may lie where only its owner may look.
+    PYTHON=${PYTHON:-/usr/bin/python3} install
     chmod -R a-w,a+rX "$folder"
     chmod u+w "$folder"
     mkdir --mode=1777 "$folder/tmp"
