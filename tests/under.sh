@@ -76,7 +76,7 @@ debian() {
     if [ ! -e "$root/etc/debian_version" ]; then
         debootstrap --variant=minbase "$suite" "$root" >"$folder/debootstrap"
     fi
-    # Where the network is read by a proxy of the machine's, its certificates are known here only.
+    # The certificates that this machine trusts, for a network behind a proxy.
     cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
     # A mirror may lag behind the date until which its lists are valid.
     inside apt-get -o Acquire::Check-Valid-Until=false update -qq
@@ -151,7 +151,7 @@ free-threaded)
     if [ -z "${PYTHON-}" ]; then
         debian trixie build-essential libbz2-dev libffi-dev liblzma-dev libsqlite3-dev libssl-dev \
             zlib1g-dev
-        echo "deb-src http://deb.debian.org/debian trixie main" \
+        sed -n "s/^deb /deb-src /p" "$root/etc/apt/sources.list" \
             >"$root/etc/apt/sources.list.d/sources.list"
         inside sh -euc '
             python=/opt/python3.13t/bin/python3.13t
