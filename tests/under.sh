@@ -77,6 +77,7 @@ debian() {
         debootstrap --variant=minbase "$suite" "$root" >"$folder/debootstrap"
     fi
     # The certificates that this machine trusts, for a network behind a proxy.
+    mkdir --parents "$root/etc/ssl/certs"
     cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
     # A mirror may lag behind the date until which its lists are valid.
     inside apt-get -o Acquire::Check-Valid-Until=false update -qq
