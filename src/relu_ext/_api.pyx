@@ -1,15 +1,15 @@
-"""The front door: each call reaches its kernel in tens of nanoseconds, or goes to its ufunc.
+"""The front door: a call reaches its kernel in tens of nanoseconds, or goes to its ufunc.
 
 Contract: a shortcut, never a second meaning.  The shortcut takes
 
-- ndarrays proper, of one dtype in the machine's byte order: any shape and strides that broadcast to
-  the result's, each input being the output itself or disjoint from it, no element twice in the
-  output;
-- for an input other than the first, also a number that is exactly a Python int or float;
-- tensors that DLPack's C interface describes, where a new result is shaped as the first;
-- NumPy's keywords at their defaults, but for `out`.
+- exact ndarrays (no subclass) of one dtype, in the machine's byte order.  They may have any strides
+  and any shapes that broadcast to the result's.  Each input is the output itself or disjoint from
+  it, and no two elements of the output share memory;
+- a Python int or float (no subclass) instead of an input other than the first;
+- tensors that DLPack's C functions describe, if a new result has the shape of the first one;
+- `out`, and NumPy's other keywords at their defaults.
 
-What it does not take (lists, subclasses, casts, `where`, a result without dimensions, partial
+Everything else (lists, subclasses, casts, `where`, a new result without dimensions, partial
 overlap) goes to the ufunc.
 """
 
@@ -50,9 +50,10 @@ cdef extern from "numpy/ndarrayobject.h":
 cdef enum:
     ORDERS = cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_F_CONTIGUOUS
     WRITEABLE = cnp.NPY_ARRAY_WRITEABLE
-    # Releasing the GIL and taking it again costs 54 ns alone (AMD EPYC, CPython 3.11) and the
-    # waking of a thread where another waits: two threads in place on an array each were together
-    # 0.8 to 1.3 times as fast as one after the other at 512 KiB, 1.1 times at 1 MiB, 1.5 at 4 MiB.
+    # From this size on the GIL is released.  Releasing it and taking it again costs 54 ns (AMD
+    # EPYC, CPython 3.11), and more if another thread waits for it and has to be woken.  Two
+    # threads, in place on an array each, were together 0.8 to 1.3 times as fast as one after the
+    # other at 512 KiB, 1.1 times at 1 MiB and 1.5 times at 4 MiB.
     GIL_BYTES = 1 << 20
 
 cdef double LARGEST_FLOAT16 = 65504.0
@@ -70,11 +71,11 @@ ctypedef union Number:
 
 
 def _empty(x, /):
-    """What a call costs before it does anything: the floor of the benchmarks."""
+    """An empty call: the benchmarks take its time as the least that any call can take."""
     return x
 
 
-# Which operands an operation has: constants once these functions are inlined.
+# Which operands an operation has.  The compiler makes constants of these once they are inlined.
 
 cdef inline bint has_second(int operation) noexcept:
     return (operation == RELU_BACKWARD or operation == LEAKY_RELU_BACKWARD or operation == ADD_RELU
@@ -85,17 +86,17 @@ cdef inline bint has_parameter(int operation) noexcept:
     return operation != RELU and operation != ADD_RELU
 
 
-# Contiguous ndarrays of one shape, the common call.
+# The common call: contiguous ndarrays of one shape.
 
 cdef inline int array_dtype(int operation, object x) noexcept:
-    """The kernels' dtype for an ndarray; -1 where the operation has no kernel for it."""
+    """The kernels' dtype for an ndarray, -1 if the operation has no kernel for it."""
     if operation != RELU and cnp.PyArray_ISBOOL(<cnp.ndarray>x):
-        return -1  # relu takes it as uint8
+        return -1  # only relu takes bool, as uint8
     return native_dtype(PyArray_DESCR(<PyArrayObject *>x))
 
 
 cdef inline int contiguous_dtype(int operation, object x) noexcept:
-    """The kernels' dtype for a contiguous ndarray proper, -1 for anything else."""
+    """The kernels' dtype for a contiguous, exact ndarray, -1 for anything else."""
     if not (cnp.PyArray_CheckExact(x) and cnp.PyArray_FLAGS(<cnp.ndarray>x) & ORDERS):
         return -1
     return array_dtype(operation, x)
@@ -118,8 +119,8 @@ cdef inline char *data_of(object x) noexcept:
 
 
 cdef bint match(object x, object other) noexcept:
-    """Whether a contiguous ndarray proper, x, and another object agree in shape, memory order,
-    dtype and byte order, and share all of their memory or none."""
+    """Whether `other` is an exact ndarray that agrees with x, which is a contiguous one, in shape,
+    memory order, dtype and byte order, and shares all of its memory with x or none."""
     if not cnp.PyArray_CheckExact(other):
         return False
     cdef cnp.ndarray a = <cnp.ndarray>x
@@ -156,7 +157,7 @@ cdef inline object new_array(object x, int axes, cnp.npy_intp *shape, cnp.npy_in
     cdef PyArray_Descr *dtype = PyArray_DESCR(<PyArrayObject *>x)
     Py_INCREF(<object>dtype)  # PyArray_NewFromDescr steals it
     return PyArray_NewFromDescr(
-        # As flags: anything but 0 asks for Fortran's order.
+        # The flags: anything but 0 asks for Fortran's order.
         &PyArray_Type, dtype, axes, shape, strides, NULL, fortran, NULL)
 
 
@@ -167,10 +168,10 @@ cdef inline object new_like(object x):
 
 
 cdef bint pack(object value, int dtype, object x, Number *number) noexcept:
-    """Write a Python number in the dtype of the array x, as NumPy would.
+    """Write a Python number in the dtype of x, as NumPy would.
 
-    False leaves the number to the ufunc: another type; a float for integers, which promotes; what
-    is out of range, for NumPy's own warning or error.
+    False leaves the value to the ufunc.  That is so for values of another type, for a float beside
+    integers, which promotes, and for numbers out of range, about which NumPy warns or raises.
     """
     cdef double real
     if PyFloat_CheckExact(value):
@@ -194,7 +195,7 @@ cdef bint pack(object value, int dtype, object x, Number *number) noexcept:
         memset(number, 0, sizeof(Number))
         return True
     if not cnp.PyArray_Check(x):
-        return False  # a tensor has no dtype of NumPy's
+        return False  # x is a tensor, which has no NumPy dtype
     if dtype == FLOAT16 and LARGEST_FLOAT16 < fabs(real) and not isinf(real):
         return False
     if dtype == BFLOAT16 and LARGEST_BFLOAT16 < fabs(real) and not isinf(real):
@@ -205,10 +206,10 @@ cdef bint pack(object value, int dtype, object x, Number *number) noexcept:
     return True
 
 
-# Arrays as they come: every other call that the driver walks.
+# Every other call that the driver walks: any layout, broadcasting, tensors.
 
 cdef bint describe_array(int operation, object x, Operand *operand) noexcept:
-    """Describe an ndarray proper of a dtype that the operation's kernels compute in."""
+    """Describe an exact ndarray; False if the operation has no kernel for its dtype."""
     if not cnp.PyArray_CheckExact(x):
         return False
     cdef cnp.ndarray array = <cnp.ndarray>x
@@ -223,7 +224,7 @@ cdef bint describe_array(int operation, object x, Operand *operand) noexcept:
 
 
 cdef inline bint describe_any(int operation, str name, object x, Operand *operand) except -1:
-    """Describe an ndarray proper or a tensor."""
+    """Describe an exact ndarray or a tensor; False for anything else."""
     if cnp.PyArray_CheckExact(x):
         return describe_array(operation, x, operand)
     return describe(name, x, operand)
@@ -234,8 +235,8 @@ cdef inline bint is_bool(object x) noexcept:
 
 
 cdef bint agree(object x, const Operand *a, object y, const Operand *b) noexcept:
-    """Whether two arrays are of one dtype.  The kernels compute bool as uint8, and several of
-    NumPy's integers as one."""
+    """Whether two arrays have one dtype.  Their kernels do not tell: bool is computed as uint8, and
+    several of NumPy's integers are computed as one."""
     if cnp.PyArray_CheckExact(x) and cnp.PyArray_CheckExact(y):
         return cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.PyArray_TYPE(<cnp.ndarray>y)
     return a.dtype == b.dtype and not is_bool(x) and not is_bool(y)
@@ -243,8 +244,11 @@ cdef bint agree(object x, const Operand *a, object y, const Operand *b) noexcept
 
 cdef bint describe_input(int operation, str name, object x, object first, const Operand *described,
                          Operand *operand, Number *number, bint new_is_array) except -1:
-    """Describe an input beside the first one, which is `described`: an array of its dtype, or a
-    Python number, packed into `number`; a tensor unless the result is to be a new ndarray."""
+    """Describe an input other than the first one, which is `described`.
+
+    The input is an array of the same dtype, or a Python number, which is packed into `number`.  A
+    tensor is taken unless the result is a new ndarray.
+    """
     if not cnp.PyArray_CheckExact(x):
         operand.data = <char *>number
         operand.axes = 0
@@ -278,8 +282,8 @@ cdef void run_in_place(int operation, const Operand *x, const Number *parameter)
 
 
 cdef object compute_walked(int operation, object x, object y, object parameter, object out):
-    """The operation into `out`, which may be x, or into a new array for None; None where the
-    driver does not walk it."""
+    """Compute into `out`, which may be x, or into a new array if it is None.  Return the result, or
+    None if the driver does not walk this call."""
     cdef Operand operands[4]  # x, y, the parameter, out
     cdef const Operand *second = NULL
     cdef const Operand *third = NULL
@@ -297,7 +301,7 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
             and is_contiguous(&operands[0])
             and (not has_parameter(operation)
                  or pack(parameter, operands[0].dtype, x, &numbers[1]))):
-        run_in_place(operation, &operands[0], &numbers[1])  # a plan would take 25 ns longer
+        run_in_place(operation, &operands[0], &numbers[1])  # 25 ns less than with a plan
         return out
     if has_second(operation):
         if not describe_input(
@@ -316,7 +320,7 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
     elif fresh:
         axes = broadcast(shape, &operands[0], second, third)
         if axes <= 0:
-            return None  # the ufunc raises, or makes the scalar
+            return None  # the ufunc raises an error or makes a scalar
         memory_order(strides, active_table.itemsize[operands[0].dtype], axes, shape,
                      &operands[0], second, third)
         out = new_array(x, axes, <cnp.npy_intp *>shape, <cnp.npy_intp *>strides, False)
@@ -378,7 +382,7 @@ cdef inline object evaluate_in_place(int operation, object x, object y, object p
     return call_in_place(operation, x, y, parameter)
 
 
-# The long way.
+# Through the ufunc.
 
 cdef object operands_of(int operation, object x, object y, object parameter):
     if has_second(operation):
@@ -388,8 +392,8 @@ cdef object operands_of(int operation, object x, object y, object parameter):
 
 cdef object call(int operation, object x, object y, object parameter, object out, where, casting,
                  order, dtype, subok):
-    """Hand a call on, with the keywords that were given: other people's `__array_ufunc__` may
-    refuse one that it does not know, even at its default."""
+    """Call the ufunc, with only the keywords that were given: the `__array_ufunc__` of an operand
+    may refuse a keyword that it does not know, even at its default."""
     keywords = {}
     if out is not None:
         keywords["out"] = out
@@ -440,7 +444,7 @@ def relu(x, /, *, out=None, where=True, casting="same_kind", order="K", dtype=No
     See Also
     --------
     relu_ : The same in place, several times as fast.
-    add_relu : The same of a sum, in one pass.
+    add_relu : ReLU of a sum, in one pass.
 
     Examples
     --------
@@ -524,7 +528,8 @@ def relu_subgradient_(x, /, *, at_zero=0):
     Returns
     -------
     object
-        `x` itself: 1 where it was > 0, 0 where < 0, `at_zero` where ±0; NaN stays as it is.
+        `x` itself: 1 where it was > 0, 0 where it was < 0, `at_zero` where it was ±0; NaN stays
+        as it is.
 
     Raises
     ------
@@ -549,8 +554,8 @@ def relu_backward(grad, x, /, *, at_zero=0, out=None, where=True, casting="same_
     grad : {array}
         The gradient with respect to the output of `relu`.
     x : array_like
-        The input of `relu`.  Its output serves as well if `at_zero` is 0, because it is 0 wherever
-        x <= 0.
+        The input of `relu`.  If `at_zero` is 0, its output may be given instead, because it is 0
+        wherever x <= 0.
     at_zero : scalar or array_like, default 0
         The share of grad that passes at x = ±0.  Every value from 0 to 1 is a subgradient;
         PyTorch, JAX and scikit-learn take 0, some textbooks 1.  A Python number keeps a floating
@@ -585,8 +590,8 @@ def relu_backward_(grad, x, /, *, at_zero=0):
     grad : {target}
         The gradient with respect to the output of `relu`.
     x : array_like
-        The input of `relu`.  Its output serves as well if `at_zero` is 0, because it is 0 wherever
-        x <= 0.
+        The input of `relu`.  If `at_zero` is 0, its output may be given instead, because it is 0
+        wherever x <= 0.
     at_zero : scalar or array_like, default 0
         The share of grad that passes at x = ±0.  Every value from 0 to 1 is a subgradient;
         PyTorch, JAX and scikit-learn take 0, some textbooks 1.  A Python number keeps a floating
@@ -595,7 +600,7 @@ def relu_backward_(grad, x, /, *, at_zero=0):
     Returns
     -------
     object
-        `grad` itself: kept where x > 0 or NaN, 0 where x < 0, its share at x = ±0.
+        `grad` itself: unchanged where x > 0 or NaN, 0 where x < 0, ``at_zero * grad`` at x = ±0.
 
     Raises
     ------
@@ -630,7 +635,7 @@ def leaky_relu(x, /, negative_slope=0.01, *, out=None, where=True, casting="same
 
     Notes
     -----
-    A slope other than 0 answers the dying-ReLU problem: a unit whose input is negative for every
+    A slope other than 0 solves the dying-ReLU problem: a unit whose input is negative for every
     sample still receives a gradient.
 
     Examples
@@ -654,7 +659,7 @@ def leaky_relu_(x, /, negative_slope=0.01):
     Returns
     -------
     object
-        `x` itself: multiplied by `negative_slope` where it was < 0; -0.0 and NaN stay as they are.
+        `x` itself, multiplied by `negative_slope` where it was < 0; -0.0 and NaN stay as they are.
 
     Raises
     ------
@@ -708,7 +713,7 @@ def leaky_relu_subgradient_(x, /, negative_slope=0.01):
     Returns
     -------
     object
-        `x` itself: 1 where it was > 0, `negative_slope` where <= 0, ±0 included; NaN stays.
+        `x` itself: 1 where it was > 0, `negative_slope` where it was <= 0; NaN stays as it is.
 
     Raises
     ------
@@ -733,16 +738,16 @@ def leaky_relu_backward(grad, x, /, negative_slope=0.01, *, out=None, where=True
     grad : {array}
         The gradient with respect to the output of `leaky_relu`.
     x : array_like
-        The input of `leaky_relu`.  Its output serves as well if the slope is > 0, because it has
-        the same sign.
+        The input of `leaky_relu`.  If the slope is > 0, its output may be given instead, because
+        it has the same sign.
     {slope}
     {keywords}
 
     Returns
     -------
     ndarray or scalar
-        grad where x > 0 and ``negative_slope * grad`` elsewhere: where x < 0, ±0 or NaN
-        (PyTorch's rule).  The dtype is that of ``grad * x * negative_slope``.
+        grad where x > 0, and ``negative_slope * grad`` where x is < 0, ±0 or NaN (PyTorch's rule).
+        The dtype is that of ``grad * x * negative_slope``.
 
     Examples
     --------
@@ -763,14 +768,15 @@ def leaky_relu_backward_(grad, x, /, negative_slope=0.01):
     grad : {target}
         The gradient with respect to the output of `leaky_relu`.
     x : array_like
-        The input of `leaky_relu`.  Its output serves as well if the slope is > 0, because it has
-        the same sign.
+        The input of `leaky_relu`.  If the slope is > 0, its output may be given instead, because
+        it has the same sign.
     {slope}
 
     Returns
     -------
     object
-        `grad` itself: kept where x > 0, multiplied by `negative_slope` elsewhere (x NaN too).
+        `grad` itself: unchanged where x > 0, multiplied by `negative_slope` where x is < 0, ±0 or
+        NaN.
 
     Raises
     ------
@@ -800,13 +806,13 @@ def add_relu(x, y, /, *, out=None, where=True, casting="same_kind", order="K", d
     -------
     ndarray or scalar
         ``np.maximum(x + y, 0)`` to the last bit: the sum is rounded to the dtype first, and
-        integers wrap.  +0 where the sum is <= 0; NaN where it is NaN, and x's NaN where both are.
-        The dtype is that of ``x + y``; bool is not supported.
+        integers wrap.  The result is +0 where the sum is <= 0 and NaN where it is NaN; where x and
+        y are both NaN, it is x's.  The dtype is that of ``x + y``; bool is not supported.
 
     Notes
     -----
     The gradient with respect to x, and to a y of the same shape, is
-    ``relu_backward(grad, output)``; with respect to a bias it is that, summed over the rows.
+    ``relu_backward(grad, output)``.  Its sum over the rows is the gradient with respect to a bias.
 
     Examples
     --------
@@ -838,7 +844,7 @@ def add_relu_(x, y, /):
 
     Notes
     -----
-    `add_relu` says what the gradient is.
+    The gradient is described in `add_relu`.
 
     Examples
     --------
@@ -866,15 +872,15 @@ def add_leaky_relu(x, y, /, negative_slope=0.01, *, out=None, where=True, castin
     Returns
     -------
     ndarray or scalar
-        ``leaky_relu(x + y, negative_slope)`` to the last bit: the sum z is rounded to the dtype
-        first, then z where z >= 0 and ``negative_slope * z`` where z < 0; x's NaN where both are
-        NaN.  The dtype is that of ``(x + y) * negative_slope``; bool is not supported.
+        ``leaky_relu(x + y, negative_slope)`` to the last bit: the sum is rounded to the dtype
+        first.  Where x and y are both NaN, the result is x's.  The dtype is that of
+        ``(x + y) * negative_slope``; bool is not supported.
 
     Notes
     -----
     The gradient with respect to x, and to a y of the same shape, is
-    ``leaky_relu_backward(grad, output, negative_slope)`` if the slope is > 0; with respect to a
-    bias it is that, summed over the rows.
+    ``leaky_relu_backward(grad, output, negative_slope)`` if the slope is > 0.  Its sum over the
+    rows is the gradient with respect to a bias.
 
     Examples
     --------
@@ -906,7 +912,7 @@ def add_leaky_relu_(x, y, /, negative_slope=0.01):
 
     Notes
     -----
-    `add_leaky_relu` says what the gradient is.
+    The gradient is described in `add_leaky_relu`.
 
     Examples
     --------
@@ -921,11 +927,11 @@ def add_leaky_relu_(x, y, /, negative_slope=0.01):
 cdef dict PARAGRAPHS = {
     "array": """\
 array_like
-    Any shape; floating (bfloat16 of ml_dtypes too) or integer.""",
+    Any shape.  Of floating dtype, ml_dtypes' bfloat16 included, or of integer dtype.""",
     "target": """\
 ndarray, or any writeable typed buffer or DLPack tensor on the CPU
-    Overwritten; nothing is copied.  Any shape and layout.  PyTorch's autograd does not notice: of
-    a tensor that it may have saved, tell it by ``torch.autograd.graph.increment_version``.""",
+    Overwritten; nothing is copied.  Any shape and layout.  PyTorch's autograd does not notice the
+    change; if it may have saved the tensor, call ``torch.autograd.graph.increment_version``.""",
     "at_zero": """\
 at_zero : scalar or array_like, default 0
     The value at x = ±0.  Every value from 0 to 1 is a subgradient; PyTorch, JAX and
@@ -945,10 +951,10 @@ TypeError
     If the argument cannot be written in place (a list, raw bytes), if a dtype is not supported,
     or if the result's dtype does not cast to the argument's.
 BufferError
-    If the memory of a tensor is not its value, or not all that depends on it: it requires a
-    gradient, is to be negated yet, is sparse, has a tangent.  The message says what to call.
+    If writing the memory of a tensor would not change its value correctly: it requires a gradient,
+    has a lazy negation, is sparse, or has a tangent.  The message says what to call instead.
 ValueError
-    If the argument is read-only, or the others do not broadcast to its shape.""",
+    If the argument is read-only, or if the others do not broadcast to its shape.""",
 }
 
 cdef extern from *:
@@ -965,7 +971,7 @@ cdef extern from *:
     const char *doc_of "relu_ext_doc"(object function)
     void set_doc "relu_ext_set_doc"(object function, const char *doc)
 
-cdef list docs = []  # which the functions point to
+cdef list docs = []  # keeps alive what the functions point to
 
 
 cdef fill_docs():
@@ -979,9 +985,9 @@ cdef fill_docs():
 fill_docs()
 
 
-# Without the GIL, threads that call one function write its reference count by turns: two on 64
-# float32 each made 0.65 times the calls of one (CPython 3.13t), and make 1.97 times with functions
-# that are not counted. They are the module's for good.
+# Without the GIL, threads that call one function contend for its reference count.  Two threads with
+# 64 float32 each made 0.65 times the calls of one thread (CPython 3.13t), and make 1.97 times since
+# the functions are immortal.  The module never frees them anyway.
 
 cdef extern from *:
     """
