@@ -1,11 +1,11 @@
-"""Walks arrays: the order of axes, alignment, cache blocks, streaming stores, threads.
+"""Walks arrays: the order of axes, alignment, tiles, streaming stores, threads.
 
-Contract: raw pointers, no Python objects; the GIL is held or not.
+Contract: raw pointers and no Python objects, with the GIL or without.
 
-`plan` lays a call out, `is_safe` says whether its elements may be computed in any order, and `walk`
-computes them: as one run, as rows (the kernel on each), or by tiles, where a tile of an array that
-the kernels cannot take as it lies is copied to a scratch first, and the result from one afterwards.
-Bytes between the elements of an array are never written.
+`plan` lays out a call, `is_safe` says whether its elements may be computed in any order, and `walk`
+computes them.  It calls the kernel on one run, on rows, or on tiles.  A tile of an array whose rows
+the kernels cannot take where they lie is copied to a scratch buffer first, and a result is computed
+in one and copied back.  Bytes between the elements of an array are never written.
 """
 
 from cython.parallel cimport prange
@@ -55,27 +55,29 @@ cdef extern from *:
     ctypedef struct Tile "relu_ext_tile":
         char *bytes
 
-# Ratios are medians of interleaved runs, float32; 1.20 is faster, 0.95 slower.
+# Ratios are medians of interleaved runs of float32: 1.20 means faster, 0.95 slower.
 cdef enum:
-    # Streaming past the caches, out of place, from where input and output together outgrow the
-    # last-level cache: below, whoever reads the output next would miss it there.  AMD EPYC with
-    # 32 MiB: Zen 5 1.25 times at 8 MiB of output, 1.27 at 16, 1.38 at 32, 1.34 at 64; Zen 4 with
-    # two inputs 1.30 at 16 MiB, 1.27 at 128.
+    # An existing output that is no input is streamed past the caches from half of the last-level
+    # cache on, where it outgrows the cache together with an input.  Below that, whoever reads the
+    # output next would miss it there.  AMD EPYC with 32 MiB: Zen 5 1.25 times as fast at 8 MiB of
+    # output, 1.27 at 16, 1.38 at 32, 1.34 at 64; Zen 4 with two inputs 1.30 at 16 MiB, 1.27 at 128.
     STREAM_CACHES = 2
-    # How far ahead the inputs are prefetched.  Blocks of 512 bytes: Zen 4, one input, 128 MiB:
-    # 2 KiB ahead 6.8 ms, 4 KiB 7.5, 8 KiB 11, none 7.0; two inputs 11.1, 12.4, 13.7 and 11.0.
-    # Blocks of 2 KiB, 16 KiB ahead, take 12.5 and 18.8: so many lines asked for at once stall it.
-    # Intel Xeon (Ice Lake), one input: blocks of 512 bytes 13.7 ms, of 1 KiB 14.4, of 2 KiB 15.4,
-    # 1 to 8 KiB ahead alike; stores of 16 bytes instead of 64 take 18.6.
+    # How far ahead of a streamed block its inputs are prefetched.  Zen 4, blocks of 512 bytes,
+    # 128 MiB: one input takes 6.8 ms with 2 KiB, 7.5 with 4 KiB, 11 with 8 KiB and 7.0 without
+    # prefetching; two inputs take 11.1, 12.4, 13.7 and 11.0.  Blocks of 2 KiB with 16 KiB take 12.5
+    # and 18.8, because requesting so many lines at once stalls the core.  Intel Xeon (Ice Lake),
+    # one input: blocks of 512 bytes take 13.7 ms, of 1 KiB 14.4, of 2 KiB 15.4, alike with 1 to
+    # 8 KiB; stores of 16 bytes instead of 64 take 18.6.
     STREAM_AHEAD = 2 << 10
-    # Two threads in place: 512 KiB 0.95 times, 1 MiB 1.26, 4 MiB 1.71, 8 MiB 1.91, 32 MiB 1.32,
-    # 256 MiB 1.06, where one thread nearly fills the memory bus (Zen 5).  With both cores busy
-    # already, 4 MiB took 7.6 ms instead of 47 us, because the team waits for a thread that does not
-    # run: which is why threads have to be asked for.
+    # From this size on threads share a call.  Two threads in place (Zen 5): 512 KiB 0.95 times as
+    # fast as one, 1 MiB 1.26, 4 MiB 1.71, 8 MiB 1.91, 32 MiB 1.32, and 256 MiB 1.06, where one
+    # thread nearly fills the memory bus.  With both cores already busy, 4 MiB took 7.6 ms instead
+    # of 47 us, because the call waits for a thread that does not run.  Therefore threads are off by
+    # default.
     THREAD_BYTES = 1 << 20
     MOST_THREADS = 1 << 16  # more than any machine has, and within C's int
 
-cdef Py_ssize_t last_level_cache = 32 << 20  # bytes, unless the system tells
+cdef Py_ssize_t last_level_cache = 32 << 20  # bytes, where the system does not tell its size
 
 
 cdef inline Py_ssize_t distance(Py_ssize_t step) noexcept nogil:
@@ -86,8 +88,8 @@ cdef inline Py_ssize_t distance(Py_ssize_t step) noexcept nogil:
 
 cdef bint plan(Plan *this, int operation, int dtype, const Operand *out, const Operand *a,
                const Operand *b, const Operand *parameter, bint fresh) noexcept nogil:
-    """Lay out a call, for operands of one dtype; `b` and `parameter` are NULL where the operation
-    takes none.  False where an input does not broadcast to the shape of `out`."""
+    """Lay out a call on operands of one dtype; `b` and `parameter` are NULL if the operation takes
+    none.  Return False if an input does not broadcast to the shape of `out`."""
     cdef const Operand *operands[ROLES]
     cdef Py_ssize_t step[ROLES]
     cdef Py_ssize_t length
@@ -143,7 +145,7 @@ cdef bint plan(Plan *this, int operation, int dtype, const Operand *out, const O
 
 
 cdef void merge_axes(Plan *this) noexcept nogil:
-    """Make one axis of neighbours that are contiguous together in every array."""
+    """Merge neighbouring axes that together are contiguous in every array."""
     cdef int merged = 0
     cdef int axis, role
     cdef bint together
@@ -180,17 +182,18 @@ cdef Py_ssize_t size_of(const Plan *this) noexcept nogil:
     return size
 
 
-# The shape of a result, and the order in memory of a new one.
+# The shape of a result, and the memory order of a new one.
 
 cdef inline Py_ssize_t length_of(const Operand *operand, int axes, int axis) noexcept nogil:
-    """The length of an axis of `axes`, 1 where the operand lacks it."""
+    """The length of an axis, of `axes` in all; 1 if the operand lacks it."""
     cdef int own = operand.axes - axes + axis
     return operand.shape[own] if own >= 0 else 1
 
 
 cdef int broadcast(Py_ssize_t *shape, const Operand *a, const Operand *b,
                    const Operand *parameter) noexcept nogil:
-    """Write the shape to which operands (NULL is none) broadcast; return its axes, -1 for none."""
+    """Write the shape to which the operands (or NULL) broadcast.  Return its number of axes, or -1
+    if they do not broadcast."""
     cdef const Operand *operands[3]
     cdef int axes = 0
     cdef int axis, i
@@ -216,11 +219,11 @@ cdef int broadcast(Py_ssize_t *shape, const Operand *a, const Operand *b,
 cdef void memory_order(Py_ssize_t *strides, Py_ssize_t itemsize, int axes, const Py_ssize_t *shape,
                        const Operand *a, const Operand *b,
                        const Operand *parameter) noexcept nogil:
-    """Write the strides of a new array in the order "K": what NumPy's iterator would allocate.
+    """Write the strides of a new array in the order "K", as NumPy's iterator would allocate it.
 
-    The axes are sorted from the innermost outwards by insertion.  Of two axes that goes further in
-    whose steps are shorter in the first array that knows both; where arrays contradict each other,
-    and where none knows, C's order wins.
+    An insertion sort orders the axes from the innermost outwards.  Of two axes, the one with the
+    shorter steps goes further in.  An array tells only if it broadcasts along neither of them.
+    Where the arrays disagree, and where none tells, the order is C's.
     """
     cdef const Operand *operands[3]
     cdef int order[MOST_AXES]
@@ -261,7 +264,7 @@ cdef void memory_order(Py_ssize_t *strides, Py_ssize_t itemsize, int axes, const
 
 
 cdef inline Py_ssize_t step_of(const Operand *operand, int axes, int axis) noexcept nogil:
-    """The distance in bytes along an axis of `axes`, 0 where the operand broadcasts."""
+    """The distance in bytes along an axis, of `axes` in all; 0 if the operand broadcasts."""
     cdef int own = operand.axes - axes + axis
     if own < 0 or operand.shape[own] == 1:
         return 0
@@ -271,10 +274,10 @@ cdef inline Py_ssize_t step_of(const Operand *operand, int axes, int axis) noexc
 # Overlap.
 
 cdef bint is_safe(const Plan *this) noexcept nogil:
-    """Whether the result is that of a copy, in whatever order the elements are computed.
+    """Whether any order of computing the elements gives the result that copied inputs would give.
 
-    That is so if out has no element twice, and every input is out itself or shares no byte with
-    it.  What is too intricate to tell counts as unsafe.
+    That is so if no two elements of out share memory, and every input is out itself or shares no
+    byte with it.  Layouts that are too intricate to decide count as unsafe.
     """
     cdef Py_ssize_t extent = this.itemsize
     cdef int axis, role
@@ -310,11 +313,11 @@ cdef bint is_same_or_apart(const Plan *this, int role, Py_ssize_t out_extent) no
 
 
 cdef bint meets(const Plan *this, Py_ssize_t offset, int axis) noexcept nogil:
-    """Whether an array laid out as out, `offset` bytes away from it, shares a byte with it: of
-    columns of one matrix side by side none does.
+    """Whether an array that is laid out as out, `offset` bytes away from it, shares a byte with it.
+    For example, two groups of columns of one matrix share none.
 
-    In each axis two distances remain to be looked at, because what lies within one step of it
-    extends no further than that step (`is_safe` has seen to it).
+    Only two distances have to be checked in each axis, because `is_safe` has found that the inner
+    axes extend no further than one step of it.
     """
     cdef Py_ssize_t step, steps
     if offset < 0:
@@ -330,7 +333,7 @@ cdef bint meets(const Plan *this, Py_ssize_t offset, int axis) noexcept nogil:
 # One run of elements, contiguous in every array.
 
 cdef inline void apply(const Plan *this, char **at, char *out, Py_ssize_t n) noexcept nogil:
-    """The kernel on n elements, the result going to `out`."""
+    """Call the kernel on n elements, with the result in `out`."""
     this.kernel(out, at[A], at[B], at[PARAMETER], this.parameter_step, n)
 
 
@@ -341,8 +344,8 @@ cdef inline void advance(const Plan *this, char **at, int axis, Py_ssize_t count
 
 
 cdef void apply_streamed(const Plan *this, char **at, Py_ssize_t n) noexcept nogil:
-    """Compute into a scratch that stays in the first-level cache, then stream it past the caches:
-    one routine for every operation and dtype."""
+    """Compute block by block into a scratch buffer that stays in the first-level cache, and stream
+    each block past the caches.  This one routine serves every operation and dtype."""
     cdef Block scratch
     cdef Py_ssize_t block = STREAM_BLOCK // this.itemsize
     while n >= block:
@@ -360,8 +363,9 @@ cdef void apply_streamed(const Plan *this, char **at, Py_ssize_t n) noexcept nog
 cdef void run_row(const Plan *this, char **start, Py_ssize_t n) noexcept nogil:
     """n elements along axis 0, on one thread.
 
-    First the elements up to the next cache line, so that no later store splits one: NumPy's data
-    lies at 16 modulo 64, and in a prototype 2**20 float32 in place went from 47.8 to 35.6 us.
+    The elements up to the next cache line come first, so that no later store crosses a line.
+    NumPy's data starts 16 bytes into a line.  In a prototype, 2**20 float32 in place went from 47.8
+    to 35.6 us.
     """
     cdef char *at[ROLES]
     cdef Py_ssize_t head = -<uintptr_t>start[OUT] % CACHE_LINE
@@ -458,10 +462,10 @@ cdef void run_tiles(const Plan *this, char **start, Py_ssize_t rows) noexcept no
         row += count
 
 
-# The whole.
+# The whole walk.
 
 cdef void walk_part(const Plan *this) noexcept nogil:
-    """Everything, at least one element, on one thread."""
+    """Walk all of a plan, which has at least one element, on one thread."""
     cdef char *at[ROLES]
     cdef Py_ssize_t index[MOST_AXES]
     cdef Py_ssize_t rows = this.shape[1] if this.axes > 1 else 1
@@ -489,7 +493,7 @@ cdef void walk_part(const Plan *this) noexcept nogil:
 
 
 cdef void lay_tiles(Plan *this) noexcept nogil:
-    """Whether to walk by tiles, and by which."""
+    """Decide whether to walk by tiles, and choose their shape."""
     cdef Py_ssize_t items = TILE_BYTES // this.itemsize
     cdef int role, axis
     cdef int nearest = 0
@@ -500,8 +504,8 @@ cdef void lay_tiles(Plan *this) noexcept nogil:
         this.tiled = True
         if role == OUT or this.step[role][0] == 0:
             continue
-        # Another memory order than out's: the axis along which this array's elements lie closest
-        # becomes the tile's other one.
+        # If this array's memory order differs from out's, the axis along which its elements lie
+        # closest becomes the tile's second axis.
         for axis in range(1, this.axes):
             if 0 < distance(this.step[role][axis]) < distance(this.step[role][nearest]):
                 nearest = axis
@@ -534,14 +538,14 @@ cdef void walk(Plan *this) noexcept nogil:
     if size == 0:
         return
     lay_tiles(this)
-    # By the whole, not by a thread's part: the threads share the last-level cache.
+    # The size of the whole array decides, not of a thread's part: threads share the cache.
     this.stream = (not in_place and not this.fresh
                    and bytes >= last_level_cache // STREAM_CACHES)
     share(walk_share, this, bytes)
 
 
 cdef void walk_share(const void *job, int part, int parts) noexcept nogil:
-    """A part of the outermost axis that is long enough for all of them."""
+    """Walk one of `parts` parts, split along the outermost axis that is long enough for them."""
     cdef const Plan *whole = <const Plan *>job
     cdef Plan this
     cdef Py_ssize_t length, start
@@ -585,12 +589,12 @@ cdef void run_large(int operation, int dtype, void *out, const void *a, const vo
 # Threads.
 
 cdef void share(Part function, const void *job, Py_ssize_t bytes) noexcept nogil:
-    """A job on `bytes` of memory, in as many parts as threads pay for, each on one of its own."""
+    """Split a job on `bytes` of memory into as many parts as pay off, each on its own thread."""
     cdef int parts = 1
     cdef int part
     cdef fenv_t caller
     if bytes >= THREAD_BYTES:
-        # Each gets at least what each of two gets at the threshold.
+        # Each part is at least half of the threshold, as it is with two threads at the threshold.
         parts = <int>min(<Py_ssize_t>effective_threads(), bytes // (THREAD_BYTES // 2))
     if parts == 1:
         function(job, 0, 1)
@@ -602,8 +606,8 @@ cdef void share(Part function, const void *job, Py_ssize_t bytes) noexcept nogil
 
 cdef void run_as(const fenv_t *caller, Part function, const void *job, int part,
                  int parts) noexcept nogil:
-    """A part on a thread of OpenMP's, under the caller's floating-point settings: rounding, and what
-    flushes subnormal numbers to zero, belong to each thread."""
+    """Run a part on an OpenMP thread under the caller's floating-point settings: the rounding mode
+    and the flags that flush subnormal numbers to zero belong to each thread."""
     cdef fenv_t own
     fegetenv(&own)
     fesetenv(caller)
@@ -619,15 +623,14 @@ cdef int effective_threads() noexcept nogil:
 
 
 def set_num_threads(num_threads, /):
-    """Let large arrays be computed by several threads.
+    """Let several threads share a call on large arrays.
 
-    One thread is the default: nothing starts threads unasked.  A call on 1 MiB or more is shared
-    by up to `num_threads`, each taking at least 512 KiB.  On an idle machine that pays; where the
-    cores are busy already it hurts, because the call waits for its last thread.  A smaller
-    ``OMP_NUM_THREADS``, CPU affinity or `threadpoolctl` limit prevails.  After a fork the child
-    uses one thread, and so does a process that was forked before it imported relu_ext and already
-    had OpenMP then; `show_config` says so.  The threads compute under the floating-point settings
-    of the one that calls.
+    The default is one thread.  A call on 1 MiB or more is shared by up to `num_threads`, each of
+    which takes at least 512 KiB.  That is faster on an idle machine, but slower where the cores are
+    busy, because the call waits for its last thread.  ``OMP_NUM_THREADS``, CPU affinity and
+    `threadpoolctl` may lower the number.  After a fork the child uses one thread.  So does a forked
+    process that imports relu_ext when OpenMP is already loaded; `show_config` says so.  The
+    threads compute under the floating-point settings of the calling thread.
 
     Parameters
     ----------
@@ -639,7 +642,7 @@ def set_num_threads(num_threads, /):
     ValueError
         If `num_threads` is less than 1 or more than 65,536.
     TypeError
-        If it is no integer.
+        If it is not an integer.
 
     Examples
     --------
@@ -661,7 +664,7 @@ def get_num_threads():
     Returns
     -------
     int
-        The number asked for, or fewer where OpenMP, its settings or a fork allow fewer.
+        The number set, or fewer if OpenMP, its settings or a fork allow only fewer.
 
     See Also
     --------
@@ -681,9 +684,9 @@ def has_openmp():
 
 
 def read_last_level_cache():
-    """The bytes of the largest cache that the CPU's cores share, or None where Linux does not tell.
+    """The size in bytes of the last-level cache of the first core, or None if Linux does not tell.
 
-    Of a CPU with several such caches it is the one of the first core.
+    That is the third-level cache or, where there is none, the second-level cache.
     """
     for level in (3, 2):
         try:
@@ -695,7 +698,7 @@ def read_last_level_cache():
 
 
 def why_one_thread():
-    """Why there may be one thread only, or None."""
+    """Why this process uses only one thread, or None if it may use several."""
     cdef const char *reason = one_thread_because()
     return None if reason == NULL else reason.decode()
 
