@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Measure relu_ext against what a user would write instead.
 
-Results go to standard output and into a JSON file; progress goes to standard error. Ctrl-C keeps
-what has been measured.
+Results go to standard output and to a JSON file, progress to standard error. After Ctrl-C, what has
+been measured so far is still reported.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ SECONDS_PER_FULL_CELL = 2.2
 """With 491 cells a full run takes 18 minutes."""
 SWEEPS = {"quick": 3, "default": 5, "self-check": 5, "full": 7}
 SWEEPING = 0.6
-"""The share of the time that is divided equally among the cells."""
+"""The share of the time for the first sweeps, which visit every cell; the rest goes to the cells
+whose intervals are still wide."""
 NOT_TAKEN = "none of these operations has such a dtype or layout"
 SELF_CHECK_MEDIAN, SELF_CHECK_CELL = 0.01, 0.10
 
@@ -101,10 +102,10 @@ def arguments(argv: list[str]) -> Any:
 
 
 def experiments(args: Any, left_out: list[str]) -> list[Experiment]:
-    """The cells with their contenders, without those that the machine cannot hold."""
+    """The cells that this machine can hold, with their contenders; `left_out` gets the others."""
     caches, memory, found = machine.caches(), machine.available_memory(), []
     for cell in plan.cells(args):
-        # operands, the pool of fresh numbers, the oracle, and the temporaries of a contender
+        # The operands, the fresh numbers, the right answers, and the temporaries of a contender.
         needed = 10 * cell.nbytes
         if cell.threads > machine.processors():
             left_out.append(f"left out: {cell}: there is {machine.processors()} CPU")
@@ -116,7 +117,8 @@ def experiments(args: Any, left_out: list[str]) -> list[Experiment]:
 
 
 def within_reach(experiments: Iterable[Experiment], seconds: float) -> list[Experiment]:
-    """The experiments whose intervals that time can make narrow, those that need least first."""
+    """The experiments whose intervals can be made narrow in that time, the quickest first; at least
+    one, if any is wide and there is time left."""
     needed = {experiment: experiment.seconds_to_good() for experiment in experiments}
     wide = sorted((e for e, missing in needed.items() if missing), key=needed.__getitem__)
     enough = sum(total <= seconds for total in accumulate(needed[e] for e in wide))
@@ -124,10 +126,10 @@ def within_reach(experiments: Iterable[Experiment], seconds: float) -> list[Expe
 
 
 def measure(experiments: list[Experiment], extent: str) -> bool:
-    """Visit every cell in each of several processes, in shuffled order; then, in the time that is
-    left, visit those with wide intervals in further processes. False if Ctrl-C ended it.
+    """Visit every cell in several sweeps, then only those with wide intervals until time is up.
 
-    Each sweep begins with a line on standard error, on a terminal or not.
+    Each sweep visits its cells in a new process, and announces itself on standard error even if
+    that is not a terminal. Return False if Ctrl-C ended the run.
     """
     rng, began = np.random.default_rng(0), time.perf_counter()
     seconds = SECONDS.get(extent, SECONDS_PER_FULL_CELL * len(experiments))
@@ -146,7 +148,7 @@ def measure(experiments: list[Experiment], extent: str) -> bool:
             return share * seconds - (time.perf_counter() - began)
 
         def sweep(chosen: Sequence[Experiment], share: float, visits: int) -> None:
-            """One visit to each in one process; `visits` of equal length share the time left."""
+            """Visit each chosen cell once; the time left is shared by `visits` visits in all."""
             nonlocal count
             count += 1
             progress.console.print(f"sweep {count}, {len(chosen)} cells", highlight=False)
@@ -175,7 +177,7 @@ def measure(experiments: list[Experiment], extent: str) -> bool:
 
 
 def self_check(out: Console) -> bool:
-    """Whether every statement is as fast as itself, and as itself on input rectified already."""
+    """Whether every statement is as fast as itself, and relu_ as fast on rectified input."""
     caches, found = machine.caches(), []
     for operation in ("relu", "relu_backward", "leaky_relu"):
         for length in plan.TABLE_SIZES:
@@ -203,10 +205,10 @@ def self_check(out: Console) -> bool:
 
 
 def import_times(count: int) -> list[float]:
-    """Milliseconds that `import relu_ext` takes after NumPy, each in a process of its own.
+    """The milliseconds of `import relu_ext` after NumPy, each time in a new process.
 
-    Without the threads that NumPy's OpenBLAS starts: on a virtual machine with two CPUs they
-    delayed every second load of a shared library, of whatever package, by 10 ms and more.
+    OpenBLAS starts no threads in it: on a virtual machine with two CPUs they delayed every second
+    load of a shared library, of any package, by 10 ms and more.
     """
     code = (
         "import time, numpy; start = time.perf_counter(); import relu_ext; "
@@ -251,7 +253,7 @@ def main(argv: list[str] | None = None) -> int:
     rng = np.random.default_rng(1)
     data["notes"] = tables.notes(found)
     data["cells"] = [experiment.results(rng) for experiment in found]
-    # Before anything is printed: the reader of standard output may close it.
+    # Written before anything is printed, because the reader of standard output may close it.
     try:
         files.write(args.json, files.dumps(data))
     except OSError as error:
