@@ -37,7 +37,7 @@ def level(request):
 
 @pytest.fixture(params=[1, 2])
 def threads(request):
-    """So many of them compute what is large."""
+    """The number of threads that share large arrays."""
     relu_ext.set_num_threads(request.param)
     try:
         if relu_ext.get_num_threads() < request.param:

@@ -284,7 +284,7 @@ class World:
         return target
 
     def writeable(self, target):
-        """The array that a call in place is documented to write in the place of `target`."""
+        """The array over the memory of `target` that an in-place call is documented to write."""
         kind, view = self.case.arrays[0].kind, self.case.arrays[0].view(self.memory)
         if type(target) in (bytes, memoryview) and memoryview(target).readonly:
             raise ValueError("read-only")

@@ -659,7 +659,7 @@ def test_leaky_relu_is_where(dtype):
 
 
 def test_backward_from_the_output():
-    """In the place of x only for at_zero = 0 and for a slope > 0."""
+    """The output may be given instead of x only for at_zero = 0 and for a slope > 0."""
     grad, x = samples.values(np.dtype("f4"), 3000), samples.values(np.dtype("f4"), 3000, seed=1)
     output = relu_ext.relu(x)
     same = relu_ext.relu_backward(grad, x)

@@ -258,7 +258,7 @@ class Hook:
 
 
 def in_place_calls(operation, written, hook):
-    """With `hook` in the place of each operand but the written one."""
+    """Calls with `hook` instead of each operand but the written one."""
     others = [np.ones(8)] * (operation.arity - 1)
     if others:
         yield partial(operation.in_place, written, hook, parameter=operation.parameter and 1)

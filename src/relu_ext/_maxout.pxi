@@ -124,8 +124,8 @@ cdef inline bint takes_apart(number marker) noexcept nogil:
 
 cdef inline void spread_wide(number *out, const number *grad, const uint8 *which, Py_ssize_t n,
                              const int pieces) noexcept nogil:
-    """So many pieces that a permutation of grad for each vector of the result costs less than to
-    interleave as many: 8 pieces of float32 take 0.85 of the time (AMD EPYC, Zen 4)."""
+    """Spread many pieces, for which permuting grad once for each vector of the result costs less
+    than interleaving: 8 pieces of float32 take 0.85 of the time (AMD EPYC, Zen 4)."""
     cdef Py_ssize_t start = 0
     if takes_apart(<number>0):
         while start + APART <= n:

@@ -217,7 +217,7 @@ cdef inline int kernel_dtype(const Tensor *tensor) noexcept:
 
 
 cdef bint has_memory(const Tensor *tensor) noexcept:
-    """Whether its elements, if any, are somewhere: not so many bytes past NULL."""
+    """Whether the tensor's elements, if any, have an address, instead of an offset from NULL."""
     cdef int i
     if <uintptr_t>tensor.data >= LEAST_ADDRESS:
         return True
@@ -240,7 +240,7 @@ cdef bint describe(str name, object x, Operand *operand) except -1:
         PyErr_Clear()
         refuse_tensor(name, x)
         return False
-    # A part of PyTorch's tensor of zeros that are nowhere begins so many bytes past NULL.
+    # PyTorch has tensors of zeros without memory: a part of one begins some bytes past NULL.
     if <uintptr_t>tensor.data < <uintptr_t>1 << 32 and not is_false(
             is_zerotensor.ml_meth(<PyObject *>x, NULL)):
         refuse_tensor(name, x)
@@ -346,7 +346,7 @@ def array_over(str name, target):
 
 
 def writeable_array(str name, target):
-    """The ndarray that `name` is to write into in the place of `target`."""
+    """The ndarray over the memory of `target` that `name` is to write."""
     array = over_memory(name, target, True)
     if not array.flags.writeable or array is not target and is_shown_read_only(target, array):
         raise ValueError(

@@ -60,7 +60,7 @@ ctypedef void (*StreamCopy)(char *to, const char *source, Py_ssize_t bytes) noex
 ctypedef void (*MaxoutLast)(void *out, unsigned char *which, const void *x,
                             Py_ssize_t n) noexcept nogil
 
-# out[i * pieces + which[i]] = grad[i], 0 in the place of all other pieces, whatever which holds.
+# out[i * pieces + which[i]] = grad[i], and 0 at all other pieces, whatever which holds.
 ctypedef void (*MaxoutBackwardLast)(void *out, const void *grad, const unsigned char *which,
                                     Py_ssize_t n) noexcept nogil
 
