@@ -264,6 +264,8 @@ cdef object new_tensor(object x):
 
 cdef bint is_tensor(object x) except -1:
     """Whether `x` is a tensor of PyTorch, of whatever subclass."""
+    if not PyType_HasFeature(Py_TYPE(x), Py_TPFLAGS_HEAPTYPE):
+        return False  # written in C, as Tensor is not
     tensor = getattr(sys.modules.get("torch"), "Tensor", None)
     return isinstance(tensor, type) and issubclass(type(x), tensor)
 
