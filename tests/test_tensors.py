@@ -492,6 +492,151 @@ def test_refused_elsewhere(operation, case, torch):
     assert used
 
 
+# Maxout
+
+
+def mixed_with_tensors(torch, *arrays):
+    """Fresh arrays, each as an ndarray or as a tensor; at least one a tensor."""
+    for mixed, _ in mixtures(torch, arrays, None):
+        yield [a.clone() if isinstance(a, torch.Tensor) else a.copy() for a in mixed]
+
+
+def assert_results(torch, results, expected, is_new_tensor, outs):
+    """Each result is the one of `outs` or, where that is None, a new tensor or ndarray."""
+    for result, values, out in zip(results, expected, outs, strict=True):
+        if out is not None:
+            assert result is out
+        else:
+            assert (type(result) is torch.Tensor) == is_new_tensor
+        there = array_of(torch, result) if isinstance(result, torch.Tensor) else result
+        assert_same_bits(there, values)
+
+
+def outs_for(torch, values):
+    """No `out`, and memory for these values as an ndarray and as a tensor, also strided."""
+    memory = np.zeros((*values.shape, 2), values.dtype)
+    yield None
+    yield np.zeros_like(values)
+    yield tensor_over(torch, np.zeros_like(values))
+    yield tensor_over(torch, memory)[..., 1]
+
+
+@pytest.mark.parametrize("pieces", [3, 300])
+@pytest.mark.parametrize("dtype", ["bool", *DTYPES])
+def test_maxout(dtype, pieces, torch):
+    """Tensors for x, the maximum and the numbers of the pieces, alone and with ndarrays."""
+    x = samples.values(numpy_dtype(dtype), 4 * pieces).reshape(2, 2, pieces)
+    y, which = reference.maxout(x, -1)
+    which = which.astype(np.min_scalar_type(pieces - 1))
+    there = tensor_over(torch, x)
+    for arrays in (x, there, tensor_over(torch, x.T.copy()).permute(2, 1, 0)):
+        is_tensor = arrays is not x
+        for out in outs_for(torch, y):
+            result = relu_ext.maxout(arrays, out=out)
+            assert_results(torch, [result], [y], is_tensor, [out])
+            for numbers in outs_for(torch, which):
+                outs = (out, numbers)
+                results = relu_ext.maxout(arrays, out=outs, return_which=True)
+                assert_results(torch, results, (y, which), is_tensor, outs)
+    results = relu_ext.maxout(there[0, 0], return_which=True)
+    assert_results(torch, results, (y[0, 0], which[0, 0]), True, (None, None))
+
+
+@pytest.mark.parametrize("pieces", [3, 300])
+@pytest.mark.parametrize("dtype", ["bool", *DTYPES])
+def test_maxout_backward(dtype, pieces, torch):
+    grad = samples.values(numpy_dtype(dtype), 6).reshape(2, 3)
+    for which in (np.arange(6).reshape(2, 3) % 3, np.array([[0, 2, 1]])):
+        expected = reference.maxout_backward(grad, np.broadcast_to(which, (2, 3)), pieces, 1)
+        which = which.astype(np.min_scalar_type(pieces - 1))
+        for mixed in [[grad, which], *mixed_with_tensors(torch, grad, which)]:
+            is_tensor = any(isinstance(a, torch.Tensor) for a in mixed)
+            for out in outs_for(torch, expected):
+                result = relu_ext.maxout_backward(*mixed, pieces, 1, out=out)
+                assert_results(torch, [result], [expected], is_tensor, [out])
+
+
+def test_maxout_of_subclasses(torch):
+    class Plain(torch.Tensor):
+        pass
+
+    x = torch.tensor([[1.0, 5.0], [4.0, 3.0]])
+    y, which = relu_ext.maxout(x.as_subclass(Plain), return_which=True)
+    assert type(y) is type(which) is type(relu_ext.maxout_backward(y, which, 2)) is Plain
+    assert type(relu_ext.maxout(torch.nn.Parameter(x, requires_grad=False))) is torch.Tensor
+    assert which.tolist() == [1, 0] and y.tolist() == [5, 4]
+
+
+def test_maxout_into_tensors_that_overlap(torch):
+    """The answer of a copy."""
+    for wrap in (np.asarray, torch.from_numpy):
+        x = np.arange(12, dtype="f4").reshape(4, 3) % 5
+        y, which = reference.maxout(x, -1)
+        out = wrap(x.reshape(-1)[1:5])
+        assert relu_ext.maxout(torch.from_numpy(x), out=out) is out
+        assert_same_bits(np.asarray(out), y)
+        x[:, 2] = y
+        expected = reference.maxout_backward(y, which, 3, -1)
+        out = wrap(x)
+        assert relu_ext.maxout_backward(torch.from_numpy(x)[:, 2], which, 3, out=out) is out
+        assert_same_bits(x, expected)
+
+
+def test_maxout_refuses_outs(torch):
+    """Before anything is written, the first of two results too."""
+    x, which = torch.ones(2, 3), np.zeros(2, int)
+    y, numbers = torch.full((2,), 9.0), torch.full((2,), 9, dtype=torch.uint8)
+    back = torch.full((2, 3), 9.0)
+    for error, out in (
+        (ValueError, y[:1]), (ValueError, y[:1].expand(2)), (TypeError, numbers),
+        (BufferError, torch._neg_view(y)),
+    ):  # fmt: skip
+        with pytest.raises(error, match=r"^maxout: "):
+            relu_ext.maxout(x, out=out)
+        with pytest.raises(error, match=r"^maxout: "):
+            relu_ext.maxout(x, out=(out, numbers), return_which=True)
+    for error, out in (
+        (ValueError, numbers[:1]), (ValueError, numbers[:1].expand(2)), (TypeError, y),
+        (BufferError, torch._neg_view(numbers.view(torch.int8))),
+    ):  # fmt: skip
+        with pytest.raises(error, match=r"^maxout: "):
+            relu_ext.maxout(x, out=(y, out), return_which=True)
+    for error, out in (
+        (ValueError, back.T), (ValueError, back[:, :1].expand(2, 3)),
+        (TypeError, back.view(torch.int32)), (BufferError, torch._neg_view(back)),
+    ):  # fmt: skip
+        with pytest.raises(error, match=r"^maxout_backward: "):
+            relu_ext.maxout_backward(np.ones(2, "f4"), which, 3, out=out)
+    assert (y == 9).all() and (numbers == 9).all() and (back == 9).all()
+
+
+@pytest.mark.parametrize("case", [*REFUSED, "expanded"])
+def test_refused_by_maxout(case, torch):
+    """Of a tensor that is expanded only writing is refused."""
+    hand_on, error, words = {**REFUSED, "expanded": (expanded, ValueError, "share")}[case]
+    used = []
+
+    def use(tensor, memory):
+        before = memory.clone()
+        x, which, zeros = np.ones((4, 2), "f4"), np.zeros(4, int), np.zeros(4)
+        calls = [lambda: relu_ext.maxout(x, out=tensor)]
+        calls += [lambda: relu_ext.maxout(x, out=(tensor, None), return_which=True)]
+        calls += [lambda: relu_ext.maxout(x, out=(zeros, tensor), return_which=True)]
+        calls += [lambda: relu_ext.maxout_backward(0.0, 0, 4, out=tensor)]
+        if case != "expanded":
+            calls += [lambda: relu_ext.maxout(tensor), lambda: relu_ext.maxout(tensor, out=zeros)]
+            calls += [lambda: relu_ext.maxout_backward(tensor, which, 2)]
+            calls += [lambda: relu_ext.maxout_backward(zeros, tensor, 2)]
+        for call in calls:
+            with pytest.raises(error, match=f"^maxout(_backward)?: .*{words}"):
+                call()
+        assert torch.equal(memory, before) and not zeros.any()
+        used.append(tensor)
+
+    hand_on(use)
+    assert used
+
+
 def outcomes():
     """What becomes of each case: the type and the words of each error, and what comes back."""
     import torch
@@ -707,6 +852,9 @@ def test_a_mode_that_raises(error, torch):
         lambda: relu_ext.relu_(x),
         lambda: relu_ext.relu(x),
         lambda: relu_ext.relu_backward_(np.ones(2, "f4"), x),
+        lambda: relu_ext.maxout(x),
+        lambda: relu_ext.maxout(np.ones((2, 2), "f4"), out=x),
+        lambda: relu_ext.maxout_backward(np.ones(2, "f4"), x, 2),
     ):
         with Raises(), pytest.raises(error, match="the caller's own"):
             call()
@@ -741,6 +889,9 @@ def test_nothing_is_kept_of_a_tensor(torch):
         relu_ext.relu_(x)
         relu_ext.relu_backward_(x, other)  # of another dtype, so by the ufunc
         relu_ext.relu(x)
+        relu_ext.maxout(x, return_which=True)
+        relu_ext.maxout_backward(x, [0, 1], 2, out=torch.empty(2, 2))
+        relu_ext.maxout([[1, 2], [3, 4]], out=x)
         with pytest.raises(TypeError):
             relu_ext.leaky_relu_(x, "text")
     assert sys.getrefcount(x) == before

@@ -10,6 +10,7 @@ from cpython.ref cimport Py_INCREF, PyObject, PyTypeObject
 from libc.string cimport memcmp, memset
 from relu_ext._dispatch cimport active_table
 from relu_ext._driver cimport share
+from relu_ext._memory cimport is_tensor, new_result
 from relu_ext._scalar cimport int64, uint8
 from relu_ext._table cimport MOST_LAST
 from relu_ext.ufuncs cimport (
@@ -17,6 +18,8 @@ from relu_ext.ufuncs cimport (
 )
 
 import numpy as np
+
+from relu_ext._memory import array_over, writeable_array
 
 cnp.import_array()
 
@@ -413,6 +416,11 @@ cdef inline int normal_axis(str name, axis, int axes) except -1:
     return number if number >= 0 else number + axes
 
 
+cdef as_array(str name, x):
+    """An ndarray proper: over the memory of a tensor, of anything else as NumPy makes it."""
+    return np.asarray(array_over(name, x) if is_tensor(x) else x)
+
+
 cdef native(str name, array, int *dtype):
     """The array in the machine's byte order, and the kernels' dtype for it."""
     if not array.dtype.isnative:
@@ -428,8 +436,10 @@ cdef native(str name, array, int *dtype):
 
 cdef checked_out(str name, out, tuple shape):
     """An ndarray proper over the memory of `out`."""
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"{name}: out is a {type(out).__name__}, not an ndarray")
+    if is_tensor(out):
+        out = writeable_array(name, out)
+    elif not isinstance(out, np.ndarray):
+        raise TypeError(f"{name}: out is a {type(out).__name__}, neither ndarray nor tensor")
     array = np.asarray(out)
     if array.shape != shape:
         raise ValueError(f"{name}: out of shape {array.shape} in the place of {shape}")
@@ -521,7 +531,7 @@ cdef object reduce_any(x, axis, out, bint counted):
     cdef Job job
     cdef int number
     cdef Py_ssize_t pieces
-    array = np.asarray(x)
+    array = as_array("maxout", x)
     number = normal_axis("maxout", axis, array.ndim)
     array = native("maxout", array, &job.dtype)
     pieces = array.shape[number]
@@ -569,7 +579,7 @@ cdef object reduce_any(x, axis, out, bint counted):
 
     if y_out is not None and y is not y_out:
         np.copyto(y_out, y, casting="same_kind")
-    y = (y if y.ndim else y[()]) if y_out is None else out[0]
+    y = new_result(y if y.ndim else y[()], (x,)) if y_out is None else out[0]
     if not counted:
         return y
     if which_out is not None:
@@ -577,7 +587,7 @@ cdef object reduce_any(x, axis, out, bint counted):
             np.copyto(which_out, which, casting="unsafe")
         return y, out[1]
     which = which.astype(numbers, copy=False)
-    return y, which if which.ndim else which[()]
+    return y, new_result(which if which.ndim else which[()], (x,))
 
 
 def maxout(x, /, axis=-1, *, out=None, return_which=False):
@@ -590,11 +600,12 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
     Parameters
     ----------
     x : array_like
-        At least one axis; floating (bfloat16 of ml_dtypes too), integer or bool.  A subclass of
-        ndarray is taken as a plain array; a mask is not looked at.
+        At least one axis; floating (bfloat16 of ml_dtypes too), integer or bool; a tensor of
+        PyTorch on the CPU too.  A subclass of ndarray is taken as a plain array; a mask is not
+        looked at.
     axis : int, default -1
         The axis of the pieces: one or more of them.
-    out : ndarray or tuple of ndarray, optional
+    out : ndarray or tensor, or tuple of them, optional
         Where to write the maximum; with `return_which` also a pair, for the maximum and the
         numbers of the pieces, either of which may be None.  It may overlap `x`.
     return_which : bool, default False
@@ -602,11 +613,12 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
 
     Returns
     -------
-    maximum : ndarray or scalar
-        The shape of `x` without `axis`, and its dtype.  As in ``np.max``, NaN wins, the first of
-        them.  +0.0 and -0.0 are equal, and of equal pieces the first wins, so that a zero has the
-        sign of the first; in ``np.max`` its sign depends on the zeros' positions.
-    which : ndarray or scalar
+    maximum : ndarray, scalar or tensor
+        A tensor where `x` is one.  The shape of `x` without `axis`, and its dtype.  As in
+        ``np.max``, NaN wins, the first of them.  +0.0 and -0.0 are equal, and of equal pieces the
+        first wins, so that a zero has the sign of the first; in ``np.max`` its sign depends on the
+        zeros' positions.
+    which : ndarray, scalar or tensor
         With `return_which` alone: the number of the piece that won, as in ``np.argmax``, in the
         smallest unsigned integer that numbers them all: uint8 up to 256 pieces.
 
@@ -614,7 +626,10 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
     ------
     TypeError
         If the dtype is not supported (complex, datetime, structured, str, object), if `out` is no
-        ndarray or its dtype does not hold the result, or if `axis` is no integer.
+        ndarray or tensor or its dtype does not hold the result, or if `axis` is no integer.
+    BufferError
+        If the memory of a tensor is not its value, or not all that depends on it: it requires a
+        gradient, is to be negated yet, is sparse, has a tangent.  The message says what to call.
     ValueError
         If `axis` has length 0, or `out` is read-only or of another shape.
     numpy.exceptions.AxisError
@@ -695,8 +710,8 @@ cdef object spread_at_once(cnp.ndarray grad, int dtype, cnp.ndarray which, Py_ss
 cdef object spread_any(grad, which, Py_ssize_t pieces, axis, out):
     cdef Job job
     cdef int number
-    grad_array = np.asarray(grad)
-    which_array = np.asarray(which)
+    grad_array = as_array("maxout_backward", grad)
+    which_array = as_array("maxout_backward", which)
     grad_array = native("maxout_backward", grad_array, &job.dtype)
     if which_array.dtype.kind not in "iu":
         raise TypeError("maxout_backward: which has dtype "
@@ -738,7 +753,7 @@ cdef object spread_any(grad, which, Py_ssize_t pieces, axis, out):
     describe(&job, number, x, grad_array, which_array)
     perform(&job)
     if x_out is None:
-        return x
+        return new_result(x, (grad, which))
     if x is not x_out:
         np.copyto(x_out, x, casting="same_kind")
     return out
@@ -751,23 +766,24 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
     ----------
     grad : array_like
         Gradient with respect to the output of `maxout`: floating (bfloat16 of ml_dtypes too),
-        integer or bool.
+        integer or bool; a tensor of PyTorch on the CPU too.
     which : array_like
         The number of the piece that won, from ``maxout(x, axis, return_which=True)``: of any
-        integer dtype, and of a shape that broadcasts with that of `grad`.
+        integer dtype, and of a shape that broadcasts with that of `grad`; a tensor too.
     pieces : int
         How many there were.
     axis : int, default -1
         The axis of the pieces in the result.
-    out : ndarray, optional
+    out : ndarray or tensor, optional
         Where to write the result.  It may overlap `grad` and `which`.
 
     Returns
     -------
-    ndarray
-        The gradient with respect to the input of `maxout`: the shape of `grad` with `axis`, of
-        length `pieces`, inserted; of grad's dtype.  Every bit of grad is kept, that of NaN and
-        -0.0 too; elsewhere it is +0.0, also where grad is infinite or NaN.
+    ndarray or tensor
+        The gradient with respect to the input of `maxout`, a tensor where `grad` or `which` is one:
+        the shape of `grad` with `axis`, of length `pieces`, inserted; of grad's dtype.  Every bit
+        of grad is kept, that of NaN and -0.0 too; elsewhere it is +0.0, also where grad is infinite
+        or NaN.
 
     Raises
     ------
@@ -775,8 +791,10 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
         If `which` has a negative number or one that is not below `pieces`.
     TypeError
         If a dtype is not supported (complex, datetime, structured, str, object), if that of `which`
-        is no integer, if `out` is no ndarray or its dtype does not hold the result, or if `pieces`
-        or `axis` is no integer.
+        is no integer, if `out` is no ndarray or tensor or its dtype does not hold the result, or if
+        `pieces` or `axis` is no integer.
+    BufferError
+        As `maxout`.
     ValueError
         If the shapes of `grad` and `which` do not broadcast, if `pieces` is negative, or if `out`
         is read-only or of another shape.

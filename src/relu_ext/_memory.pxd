@@ -9,3 +9,9 @@ cdef bint describe(str name, object x, Operand *operand) except -1
 
 # An uninitialised tensor like one that `describe` takes, None for any other object.
 cdef object new_tensor(object x)
+
+# Whether `x` is a tensor of PyTorch, of whatever subclass.
+cdef bint is_tensor(object x) except -1
+
+# A new result: as a tensor where an operand is one.
+cdef object new_result(object result, tuple operands)

@@ -491,11 +491,17 @@ def call_ufunc(ufunc, tuple operands, dict keywords):
         keywords["out"] = array = writeable_array(name, target)
         result = ufunc(*arrays_of(name, operands), **keywords)
         return target if result is array else result
+    if not any(is_tensor(x) for x in operands):
+        return ufunc(*operands, **keywords)
+    result = ufunc(*arrays_of(name, operands), **keywords)
+    return result if out is not None else new_result(result, operands)
+
+
+cdef object new_result(object result, tuple operands):
     for x in operands:
         if is_tensor(x):
-            result = ufunc(*arrays_of(name, operands), **keywords)
-            return result if out is not None else tensor_of(result, x)
-    return ufunc(*operands, **keywords)
+            return tensor_of(result, x)
+    return result
 
 
 cdef tensor_of(result, owner):
