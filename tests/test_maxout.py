@@ -474,6 +474,17 @@ def test_bad_out():
         assert (out == 7).all()
 
 
+def test_what_says_that_it_is_an_array_is_none():
+    liar = thing(__class__=np.ndarray, __array__=constant(np.zeros(2)))
+    for call in (
+        lambda: maxout(np.ones((2, 3)), out=liar),
+        lambda: maxout(np.ones((2, 3)), out=(None, liar), return_which=True),
+        lambda: maxout_backward(1.0, 0, 2, out=liar),
+    ):
+        with pytest.raises(TypeError, match="neither ndarray nor tensor"):
+            call()
+
+
 def test_no_elements(level):
     for shape, axis in (((0, 3), 1), ((2, 0, 3), 0), ((0, 3, 2), 1), ((4, 0), 0)):
         for x in (np.ones(shape, "f4"), np.ones(shape[::-1], "f4").T):

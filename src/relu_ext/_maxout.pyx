@@ -438,7 +438,7 @@ cdef checked_out(str name, out, tuple shape):
     """An ndarray proper over the memory of `out`."""
     if is_tensor(out):
         out = writeable_array(name, out)
-    elif not isinstance(out, np.ndarray):
+    elif not cnp.PyArray_Check(out):  # not isinstance, which believes what an object says it is
         raise TypeError(f"{name}: out is a {type(out).__name__}, neither ndarray nor tensor")
     array = np.asarray(out)
     if array.shape != shape:
