@@ -434,8 +434,19 @@ cdef native(str name, array, int *dtype):
     return array
 
 
+cdef tuple outputs(str name, out, int number):
+    """The arrays of `out`, each of which may be None."""
+    if not isinstance(out, tuple):
+        return (out, None)[:number]
+    if len(out) != number:
+        raise ValueError(f"{name}: out has {len(out)} arrays in the place of {number}")
+    return out
+
+
 cdef checked_out(str name, out, tuple shape):
-    """An ndarray proper over the memory of `out`."""
+    """An ndarray proper over the memory of `out`, if any."""
+    if out is None:
+        return None
     if is_tensor(out):
         out = writeable_array(name, out)
     elif not cnp.PyArray_Check(out):  # not isinstance, which believes what an object says it is
@@ -453,6 +464,21 @@ cdef check_cast(str name, dtype, out_dtype):
     if (not np.can_cast(dtype, out_dtype, "same_kind") or out_dtype.kind in "SUmM"
             or out_dtype.kind == "V" and not is_bfloat16(out_dtype)):
         raise TypeError(f"{name}: out of dtype {out_dtype} does not hold {dtype}")
+
+
+cdef bint takes(out, dtype, input, other) except -1:
+    """Whether `out`, if any, takes a result as it is: of its dtype, apart from the other arrays."""
+    return not (out is None or out.dtype != dtype or np.may_share_memory(out, input)
+                or other is not None and np.may_share_memory(out, other))
+
+
+cdef object delivered(result, out, array, tuple operands):
+    """The result as the caller gets it: in `out`, over whose memory `array` lies, or new."""
+    if out is None:
+        return new_result(result if result.ndim else result[()], operands)
+    if result is not array:
+        np.copyto(array, result, casting="unsafe")  # what may be cast has been checked
+    return out
 
 
 cdef inline object new_array(PyArray_Descr *dtype, int axes, cnp.npy_intp *shape):
@@ -539,55 +565,38 @@ cdef object reduce_any(x, axis, out, bint counted):
     if pieces == 0:
         raise ValueError(f"maxout: axis {number} has length 0, and no pieces have no maximum")
 
-    if not isinstance(out, tuple):
-        out = (out, None) if counted else (out,)
-    elif len(out) != 1 + counted:
-        raise ValueError(f"maxout: out has {len(out)} arrays in the place of {1 + counted}")
-    numbers = np.min_scalar_type(pieces - 1)
-    y_out = which_out = None
-    if out[0] is not None:
-        y_out = checked_out("maxout", out[0], shape)
+    out = outputs("maxout", out, 1 + counted)
+    y_out = checked_out("maxout", out[0], shape)
+    if y_out is not None:
         check_cast("maxout", array.dtype, y_out.dtype)
-    if counted and out[1] is not None:
-        which_out = checked_out("maxout", out[1], shape)
-        if which_out.dtype.kind not in "iu" or np.iinfo(which_out.dtype).max < pieces - 1:
-            raise TypeError(f"maxout: out of dtype {which_out.dtype} for which does not number "
-                            f"{pieces} pieces")
+    which_out = checked_out("maxout", out[1], shape) if counted else None
+    if which_out is not None and (
+            which_out.dtype.kind not in "iu" or np.iinfo(which_out.dtype).max < pieces - 1):
+        raise TypeError(
+            f"maxout: out of dtype {which_out.dtype} for which does not number {pieces} pieces")
 
     # In the order of x, as NumPy's own reductions.
     like = array[(slice(None),) * number + (0,)]
-    apart = not (y_out is not None and (np.may_share_memory(y_out, array)
-                 or which_out is not None and np.may_share_memory(y_out, which_out)))
-    if y_out is not None and y_out.dtype == array.dtype and y_out.dtype.isnative and apart:
-        y = y_out
-    else:
-        y = np.empty_like(like, subok=False)
-    which = None
-    if counted:
-        job.wide = pieces > NUMBERED
-        width = np.dtype(np.int64) if job.wide else numbers
-        if (which_out is not None and which_out.dtype == width and apart
-                and not np.may_share_memory(which_out, array)):
-            which = which_out
-        else:
-            which = np.empty_like(like, width, subok=False)
-    else:
-        job.wide = False
+    numbers = np.min_scalar_type(pieces - 1)
     job.backward = False
+    job.wide = counted and pieces > NUMBERED
+    y = y_out
+    if not takes(y_out, array.dtype, array, which_out):
+        y = np.empty_like(like, subok=False)
+    which = which_out
+    if counted:
+        width = np.dtype(np.int64) if job.wide else numbers
+        if not takes(which_out, width, array, y_out):
+            which = np.empty_like(like, width, subok=False)
     describe(&job, number, array, y, which)
     perform(&job)
 
-    if y_out is not None and y is not y_out:
-        np.copyto(y_out, y, casting="same_kind")
-    y = new_result(y if y.ndim else y[()], (x,)) if y_out is None else out[0]
+    y = delivered(y, out[0], y_out, (x,))
     if not counted:
         return y
-    if which_out is not None:
-        if which is not which_out:
-            np.copyto(which_out, which, casting="unsafe")
-        return y, out[1]
-    which = which.astype(numbers, copy=False)
-    return y, new_result(which if which.ndim else which[()], (x,))
+    if which_out is None:
+        which = which.astype(numbers, copy=False)
+    return y, delivered(which, out[1], which_out, (x,))
 
 
 def maxout(x, /, axis=-1, *, out=None, return_which=False):
@@ -732,31 +741,19 @@ cdef object spread_any(grad, which, Py_ssize_t pieces, axis, out):
         if least < 0 or most >= pieces:
             raise index_error(least if least < 0 else most, pieces)
 
-    x_out = None
-    if out is not None:
-        if isinstance(out, tuple):
-            if len(out) != 1:
-                raise ValueError(f"maxout_backward: out has {len(out)} arrays in the place of 1")
-            out = out[0]
-    if out is not None:
-        x_out = checked_out("maxout_backward", out, shape)
+    out, = outputs("maxout_backward", out, 1)
+    x_out = checked_out("maxout_backward", out, shape)
+    if x_out is not None:
         check_cast("maxout_backward", grad_array.dtype, x_out.dtype)
-    if (x_out is not None and x_out.dtype == grad_array.dtype and x_out.dtype.isnative
-            and not np.may_share_memory(x_out, grad_array)
-            and not np.may_share_memory(x_out, which_array)):
-        x = x_out
-    else:
+    x = x_out
+    if not takes(x_out, grad_array.dtype, grad_array, which_array):
         x = np.empty(shape, grad_array.dtype)
     job.backward = True
     job.wide = pieces > NUMBERED
     which_array = which_array.astype(np.int64 if job.wide else np.uint8, copy=False)
     describe(&job, number, x, grad_array, which_array)
     perform(&job)
-    if x_out is None:
-        return new_result(x, (grad, which))
-    if x is not x_out:
-        np.copyto(x_out, x, casting="same_kind")
-    return out
+    return delivered(x, out, x_out, (grad, which))
 
 
 def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
