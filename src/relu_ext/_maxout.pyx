@@ -55,6 +55,13 @@ cdef enum:
     NOWHERE = 255
 
 
+cdef struct Axis:
+    Py_ssize_t length
+    Py_ssize_t x_step  # bytes, as all steps
+    Py_ssize_t y_step
+    Py_ssize_t which_step
+
+
 cdef struct Job:
     # x has an axis more than y: the pieces.  Forward, y and which are computed from x; backward, x
     # from y and which.
@@ -62,16 +69,13 @@ cdef struct Job:
     int dtype
     Py_ssize_t itemsize
     Py_ssize_t pieces
-    Py_ssize_t piece_step  # bytes
+    Py_ssize_t piece_step
     char *x
     char *y
     char *which  # NULL, or a byte or, if wide, an int64 for each element
     bint wide
     int axes  # of y, at least 1
-    Py_ssize_t shape[MOST_AXES]
-    Py_ssize_t x_strides[MOST_AXES]
-    Py_ssize_t y_strides[MOST_AXES]
-    Py_ssize_t which_strides[MOST_AXES]
+    Axis axis[MOST_AXES]
 
 
 # Movements.
@@ -141,10 +145,7 @@ cdef void reduce_gathered(const Job *job, const char *x, char *y, char *which,
     cdef char rows[ROWS * BLOCK * LARGEST_ITEM]
     cdef char best[BLOCK * LARGEST_ITEM]
     cdef uint8 numbers[BLOCK]
-    cdef int inner = job.axes - 1
-    cdef Py_ssize_t x_step = job.x_strides[inner]
-    cdef Py_ssize_t y_step = job.y_strides[inner]
-    cdef Py_ssize_t which_step = job.which_strides[inner]
+    cdef const Axis *inner = &job.axis[job.axes - 1]
     cdef Py_ssize_t itemsize = job.itemsize
     cdef Py_ssize_t unit = job.pieces * itemsize
     cdef bint packed = has_last(job)
@@ -154,31 +155,31 @@ cdef void reduce_gathered(const Job *job, const char *x, char *y, char *which,
         count = min(n, <Py_ssize_t>BLOCK)
         piece = 0
         if packed:
-            move(rows, unit, x, x_step, unit, count)
+            move(rows, unit, x, inner.x_step, unit, count)
             active_table.maxout_last[job.pieces][job.dtype](
                 best, NULL if which == NULL else numbers, rows, count)
             piece = job.pieces
         while piece < job.pieces:
             many = <int>min(<Py_ssize_t>ROWS, job.pieces - piece)
-            gather(rows, BLOCK * itemsize, x + piece * job.piece_step, job.piece_step, x_step,
+            gather(rows, BLOCK * itemsize, x + piece * job.piece_step, job.piece_step, inner.x_step,
                    itemsize, many, count)
             if job.wide and piece > 0 and piece % WINDOW == 0:
-                number_from(which, which_step, numbers, piece - WINDOW, count)
+                number_from(which, inner.which_step, numbers, piece - WINDOW, count)
                 memset(numbers, NOWHERE, count)
             active_table.maxout_rows[job.dtype](
                 best, NULL if which == NULL else numbers, rows, BLOCK * itemsize,
                 <int>(piece % WINDOW if job.wide else piece % NUMBERED), many, piece > 0, count)
             piece += many
-        move(y, y_step, best, itemsize, itemsize, count)
+        move(y, inner.y_step, best, itemsize, itemsize, count)
         if job.wide:
-            number_from(which, which_step, numbers,
+            number_from(which, inner.which_step, numbers,
                         (job.pieces - 1) // WINDOW * WINDOW, count)
         elif which != NULL:
-            move(which, which_step, <char *>numbers, 1, 1, count)
+            move(which, inner.which_step, <char *>numbers, 1, 1, count)
         if which != NULL:
-            which += count * which_step
-        x += count * x_step
-        y += count * y_step
+            which += count * inner.which_step
+        x += count * inner.x_step
+        y += count * inner.y_step
         n -= count
 
 
@@ -187,10 +188,7 @@ cdef void spread_gathered(const Job *job, char *x, const char *y, const char *wh
     cdef char rows[ROWS * BLOCK * LARGEST_ITEM]
     cdef char grad[BLOCK * LARGEST_ITEM]
     cdef uint8 numbers[BLOCK]
-    cdef int inner = job.axes - 1
-    cdef Py_ssize_t x_step = job.x_strides[inner]
-    cdef Py_ssize_t y_step = job.y_strides[inner]
-    cdef Py_ssize_t which_step = job.which_strides[inner]
+    cdef const Axis *inner = &job.axis[job.axes - 1]
     cdef Py_ssize_t itemsize = job.itemsize
     cdef Py_ssize_t unit = job.pieces * itemsize
     cdef bint packed = has_last(job)
@@ -198,40 +196,38 @@ cdef void spread_gathered(const Job *job, char *x, const char *y, const char *wh
     cdef int many
     while n > 0:
         count = min(n, <Py_ssize_t>BLOCK)
-        move(grad, itemsize, y, y_step, itemsize, count)
+        move(grad, itemsize, y, inner.y_step, itemsize, count)
         if not job.wide:
-            move(<char *>numbers, 1, which, which_step, 1, count)
+            move(<char *>numbers, 1, which, inner.which_step, 1, count)
         piece = 0
         if packed:
             active_table.maxout_backward_last[job.pieces][job.dtype](rows, grad, numbers, count)
-            move(x, x_step, rows, unit, unit, count)
+            move(x, inner.x_step, rows, unit, unit, count)
             piece = job.pieces
         while piece < job.pieces:
             many = <int>min(<Py_ssize_t>ROWS, job.pieces - piece)
             if job.wide and piece % WINDOW == 0:
-                number_within(numbers, which, which_step, piece, count)
+                number_within(numbers, which, inner.which_step, piece, count)
             active_table.maxout_backward_rows[job.dtype](
                 rows, BLOCK * itemsize, grad, numbers,
                 <int>(piece % WINDOW if job.wide else piece), many, count)
-            scatter(x + piece * job.piece_step, job.piece_step, x_step, rows, BLOCK * itemsize,
-                    itemsize, many, count)
+            scatter(x + piece * job.piece_step, job.piece_step, inner.x_step,
+                    rows, BLOCK * itemsize, itemsize, many, count)
             piece += many
-        x += count * x_step
-        y += count * y_step
-        which += count * which_step
+        x += count * inner.x_step
+        y += count * inner.y_step
+        which += count * inner.which_step
         n -= count
 
 
 cdef void run(const Job *job, char *x, char *y, char *which) noexcept nogil:
     """The innermost axis: by the kernel for its layout, or gathered."""
-    cdef int inner = job.axes - 1
-    cdef Py_ssize_t n = job.shape[inner]
-    cdef Py_ssize_t itemsize = job.itemsize
-    cdef Py_ssize_t x_step = job.x_strides[inner]
+    cdef const Axis *inner = &job.axis[job.axes - 1]
+    cdef Py_ssize_t n = inner.length
     cdef bint contiguous = (
-        job.pieces <= NUMBERED and job.y_strides[inner] == itemsize
-        and (which == NULL or job.which_strides[inner] == 1))
-    if contiguous and x_step == itemsize:
+        job.pieces <= NUMBERED and inner.y_step == job.itemsize
+        and (which == NULL or inner.which_step == 1))
+    if contiguous and inner.x_step == job.itemsize:
         if job.backward:
             active_table.maxout_backward_rows[job.dtype](
                 x, job.piece_step, y, <uint8 *>which, 0, <int>job.pieces, n)
@@ -239,7 +235,7 @@ cdef void run(const Job *job, char *x, char *y, char *which) noexcept nogil:
             active_table.maxout_rows[job.dtype](
                 y, <uint8 *>which, x, job.piece_step, 0, <int>job.pieces, False, n)
         return
-    if contiguous and has_last(job) and x_step == job.pieces * itemsize:
+    if contiguous and has_last(job) and inner.x_step == job.pieces * job.itemsize:
         if job.backward:
             active_table.maxout_backward_last[job.pieces][job.dtype](x, y, <uint8 *>which, n)
         else:
@@ -255,58 +251,60 @@ cdef void run_all(const Job *job) noexcept nogil:
     cdef char *x = job.x
     cdef char *y = job.y
     cdef char *which = job.which
-    cdef int axis
-    for axis in range(job.axes):
-        place[axis] = 0
-        if job.shape[axis] == 0:
+    cdef const Axis *axis
+    cdef int i
+    for i in range(job.axes):
+        place[i] = 0
+        if job.axis[i].length == 0:
             return
     while True:
         run(job, x, y, which)
-        axis = job.axes - 2
-        while axis >= 0:
-            place[axis] += 1
-            x += job.x_strides[axis]
-            y += job.y_strides[axis]
+        i = job.axes - 2
+        while i >= 0:
+            axis = &job.axis[i]
+            place[i] += 1
+            x += axis.x_step
+            y += axis.y_step
             if which != NULL:
-                which += job.which_strides[axis]
-            if place[axis] < job.shape[axis]:
+                which += axis.which_step
+            if place[i] < axis.length:
                 break
-            x -= job.shape[axis] * job.x_strides[axis]
-            y -= job.shape[axis] * job.y_strides[axis]
+            x -= axis.length * axis.x_step
+            y -= axis.length * axis.y_step
             if which != NULL:
-                which -= job.shape[axis] * job.which_strides[axis]
-            place[axis] = 0
-            axis -= 1
-        if axis < 0:
+                which -= axis.length * axis.which_step
+            place[i] = 0
+            i -= 1
+        if i < 0:
             return
 
 
 cdef void run_part(const void *whole, int part, int parts) noexcept nogil:
     """One of equal parts along the first axis that is long enough, or else the longest."""
     cdef Job job = (<const Job *>whole)[0]
+    cdef Axis *split = &job.axis[0]
     cdef Py_ssize_t length, start
-    cdef int split = 0
-    cdef int axis
-    for axis in range(job.axes):
-        if job.shape[axis] > job.shape[split]:
-            split = axis
-        if job.shape[split] >= parts:
+    cdef int i
+    for i in range(job.axes):
+        if job.axis[i].length > split.length:
+            split = &job.axis[i]
+        if split.length >= parts:
             break
-    length = (job.shape[split] + parts - 1) // parts
-    start = min(part * length, job.shape[split])
-    job.shape[split] = min(length, job.shape[split] - start)
-    job.x += start * job.x_strides[split]
-    job.y += start * job.y_strides[split]
+    length = (split.length + parts - 1) // parts
+    start = min(part * length, split.length)
+    split.length = min(length, split.length - start)
+    job.x += start * split.x_step
+    job.y += start * split.y_step
     if job.which != NULL:
-        job.which += start * job.which_strides[split]
+        job.which += start * split.which_step
     run_all(&job)
 
 
 cdef void perform(const Job *job) noexcept:
     cdef Py_ssize_t bytes = job.pieces * job.itemsize
-    cdef int axis
-    for axis in range(job.axes):
-        bytes *= job.shape[axis]
+    cdef int i
+    for i in range(job.axes):
+        bytes *= job.axis[i].length
     if bytes < GIL_BYTES:
         run_all(job)
     else:
@@ -330,56 +328,40 @@ cdef inline void describe_contiguous(Job *job, int axis, int axes, const cnp.npy
     job.piece_step = inner * job.itemsize
     if inner == 1 or outer == 1:
         job.axes = 1
-        job.shape[0] = outer * inner
-        job.x_strides[0] = pieces * job.itemsize if inner == 1 else job.itemsize
-        job.y_strides[0] = job.itemsize
-        job.which_strides[0] = 1
+        job.axis[0] = Axis(outer * inner, pieces * job.itemsize if inner == 1 else job.itemsize,
+                           job.itemsize, 1)
         return
     job.axes = 2
-    job.shape[0] = outer
-    job.shape[1] = inner
-    job.x_strides[0] = pieces * inner * job.itemsize
-    job.x_strides[1] = job.itemsize
-    job.y_strides[0] = inner * job.itemsize
-    job.y_strides[1] = job.itemsize
-    job.which_strides[0] = inner
-    job.which_strides[1] = 1
+    job.axis[0] = Axis(outer, pieces * inner * job.itemsize, inner * job.itemsize, inner)
+    job.axis[1] = Axis(inner, job.itemsize, job.itemsize, 1)
 
 
-cdef void add_axis(Job *job, Py_ssize_t length, Py_ssize_t x_stride, Py_ssize_t y_stride,
-                   Py_ssize_t which_stride) noexcept:
-    """Insert an axis where its strides place it: the shortest innermost."""
+cdef void add_axis(Job *job, Axis axis) noexcept:
+    """Insert an axis where its step in x places it: the shortest innermost."""
     cdef int i = job.axes
-    while i > 0 and abs(job.x_strides[i - 1]) < abs(x_stride):
-        job.shape[i] = job.shape[i - 1]
-        job.x_strides[i] = job.x_strides[i - 1]
-        job.y_strides[i] = job.y_strides[i - 1]
-        job.which_strides[i] = job.which_strides[i - 1]
+    while i > 0 and abs(job.axis[i - 1].x_step) < abs(axis.x_step):
+        job.axis[i] = job.axis[i - 1]
         i -= 1
-    job.shape[i] = length
-    job.x_strides[i] = x_stride
-    job.y_strides[i] = y_stride
-    job.which_strides[i] = which_stride
+    job.axis[i] = axis
     job.axes += 1
 
 
 cdef void merge_axes(Job *job) noexcept:
     """Neighbours that are one run for every array become one axis."""
-    cdef int last = 0
+    cdef Axis *last = &job.axis[0]
+    cdef Axis axis
+    cdef int kept = 1
     cdef int i
     for i in range(1, job.axes):
-        if (job.x_strides[last] == job.shape[i] * job.x_strides[i]
-                and job.y_strides[last] == job.shape[i] * job.y_strides[i]
-                and (job.which == NULL
-                     or job.which_strides[last] == job.shape[i] * job.which_strides[i])):
-            job.shape[last] *= job.shape[i]
+        axis = job.axis[i]
+        if (last.x_step == axis.length * axis.x_step and last.y_step == axis.length * axis.y_step
+                and (job.which == NULL or last.which_step == axis.length * axis.which_step)):
+            axis.length *= last.length
         else:
-            last += 1
-            job.shape[last] = job.shape[i]
-        job.x_strides[last] = job.x_strides[i]
-        job.y_strides[last] = job.y_strides[i]
-        job.which_strides[last] = job.which_strides[i]
-    job.axes = last + 1
+            last = &job.axis[kept]
+            kept += 1
+        last[0] = axis
+    job.axes = kept
 
 
 cdef void describe(Job *job, int axis, cnp.ndarray x, cnp.ndarray y, cnp.ndarray which) noexcept:
@@ -395,11 +377,11 @@ cdef void describe(Job *job, int axis, cnp.ndarray x, cnp.ndarray y, cnp.ndarray
     for i in range(cnp.PyArray_NDIM(y)):
         x_axis = i if i < axis else i + 1
         if cnp.PyArray_DIM(y, i) != 1:
-            add_axis(job, cnp.PyArray_DIM(y, i), cnp.PyArray_STRIDE(x, x_axis),
-                     cnp.PyArray_STRIDE(y, i),
-                     0 if which is None else cnp.PyArray_STRIDE(which, i))
+            add_axis(job, Axis(
+                cnp.PyArray_DIM(y, i), cnp.PyArray_STRIDE(x, x_axis), cnp.PyArray_STRIDE(y, i),
+                0 if which is None else cnp.PyArray_STRIDE(which, i)))
     if job.axes == 0:
-        add_axis(job, 1, job.itemsize, job.itemsize, 1)
+        add_axis(job, Axis(1, job.itemsize, job.itemsize, 1))
     merge_axes(job)
 
 
