@@ -425,7 +425,8 @@ cdef object call_in_place(int operation, object x, object y, object parameter):
     return x
 
 
-# The public functions.  Docstrings share the paragraphs of PARAGRAPHS.
+# The public functions.  Docstrings share the paragraphs of PARAGRAPHS, and a function in
+# place the parameters of the other one.
 
 def relu(x, /, *, out=None, where=True, casting="same_kind", order="K", dtype=None, subok=True):
     """Rectified linear unit: max(0, x) for each element.
@@ -459,17 +460,13 @@ def relu(x, /, *, out=None, where=True, casting="same_kind", order="K", dtype=No
 def relu_(x, /):
     """Rectified linear unit in place: `relu` written over `x`.
 
-    Parameters
-    ----------
-    x : {target}
+    {parameters}
 
     Returns
     -------
     object
         `x` itself: +0 where it was <= 0, -0.0 included; NaN stays as it is.
 
-    Raises
-    ------
     {errors}
 
     Examples
@@ -520,10 +517,7 @@ def relu_subgradient(x, /, *, at_zero=0, out=None, where=True, casting="same_kin
 def relu_subgradient_(x, /, *, at_zero=0):
     """A subgradient of `relu` in place: `relu_subgradient` written over `x`.
 
-    Parameters
-    ----------
-    x : {target}
-    {at_zero}
+    {parameters}
 
     Returns
     -------
@@ -531,8 +525,6 @@ def relu_subgradient_(x, /, *, at_zero=0):
         `x` itself: 1 where it was > 0, 0 where it was < 0, `at_zero` where it was ±0; NaN stays
         as it is.
 
-    Raises
-    ------
     {errors}
 
     Examples
@@ -585,25 +577,13 @@ def relu_backward(grad, x, /, *, at_zero=0, out=None, where=True, casting="same_
 def relu_backward_(grad, x, /, *, at_zero=0):
     """The gradient through `relu` in place, written over `grad`.
 
-    Parameters
-    ----------
-    grad : {target}
-        The gradient with respect to the output of `relu`.
-    x : array_like
-        The input of `relu`.  If `at_zero` is 0, its output may be given instead, because it is 0
-        wherever x <= 0.
-    at_zero : scalar or array_like, default 0
-        The share of grad that passes at x = ±0.  Every value from 0 to 1 is a subgradient;
-        PyTorch, JAX and scikit-learn take 0, some textbooks 1.  A Python number keeps a floating
-        dtype.
+    {parameters}
 
     Returns
     -------
     object
         `grad` itself: unchanged where x > 0 or NaN, 0 where x < 0, ``at_zero * grad`` at x = ±0.
 
-    Raises
-    ------
     {errors}
 
     Examples
@@ -651,18 +631,13 @@ def leaky_relu(x, /, negative_slope=0.01, *, out=None, where=True, casting="same
 def leaky_relu_(x, /, negative_slope=0.01):
     """Leaky rectified linear unit in place: `leaky_relu` written over `x`.
 
-    Parameters
-    ----------
-    x : {target}
-    {slope}
+    {parameters}
 
     Returns
     -------
     object
         `x` itself, multiplied by `negative_slope` where it was < 0; -0.0 and NaN stay as they are.
 
-    Raises
-    ------
     {errors}
 
     Examples
@@ -705,18 +680,13 @@ def leaky_relu_subgradient(x, /, negative_slope=0.01, *, out=None, where=True, c
 def leaky_relu_subgradient_(x, /, negative_slope=0.01):
     """A subgradient of `leaky_relu` in place, written over `x`.
 
-    Parameters
-    ----------
-    x : {target}
-    {slope}
+    {parameters}
 
     Returns
     -------
     object
         `x` itself: 1 where it was > 0, `negative_slope` where it was <= 0; NaN stays as it is.
 
-    Raises
-    ------
     {errors}
 
     Examples
@@ -763,14 +733,7 @@ def leaky_relu_backward(grad, x, /, negative_slope=0.01, *, out=None, where=True
 def leaky_relu_backward_(grad, x, /, negative_slope=0.01):
     """The gradient through `leaky_relu` in place, written over `grad`.
 
-    Parameters
-    ----------
-    grad : {target}
-        The gradient with respect to the output of `leaky_relu`.
-    x : array_like
-        The input of `leaky_relu`.  If the slope is > 0, its output may be given instead, because
-        it has the same sign.
-    {slope}
+    {parameters}
 
     Returns
     -------
@@ -778,8 +741,6 @@ def leaky_relu_backward_(grad, x, /, negative_slope=0.01):
         `grad` itself: unchanged where x > 0, multiplied by `negative_slope` where x is < 0, ±0 or
         NaN.
 
-    Raises
-    ------
     {errors}
 
     Examples
@@ -828,18 +789,13 @@ def add_relu(x, y, /, *, out=None, where=True, casting="same_kind", order="K", d
 def add_relu_(x, y, /):
     """ReLU of a sum in place: `add_relu` written over `x`.
 
-    Parameters
-    ----------
-    x : {target}
-    {addend}
+    {parameters}
 
     Returns
     -------
     object
         `x` itself: max(0, x + y).
 
-    Raises
-    ------
     {errors}
 
     Notes
@@ -895,19 +851,13 @@ def add_leaky_relu(x, y, /, negative_slope=0.01, *, out=None, where=True, castin
 def add_leaky_relu_(x, y, /, negative_slope=0.01):
     """Leaky ReLU of a sum in place: `add_leaky_relu` written over `x`.
 
-    Parameters
-    ----------
-    x : {target}
-    {addend}
-    {slope}
+    {parameters}
 
     Returns
     -------
     object
         `x` itself: leaky_relu(x + y).
 
-    Raises
-    ------
     {errors}
 
     Notes
@@ -947,6 +897,8 @@ y : scalar or array_like
 out, where, casting, order, dtype, subok
     As for any NumPy ufunc.""",
     "errors": """\
+Raises
+------
 TypeError
     If the argument cannot be written in place (a list, raw bytes), if a dtype is not supported,
     or if the result's dtype does not cast to the argument's.
@@ -974,12 +926,23 @@ cdef extern from *:
 cdef list docs = []  # keeps alive what the functions point to
 
 
+cdef str in_place_parameters(str doc):
+    """The parameters of the function in place, from the docstring of the other one."""
+    start, stop = doc.index("Parameters\n"), doc.index("\n\nReturns\n")
+    return doc[start:stop].replace("{array}", "{target}").replace("\n{keywords}", "")
+
+
 cdef fill_docs():
     for description in ufuncs.descriptions:
-        for name in (description.name, description.name + "_"):
-            function = globals()[name]
-            docs.append(doc_of(function).decode().format_map(PARAGRAPHS).encode())
-            set_doc(function, docs[-1])
+        function = globals()[description.name]
+        in_place = globals()[description.name + "_"]
+        doc = doc_of(function).decode()
+        for f, text in (
+            (function, doc),
+            (in_place, doc_of(in_place).decode().replace("{parameters}", in_place_parameters(doc))),
+        ):
+            docs.append(text.format_map(PARAGRAPHS).encode())
+            set_doc(f, docs[-1])
 
 
 fill_docs()

@@ -396,7 +396,7 @@ cdef inline void apply_rows(const Plan *this, char **at, Py_ssize_t n, Py_ssize_
 cdef void run_rows(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
     cdef char *at[ROLES]
     cdef Py_ssize_t steps[ROLES]
-    cdef Py_ssize_t row
+    cdef Py_ssize_t _
     cdef int role
     for role in range(ROLES):
         at[role] = start[role]
@@ -404,7 +404,7 @@ cdef void run_rows(const Plan *this, char **start, Py_ssize_t rows) noexcept nog
     if this.shape[0] * this.itemsize <= SMALL_BYTES:
         apply_rows(this, at, this.shape[0], rows, steps)
         return
-    for row in range(rows):
+    for _ in range(rows):
         run_row(this, at, this.shape[0])
         for role in range(ROLES):
             at[role] += steps[role]
@@ -467,13 +467,13 @@ cdef void run_tiles(const Plan *this, char **start, Py_ssize_t rows) noexcept no
 cdef void walk_part(const Plan *this) noexcept nogil:
     """Walk all of a plan, which has at least one element, on one thread."""
     cdef char *at[ROLES]
-    cdef Py_ssize_t index[MOST_AXES]
+    cdef Py_ssize_t position[MOST_AXES]
     cdef Py_ssize_t rows = this.shape[1] if this.axes > 1 else 1
     cdef int axis, role
     for role in range(ROLES):
         at[role] = this.data[role]
     for axis in range(2, this.axes):
-        index[axis] = 0
+        position[axis] = 0
     while True:
         if this.tiled:
             run_tiles(this, at, rows)
@@ -481,11 +481,11 @@ cdef void walk_part(const Plan *this) noexcept nogil:
             run_rows(this, at, rows)
         axis = 2
         while axis < this.axes:
-            index[axis] += 1
-            if index[axis] < this.shape[axis]:
+            position[axis] += 1
+            if position[axis] < this.shape[axis]:
                 advance(this, at, axis, 1)
                 break
-            index[axis] = 0
+            position[axis] = 0
             advance(this, at, axis, 1 - this.shape[axis])
             axis += 1
         if axis >= this.axes:

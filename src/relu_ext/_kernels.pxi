@@ -11,8 +11,8 @@ from libc.string cimport memcmp, memcpy, memset
 from relu_ext cimport _scalar
 from relu_ext._scalar cimport float16, number, one, product, total
 from relu_ext._table cimport (
-    A, ADD_LEAKY_RELU, ADD_RELU, B, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, LEAKY_RELU,
-    LEAKY_RELU_BACKWARD, LEAKY_RELU_SUBGRADIENT, LONGDOUBLE, OUT, PARAMETER, RELU,
+    A, ADD_LEAKY_RELU, ADD_RELU, B, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64,
+    LEAKY_RELU, LEAKY_RELU_BACKWARD, LEAKY_RELU_SUBGRADIENT, LONGDOUBLE, OUT, PARAMETER, RELU,
     RELU_BACKWARD, RELU_SUBGRADIENT, UINT8, UINT16, UINT32, UINT64, Kernel, KernelTable, RowsKernel,
 )
 
@@ -147,7 +147,8 @@ cdef void add_leaky_relu_block(float16 *out, const float16 *x, const float16 *y,
 
 
 cdef inline void relu(number *out, const number *x, const number *unused_array,
-                      const number *unused_parameter, Py_ssize_t unused_step, Py_ssize_t n) noexcept nogil:
+                      const number *unused_parameter, Py_ssize_t unused_step,
+                      Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     if _scalar.is_unsigned(<number>0) and out == x:
         return  # relu is the identity
@@ -156,7 +157,8 @@ cdef inline void relu(number *out, const number *x, const number *unused_array,
 
 
 cdef inline void relu_subgradient(number *out, const number *x, const number *unused_array,
-                                  const number *at_zero, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
+                                  const number *at_zero, Py_ssize_t step,
+                                  Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     cdef number value = 0
     if step == 0 and memcmp(at_zero, &value, sizeof(number)) == 0:
@@ -234,7 +236,8 @@ cdef inline void leaky_relu_subgradient(number *out, const number *x, const numb
 
 
 cdef inline void leaky_relu_backward(number *out, const number *grad, const number *x,
-                                     const number *slope, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
+                                     const number *slope, Py_ssize_t step,
+                                     Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     cdef number value
     if number is float16:
@@ -294,50 +297,58 @@ cdef inline void each_row(Kernel kernel, char *out, const char *a, const char *b
         parameter += row_steps[PARAMETER]
 
 
-cdef void relu_rows(number *out, const number *a, const number *b, const number *parameter,
-        Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
+cdef void relu_rows(
+        number *out, const number *a, const number *b, const number *parameter, Py_ssize_t step,
+        Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
     each_row(<Kernel>relu[number], <char *>out, <const char *>a, <const char *>b,
              <const char *>parameter, step, n, rows, row_steps)
 
 
-cdef void relu_subgradient_rows(number *out, const number *a, const number *b, const number *parameter,
-        Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
+cdef void relu_subgradient_rows(
+        number *out, const number *a, const number *b, const number *parameter, Py_ssize_t step,
+        Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
     each_row(<Kernel>relu_subgradient[number], <char *>out, <const char *>a, <const char *>b,
              <const char *>parameter, step, n, rows, row_steps)
 
 
-cdef void relu_backward_rows(number *out, const number *a, const number *b, const number *parameter,
-        Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
+cdef void relu_backward_rows(
+        number *out, const number *a, const number *b, const number *parameter, Py_ssize_t step,
+        Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
     each_row(<Kernel>relu_backward[number], <char *>out, <const char *>a, <const char *>b,
              <const char *>parameter, step, n, rows, row_steps)
 
 
-cdef void leaky_relu_rows(number *out, const number *a, const number *b, const number *parameter,
-        Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
+cdef void leaky_relu_rows(
+        number *out, const number *a, const number *b, const number *parameter, Py_ssize_t step,
+        Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
     each_row(<Kernel>leaky_relu[number], <char *>out, <const char *>a, <const char *>b,
              <const char *>parameter, step, n, rows, row_steps)
 
 
-cdef void leaky_relu_subgradient_rows(number *out, const number *a, const number *b, const number *parameter,
-        Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
+cdef void leaky_relu_subgradient_rows(
+        number *out, const number *a, const number *b, const number *parameter, Py_ssize_t step,
+        Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
     each_row(<Kernel>leaky_relu_subgradient[number], <char *>out, <const char *>a, <const char *>b,
              <const char *>parameter, step, n, rows, row_steps)
 
 
-cdef void leaky_relu_backward_rows(number *out, const number *a, const number *b, const number *parameter,
-        Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
+cdef void leaky_relu_backward_rows(
+        number *out, const number *a, const number *b, const number *parameter, Py_ssize_t step,
+        Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
     each_row(<Kernel>leaky_relu_backward[number], <char *>out, <const char *>a, <const char *>b,
              <const char *>parameter, step, n, rows, row_steps)
 
 
-cdef void add_relu_rows(number *out, const number *a, const number *b, const number *parameter,
-        Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
+cdef void add_relu_rows(
+        number *out, const number *a, const number *b, const number *parameter, Py_ssize_t step,
+        Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
     each_row(<Kernel>add_relu[number], <char *>out, <const char *>a, <const char *>b,
              <const char *>parameter, step, n, rows, row_steps)
 
 
-cdef void add_leaky_relu_rows(number *out, const number *a, const number *b, const number *parameter,
-        Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
+cdef void add_leaky_relu_rows(
+        number *out, const number *a, const number *b, const number *parameter, Py_ssize_t step,
+        Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
     each_row(<Kernel>add_leaky_relu[number], <char *>out, <const char *>a, <const char *>b,
              <const char *>parameter, step, n, rows, row_steps)
 
@@ -349,25 +360,27 @@ table.copy = copy_matrix
 table.stream_copy = stream_copy
 
 
+cdef void enter(int dtype, int operation, Kernel kernel, RowsKernel rows_kernel) noexcept:
+    table.kernel[operation][dtype] = kernel
+    table.rows_kernel[operation][dtype] = rows_kernel
+
+
 cdef void fill(const number *dtype_marker, int dtype) noexcept:
     # A kernel is called with void pointers to its own type: the same call in every C ABI.
     table.itemsize[dtype] = sizeof(number)
-    table.kernel[RELU][dtype] = <Kernel>relu[number]
-    table.rows_kernel[RELU][dtype] = <RowsKernel>relu_rows[number]
-    table.kernel[RELU_SUBGRADIENT][dtype] = <Kernel>relu_subgradient[number]
-    table.rows_kernel[RELU_SUBGRADIENT][dtype] = <RowsKernel>relu_subgradient_rows[number]
-    table.kernel[RELU_BACKWARD][dtype] = <Kernel>relu_backward[number]
-    table.rows_kernel[RELU_BACKWARD][dtype] = <RowsKernel>relu_backward_rows[number]
-    table.kernel[LEAKY_RELU][dtype] = <Kernel>leaky_relu[number]
-    table.rows_kernel[LEAKY_RELU][dtype] = <RowsKernel>leaky_relu_rows[number]
-    table.kernel[LEAKY_RELU_SUBGRADIENT][dtype] = <Kernel>leaky_relu_subgradient[number]
-    table.rows_kernel[LEAKY_RELU_SUBGRADIENT][dtype] = <RowsKernel>leaky_relu_subgradient_rows[number]
-    table.kernel[LEAKY_RELU_BACKWARD][dtype] = <Kernel>leaky_relu_backward[number]
-    table.rows_kernel[LEAKY_RELU_BACKWARD][dtype] = <RowsKernel>leaky_relu_backward_rows[number]
-    table.kernel[ADD_RELU][dtype] = <Kernel>add_relu[number]
-    table.rows_kernel[ADD_RELU][dtype] = <RowsKernel>add_relu_rows[number]
-    table.kernel[ADD_LEAKY_RELU][dtype] = <Kernel>add_leaky_relu[number]
-    table.rows_kernel[ADD_LEAKY_RELU][dtype] = <RowsKernel>add_leaky_relu_rows[number]
+    enter(dtype, RELU, <Kernel>relu[number], <RowsKernel>relu_rows[number])
+    enter(dtype, RELU_SUBGRADIENT, <Kernel>relu_subgradient[number],
+          <RowsKernel>relu_subgradient_rows[number])
+    enter(dtype, RELU_BACKWARD, <Kernel>relu_backward[number],
+          <RowsKernel>relu_backward_rows[number])
+    enter(dtype, LEAKY_RELU, <Kernel>leaky_relu[number], <RowsKernel>leaky_relu_rows[number])
+    enter(dtype, LEAKY_RELU_SUBGRADIENT, <Kernel>leaky_relu_subgradient[number],
+          <RowsKernel>leaky_relu_subgradient_rows[number])
+    enter(dtype, LEAKY_RELU_BACKWARD, <Kernel>leaky_relu_backward[number],
+          <RowsKernel>leaky_relu_backward_rows[number])
+    enter(dtype, ADD_RELU, <Kernel>add_relu[number], <RowsKernel>add_relu_rows[number])
+    enter(dtype, ADD_LEAKY_RELU, <Kernel>add_leaky_relu[number],
+          <RowsKernel>add_leaky_relu_rows[number])
     fill_maxout(&table, dtype_marker, dtype)
 
 
