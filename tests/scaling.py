@@ -22,7 +22,8 @@ def calls_in_a_second(function, size, threads):
     """Of all threads together."""
     ready, counts, stop = threading.Barrier(threads + 1), [], threading.Event()
 
-    def run():
+    # What the loop uses is passed, because threads lock the cells of a closure that they share.
+    def run(function, stop):
         x, count = np.ones(size, np.float32), 0
         ready.wait()
         while not stop.is_set():
@@ -31,7 +32,7 @@ def calls_in_a_second(function, size, threads):
             count += 100
         counts.append(count)
 
-    running = [threading.Thread(target=run) for _ in range(threads)]
+    running = [threading.Thread(target=run, args=(function, stop)) for _ in range(threads)]
     for thread in running:
         thread.start()
     ready.wait()
