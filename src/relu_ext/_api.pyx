@@ -949,7 +949,7 @@ fill_docs()
 
 
 # Without the GIL, threads that call one function contend for its reference count.  Two threads with
-# 64 float32 each made 0.65 times the calls of one thread (CPython 3.13t), and make 1.97 times since
+# 64 float32 each made 0.65 times the calls of one thread (CPython 3.13t), and make 2.0 times since
 # the functions are immortal.  The module never frees them anyway.
 
 cdef extern from *:

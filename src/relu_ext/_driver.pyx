@@ -62,12 +62,13 @@ cdef enum:
     # output next would miss it there.  AMD EPYC with 32 MiB: Zen 5 1.25 times as fast at 8 MiB of
     # output, 1.27 at 16, 1.38 at 32, 1.34 at 64; Zen 4 with two inputs 1.30 at 16 MiB, 1.27 at 128.
     STREAM_CACHES = 2
-    # How far ahead of a streamed block its inputs are prefetched.  Zen 4, blocks of 512 bytes,
-    # 128 MiB: one input takes 6.8 ms with 2 KiB, 7.5 with 4 KiB, 11 with 8 KiB and 7.0 without
-    # prefetching; two inputs take 11.1, 12.4, 13.7 and 11.0.  Blocks of 2 KiB with 16 KiB take 12.5
-    # and 18.8, because requesting so many lines at once stalls the core.  Intel Xeon (Ice Lake),
-    # one input: blocks of 512 bytes take 13.7 ms, of 1 KiB 14.4, of 2 KiB 15.4, alike with 1 to
-    # 8 KiB; stores of 16 bytes instead of 64 take 18.6.
+    # How far ahead of a streamed block a single input is prefetched; two inputs are not, because
+    # so many requested lines stall the core.  Blocks of 512 bytes, 128 MiB.  Zen 4, buffers at one
+    # offset in their pages: one input takes 8.2 ms with 2 KiB, 8.6 with 1 KiB and 6.7 without
+    # prefetching; two take 17.8 with it, 12.3 without.  Intel Xeon (Ice Lake), one input: 13.7 with
+    # 1 to 8 KiB; blocks of 1 KiB take 14.4, of 2 KiB 15.4; stores of 16 bytes instead of 64 take
+    # 18.6; stores from the loop itself, without a block, 13.0 to 13.6 with prefetching and 15.0
+    # without.  Zen 5 gained by prefetching (1.23 times np.copyto), so one input keeps it.
     STREAM_AHEAD = 2 << 10
     # From this size on threads share a call.  Two threads in place (Zen 5): 512 KiB 0.95 times as
     # fast as one, 1 MiB 1.26, 4 MiB 1.71, 8 MiB 1.91, 32 MiB 1.32, and 256 MiB 1.06, where one
@@ -349,9 +350,8 @@ cdef void apply_streamed(const Plan *this, char **at, Py_ssize_t n) noexcept nog
     cdef Block scratch
     cdef Py_ssize_t block = STREAM_BLOCK // this.itemsize
     while n >= block:
-        prefetch_for_read(at[A] + STREAM_AHEAD, STREAM_BLOCK)
-        if this.has[B]:
-            prefetch_for_read(at[B] + STREAM_AHEAD, STREAM_BLOCK)
+        if not this.has[B]:
+            prefetch_for_read(at[A] + STREAM_AHEAD, STREAM_BLOCK)
         apply(this, at, scratch.bytes, block)
         active_table.stream_copy(at[OUT], scratch.bytes, STREAM_BLOCK)
         advance(this, at, 0, block)
