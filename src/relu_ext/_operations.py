@@ -5,9 +5,21 @@ The position of an operation is its number in `_table.pxd`; what it means for on
 """
 
 import inspect
+from functools import cache
 from typing import Any, NamedTuple
 
 _NUMBERS = "efdgbBhHiIlLqQ"
+
+
+@cache
+def _parse(signature: str) -> tuple[tuple[str, ...], str | None, Any]:
+    """The names of the arrays, and the name and the default of the parameter."""
+    operands = inspect.signature(eval(f"lambda {signature[1:-1]}: None")).parameters.values()
+    arrays = tuple(p.name for p in operands if p.default is p.empty)
+    for p in operands:
+        if p.default is not p.empty:
+            return arrays, p.name, p.default
+    return arrays, None, None
 
 
 class Operation(NamedTuple):
@@ -24,24 +36,19 @@ class Operation(NamedTuple):
     """The same for float16, where one loop over blocks serves both if it multiplies."""
 
     @property
-    def _operands(self) -> list[inspect.Parameter]:
-        function = eval(f"lambda {self.signature[1:-1]}: None")
-        return list(inspect.signature(function).parameters.values())
-
-    @property
     def arrays(self) -> tuple[str, ...]:
         """The names of the arrays; the first is overwritten in place."""
-        return tuple(p.name for p in self._operands if p.default is p.empty)
+        return _parse(self.signature)[0]
 
     @property
     def parameter(self) -> str | None:
         """The name of the number that it takes beside its arrays."""
-        return next((p.name for p in self._operands if p.default is not p.empty), None)
+        return _parse(self.signature)[1]
 
     @property
     def default(self) -> Any:
         """The default of the parameter."""
-        return next((p.default for p in self._operands if p.default is not p.empty), None)
+        return _parse(self.signature)[2]
 
 
 OPERATIONS = (
