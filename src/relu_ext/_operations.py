@@ -5,21 +5,22 @@ The position of an operation is its number in `_table.pxd`; what it means for on
 """
 
 import inspect
-from functools import cache
 from typing import Any, NamedTuple
 
 _NUMBERS = "efdgbBhHiIlLqQ"
 
 
-@cache
+_parsed: dict[str, tuple[tuple[str, ...], str | None, Any]] = {}
+
+
 def _parse(signature: str) -> tuple[tuple[str, ...], str | None, Any]:
     """The names of the arrays, and the name and the default of the parameter."""
-    operands = inspect.signature(eval(f"lambda {signature[1:-1]}: None")).parameters.values()
-    arrays = tuple(p.name for p in operands if p.default is p.empty)
-    for p in operands:
-        if p.default is not p.empty:
-            return arrays, p.name, p.default
-    return arrays, None, None
+    if signature not in _parsed:
+        operands = inspect.signature(eval(f"lambda {signature[1:-1]}: None")).parameters.values()
+        arrays = tuple(p.name for p in operands if p.default is p.empty)
+        parameters = [(p.name, p.default) for p in operands if p.default is not p.empty]
+        _parsed[signature] = arrays, *(parameters[0] if parameters else (None, None))
+    return _parsed[signature]
 
 
 class Operation(NamedTuple):
