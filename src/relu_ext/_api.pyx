@@ -334,8 +334,6 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
                      fresh)
             and (fresh or is_safe(&laid))):
         return None
-    if size_of(&laid) == 0:
-        return out
     if size_of(&laid) * laid.itemsize < GIL_BYTES:
         walk(&laid)
     else:
