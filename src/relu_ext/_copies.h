@@ -111,7 +111,12 @@ RELU_EXT_SECOND(64, 0x55, RELU_EXT_NARROW64, RELU_EXT_WIDEN64, _mm512_maskz_load
         ptrdiff_t i, j;                                                                           \
         for (j = 0; j < rows; j++, to += to_row, from += row) {                                   \
             i = 0;                                                                                \
-            if (to_column == size && column == 2 * size)                                          \
+            if (to_column == size && column == 0) {                                               \
+                uint##BITS##_t item;                                                              \
+                memcpy(&item, from, size);                                                        \
+                for (; i < columns; i++)                                                          \
+                    memcpy(to + i * size, &item, size);                                           \
+            } else if (to_column == size && column == 2 * size)                                   \
                 i = relu_ext_gather_second##BITS(to, from, columns);                              \
             else if (column == size && to_column == 2 * size)                                     \
                 i = relu_ext_scatter_second##BITS(to, from, columns);                             \

@@ -18,6 +18,7 @@ cdef struct Plan:
     bint has[ROLES]  # where there is no such array, its pointer is out's and its steps are 0
     bint fresh  # out was just allocated, or may have been
     bint stream
+    bint end_to_end
     bint tiled
     Py_ssize_t tile_columns
     Py_ssize_t tile_rows

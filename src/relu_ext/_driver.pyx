@@ -10,6 +10,7 @@ in one and copied back.  Bytes between the elements of an array are never writte
 
 from cython.parallel cimport prange
 from libc.stdint cimport uintptr_t
+from libc.string cimport memcpy
 from relu_ext._dispatch cimport active_table
 from relu_ext._operand cimport Operand
 from relu_ext._table cimport OUT, PARAMETER, ROLES, A, B
@@ -410,6 +411,91 @@ cdef void run_rows(const Plan *this, char **start, Py_ssize_t rows) noexcept nog
             at[role] += steps[role]
 
 
+cdef bint is_end_to_end(const Plan *this) noexcept nogil:
+    """Whether the rows lie end to end, except those of an array of which each row is the same one,
+    and there is such an array."""
+    cdef Py_ssize_t row = this.shape[0] * this.itemsize
+    cdef Py_ssize_t step, row_step
+    cdef bint any_repeats = False
+    cdef int role
+    for role in range(ROLES):
+        step = this.step[role][0]
+        row_step = this.step[role][1] if this.axes > 1 else row
+        if not this.has[role] or role == PARAMETER and step == row_step == 0:
+            continue
+        if step == 0 and (this.axes == 1 or row_step == 0):
+            any_repeats = True
+        elif step == this.itemsize and row_step == 0 and row <= TILE_BYTES // 2:
+            any_repeats = True
+        elif step != this.itemsize or row_step != row:
+            return False
+    return any_repeats
+
+
+cdef void run_end_to_end(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
+    """Compute rows that lie end to end as one run, a piece at a time.
+
+    An array of which each row is the same one is copied row after row to a tile, which serves every
+    piece.  So the result is aligned to cache lines, and no row ends with less than a vector.  In
+    place with a bias on Zen 4, against a call for each row: 200 rows of 100 float32 1.45 times as
+    fast, 64 rows of 128 1.04, and with one slope per column 256 rows of 512 1.3.  Tiles of 2 KiB
+    and 8 KiB are slower.
+    """
+    cdef Tile tiles[ROLES]
+    cdef char *at[ROLES]
+    cdef Py_ssize_t columns = this.shape[0]
+    cdef Py_ssize_t size = columns * rows
+    cdef Py_ssize_t items = TILE_BYTES // this.itemsize
+    cdef Py_ssize_t head = -<uintptr_t>start[OUT] % CACHE_LINE
+    cdef Py_ssize_t position = 0
+    cdef Py_ssize_t offset, count
+    cdef bint repeated[ROLES]
+    cdef bint aligned = head % this.itemsize == 0 and STREAM_BLOCK % this.itemsize == 0
+    cdef int role
+    head = head // this.itemsize if aligned else 0
+    for role in range(ROLES):
+        at[role] = start[role]
+        repeated[role] = role == A or role == B and this.has[B] or (
+            role == PARAMETER and this.step[role][0] != 0)
+        repeated[role] &= this.step[role][0] == 0 or this.axes > 1 and this.step[role][1] == 0
+        if repeated[role]:
+            repeat(tiles[role].bytes, start[role], this.step[role][0], columns,
+                   min(items, size), this.itemsize)
+    while position < size:
+        offset = position % columns if columns <= items else 0
+        count = size - position
+        if position == 0 and 0 < head < count and size * this.itemsize > SMALL_BYTES:
+            count = head
+        elif count > items - offset:
+            # Whole cache lines, and whole blocks of the kernels that work block by block.
+            count = (items - offset) // CACHE_LINE * CACHE_LINE
+        for role in range(ROLES):
+            if repeated[role]:
+                at[role] = tiles[role].bytes + offset * this.itemsize
+            elif this.step[role][0] != 0:
+                at[role] = start[role] + position * this.itemsize
+        if this.stream and aligned and position >= head:
+            apply_streamed(this, at, count)
+        else:
+            apply(this, at, at[OUT], count)
+        position += count
+
+
+cdef inline void repeat(char *to, const char *row, Py_ssize_t step, Py_ssize_t columns,
+                        Py_ssize_t items, Py_ssize_t itemsize) noexcept nogil:
+    """Fill `items` places with a row, again and again, or with the one number of a step of 0."""
+    cdef Py_ssize_t filled, more
+    if step == 0:
+        active_table.copy(to, itemsize, 0, row, 0, 0, items, 1, itemsize)
+        return
+    filled = min(columns, items)
+    memcpy(to, row, filled * itemsize)
+    while filled < items:
+        more = min(filled, items - filled)
+        memcpy(to + filled * itemsize, to, more * itemsize)
+        filled += more
+
+
 cdef inline bint is_taken(const Plan *this, int role) noexcept nogil:
     """Whether the kernels can read this array's rows where they lie."""
     cdef Py_ssize_t step = this.step[role][0]
@@ -440,7 +526,9 @@ cdef void run_tiles(const Plan *this, char **start, Py_ssize_t rows) noexcept no
                 at[role] = start[role] + row * step[role] + column * this.step[role][0]
                 row_step[role] = step[role]
                 if copied[role]:
-                    if role != OUT:
+                    # The first tile of one number serves for all: none is larger.
+                    if role != OUT and (row + column == 0 or step[role] != 0
+                                        or this.step[role][0] != 0):
                         active_table.copy(
                             tiles[role].bytes, this.itemsize, columns * this.itemsize,
                             at[role], this.step[role][0], step[role], columns, count,
@@ -475,7 +563,9 @@ cdef void walk_part(const Plan *this) noexcept nogil:
     for axis in range(2, this.axes):
         position[axis] = 0
     while True:
-        if this.tiled:
+        if this.end_to_end:
+            run_end_to_end(this, at, rows)
+        elif this.tiled:
             run_tiles(this, at, rows)
         else:
             run_rows(this, at, rows)
@@ -537,7 +627,9 @@ cdef void walk(Plan *this) noexcept nogil:
         this.has[B] and this.data[OUT] == this.data[B])
     if size == 0:
         return
-    lay_tiles(this)
+    this.end_to_end = is_end_to_end(this)
+    if not this.end_to_end:
+        lay_tiles(this)
     # The size of the whole array decides, not of a thread's part: threads share the cache.
     this.stream = (not in_place and not this.fresh
                    and bytes >= last_level_cache // STREAM_CACHES)
@@ -545,15 +637,19 @@ cdef void walk(Plan *this) noexcept nogil:
 
 
 cdef void walk_share(const void *job, int part, int parts) noexcept nogil:
-    """Walk one of `parts` parts, split along the outermost axis that is long enough for them."""
+    """Walk one of `parts` parts, split along the outermost axis that is long enough for them.
+
+    Parts of rows would not lie end to end.
+    """
     cdef const Plan *whole = <const Plan *>job
+    cdef int lowest = whole.end_to_end and whole.axes > 1
     cdef Plan this
     cdef Py_ssize_t length, start
     cdef int axis = whole.axes - 1
     if parts == 1:
         walk_part(whole)
         return
-    while axis > 0 and whole.shape[axis] < parts:
+    while axis > lowest and whole.shape[axis] < parts:
         axis -= 1
     length = (whole.shape[axis] + parts - 1) // parts
     start = min(part * length, whole.shape[axis])

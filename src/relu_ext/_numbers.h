@@ -281,32 +281,28 @@ static inline float relu_ext_float_from_bfloat16(uint16_t x)
     return relu_ext_float_from_bits((uint32_t)x << 16);
 }
 
-static inline int relu_ext_bfloat16_is_nan(uint16_t x)
+/* A product or a sum, rounded; NaN has the sign of `first` if that is NaN. */
+static inline relu_ext_bfloat16 relu_ext_bfloat16_rounded(float value, uint16_t first)
 {
-    return (x & 0x7fff) > 0x7f80;
-}
-
-static inline relu_ext_bfloat16 relu_ext_bfloat16_from_bits(uint32_t bits)
-{
+    const uint32_t bits = relu_ext_bits_of_float(value);
     const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    const uint32_t quiet_nan = (bits >> 16 & 0x8000) | 0x7fc0;
-    return (relu_ext_bfloat16)((bits & 0x7fffffff) > 0x7f800000 ? quiet_nan : rounded);
+    const float first_value = relu_ext_float_from_bfloat16(first);
+    const uint32_t signed_by = first_value != first_value ? (uint32_t)first : bits >> 16;
+    return (relu_ext_bfloat16)(value != value ? (signed_by & 0x8000) | 0x7fc0 : rounded);
 }
 
 /* a * b: of two NaNs b's. */
 static inline relu_ext_bfloat16 relu_ext_bfloat16_product(uint16_t a, uint16_t b)
 {
-    const float product = relu_ext_float_from_bfloat16(a) * relu_ext_float_from_bfloat16(b);
-    return relu_ext_bfloat16_from_bits(
-        relu_ext_bfloat16_is_nan(b) ? (uint32_t)b << 16 : relu_ext_bits_of_float(product));
+    return relu_ext_bfloat16_rounded(
+        relu_ext_float_from_bfloat16(a) * relu_ext_float_from_bfloat16(b), b);
 }
 
 /* a + b: of two NaNs a's. */
 static inline relu_ext_bfloat16 relu_ext_bfloat16_total(uint16_t a, uint16_t b)
 {
-    const float total = relu_ext_float_from_bfloat16(a) + relu_ext_float_from_bfloat16(b);
-    return relu_ext_bfloat16_from_bits(
-        relu_ext_bfloat16_is_nan(a) ? (uint32_t)a << 16 : relu_ext_bits_of_float(total));
+    return relu_ext_bfloat16_rounded(
+        relu_ext_float_from_bfloat16(a) + relu_ext_float_from_bfloat16(b), a);
 }
 
 /* The result that a float16 product or sum has where `first` is NaN: that NaN, quieted. */
