@@ -88,6 +88,38 @@ def test_every_alignment_of_every_buffer(level, operation):
                 buffer.assert_guarded(f"{dtype} {offset=}")
 
 
+@pytest.mark.parametrize(
+    "operation", [o for o in samples.OPERATIONS if o.arity == 2 or o.parameter], ids=str
+)
+def test_one_row_or_number_for_all_rows(level, operation):
+    """Rows that lie end to end are computed as one run, in pieces that begin anywhere in a row."""
+    for dtype, columns, offset in itertools.product(DTYPES, (1, 3, 50, 100, 257), (0, 1, 16)):
+        rows = 3 * 4096 // (columns * dtype.itemsize) + 2
+        shape = (rows, columns)
+        for width in (columns, 1):
+            context = f"{dtype} {columns=} {width=} {offset=}"
+            sources = [s.reshape(shape) for s in samples.arrays(operation, dtype, rows * columns)]
+            sources[1:] = [source[:1, :width] for source in sources[1:]]
+            parameter = operation.parameter and samples.values(dtype, width, seed=7)
+            whole = [np.broadcast_to(source, shape) for source in sources]
+            expected = operation.expected(*whole, parameter=parameter)
+            out = Guarded(np.zeros(rows * columns, dtype), offset)
+            operation.front(*sources, parameter=parameter, out=out.array.reshape(shape))
+            assert_same_bits(out.array.reshape(shape), expected, context)
+            first = Guarded(sources[0].ravel(), offset)
+            operation.in_place(first.array.reshape(shape), *sources[1:], parameter=parameter)
+            assert_same_bits(first.array.reshape(shape), expected, context)
+            out.assert_guarded(context)
+            first.assert_guarded(context)
+
+
+def test_one_row_for_all_rows_past_the_caches(level, threads):
+    x = np.resize(samples.values(np.dtype("f4"), 997), (64 * MIB // 400, 100))
+    for row in (samples.values(np.dtype("f4"), 100, seed=7), np.float32(0.5)):
+        expected = samples.NAMED["add_relu"].expected(x, np.broadcast_to(row, x.shape))
+        assert_equal(relu_ext.add_relu(x, row, out=np.empty_like(x)), expected, f"{np.size(row)=}")
+
+
 def test_large_buffers_are_guarded(level, threads):
     source = repeated(samples.values(np.dtype("f4"), 997), 4 * MIB + 100)
     expected = samples.OPERATIONS[0].expected(source)

@@ -217,6 +217,25 @@ print("all")
     assert finished.stdout == "all\n", (finished.returncode, finished.stderr)
 
 
+def test_more_threads_than_rows():
+    """Fifteen threads share rows that lie end to end, in axes of which none is as long."""
+    finished = run_python(
+        """
+import numpy as np, relu_ext
+relu_ext.set_num_threads(600)
+shape = (10, 10, 10, 10, 10, 10, 8)
+x = np.arange(8 * 10**6, dtype=np.int32).astype(np.int8).reshape(shape)
+bias = np.arange(8000, dtype=np.int16).astype(np.int8).reshape(10, 1, 10, 1, 10, 1, 8)
+expected = np.maximum(x + bias, 0)
+assert np.array_equal(relu_ext.add_relu_(x, bias), expected)
+print("equal")
+""",
+        OMP_NUM_THREADS="600",
+        OMP_WAIT_POLICY="passive",
+    )
+    assert finished.stdout == "equal\n", (finished.returncode, finished.stderr)
+
+
 # Leaks
 
 

@@ -400,11 +400,12 @@ cdef void run_rows(const Plan *this, char **start, Py_ssize_t rows) noexcept nog
     cdef Py_ssize_t _
     cdef int role
     for role in range(ROLES):
-        at[role] = start[role]
         steps[role] = this.step[role][1] if rows > 1 else 0
     if this.shape[0] * this.itemsize <= SMALL_BYTES:
-        apply_rows(this, at, this.shape[0], rows, steps)
+        apply_rows(this, start, this.shape[0], rows, steps)
         return
+    for role in range(ROLES):
+        at[role] = start[role]
     for _ in range(rows):
         run_row(this, at, this.shape[0])
         for role in range(ROLES):
