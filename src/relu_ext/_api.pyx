@@ -423,16 +423,13 @@ cdef object call_in_place(int operation, object x, object y, object parameter):
     return x
 
 
-# The public functions.  Docstrings share the paragraphs of PARAGRAPHS, and a function in
-# place the parameters of the other one.
+# The public functions.  `fill_docs` writes what their docstrings share, and into those of the
+# functions in place what the other ones say about the result.
 
 def relu(x, /, *, out=None, where=True, casting="same_kind", order="K", dtype=None, subok=True):
     """Rectified linear unit: max(0, x) for each element.
 
-    Parameters
-    ----------
-    x : {array}
-    {keywords}
+    {parameters}
 
     Returns
     -------
@@ -447,8 +444,7 @@ def relu(x, /, *, out=None, where=True, casting="same_kind", order="K", dtype=No
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import relu_ext
+    {imports}
     >>> relu_ext.relu(np.array([-2.0, -0.0, 3.0, np.nan]))
     array([ 0.,  0.,  3., nan])
     """
@@ -458,19 +454,11 @@ def relu(x, /, *, out=None, where=True, casting="same_kind", order="K", dtype=No
 def relu_(x, /):
     """Rectified linear unit in place: `relu` written over `x`.
 
-    {parameters}
-
-    Returns
-    -------
-    object
-        `x` itself: +0 where it was <= 0, -0.0 included; NaN stays as it is.
-
-    {errors}
+    {in_place}
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import relu_ext
+    {imports}
     >>> x = np.array([-2.0, 3.0])
     >>> relu_ext.relu_(x) is x
     True
@@ -484,11 +472,7 @@ def relu_subgradient(x, /, *, at_zero=0, out=None, where=True, casting="same_kin
                      dtype=None, subok=True):
     """A subgradient of `relu` at each element.
 
-    Parameters
-    ----------
-    x : {array}
-    {at_zero}
-    {keywords}
+    {parameters}
 
     Returns
     -------
@@ -502,8 +486,7 @@ def relu_subgradient(x, /, *, at_zero=0, out=None, where=True, casting="same_kin
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import relu_ext
+    {imports}
     >>> relu_ext.relu_subgradient(np.array([-2.0, 0.0, 3.0]))
     array([0., 0., 1.])
     >>> relu_ext.relu_subgradient(np.array([-2.0, 0.0, 3.0]), at_zero=0.5)
@@ -515,20 +498,11 @@ def relu_subgradient(x, /, *, at_zero=0, out=None, where=True, casting="same_kin
 def relu_subgradient_(x, /, *, at_zero=0):
     """A subgradient of `relu` in place: `relu_subgradient` written over `x`.
 
-    {parameters}
-
-    Returns
-    -------
-    object
-        `x` itself: 1 where it was > 0, 0 where it was < 0, `at_zero` where it was ±0; NaN stays
-        as it is.
-
-    {errors}
+    {in_place}
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import relu_ext
+    {imports}
     >>> relu_ext.relu_subgradient_(np.array([-2.0, 0.0, 3.0]))
     array([0., 0., 1.])
     """
@@ -539,18 +513,7 @@ def relu_backward(grad, x, /, *, at_zero=0, out=None, where=True, casting="same_
                   dtype=None, subok=True):
     """The gradient of a loss through `relu`: `grad` where x > 0, in one pass.
 
-    Parameters
-    ----------
-    grad : {array}
-        The gradient with respect to the output of `relu`.
-    x : array_like
-        The input of `relu`.  If `at_zero` is 0, its output may be given instead, because it is 0
-        wherever x <= 0.
-    at_zero : scalar or array_like, default 0
-        The share of grad that passes at x = ±0.  Every value from 0 to 1 is a subgradient;
-        PyTorch, JAX and scikit-learn take 0, some textbooks 1.  A Python number keeps a floating
-        dtype.
-    {keywords}
+    {parameters}
 
     Returns
     -------
@@ -559,10 +522,14 @@ def relu_backward(grad, x, /, *, at_zero=0, out=None, where=True, casting="same_
         is 0, grad if it is 1, else ``at_zero * grad``.  Where x is NaN: grad (PyTorch's rule).
         The dtype is that of ``grad * x * at_zero``.
 
+    Notes
+    -----
+    If `at_zero` is 0, the output of `relu` may be given instead of its input, because it is 0
+    wherever x <= 0.
+
     Examples
     --------
-    >>> import numpy as np
-    >>> import relu_ext
+    {imports}
     >>> grad, x = np.array([5.0, 6.0, 7.0]), np.array([2.0, -1.0, 0.0])
     >>> relu_ext.relu_backward(grad, x)
     array([5., 0., 0.])
@@ -575,19 +542,11 @@ def relu_backward(grad, x, /, *, at_zero=0, out=None, where=True, casting="same_
 def relu_backward_(grad, x, /, *, at_zero=0):
     """The gradient through `relu` in place, written over `grad`.
 
-    {parameters}
-
-    Returns
-    -------
-    object
-        `grad` itself: unchanged where x > 0 or NaN, 0 where x < 0, ``at_zero * grad`` at x = ±0.
-
-    {errors}
+    {in_place}
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import relu_ext
+    {imports}
     >>> grad = np.array([5.0, 6.0])
     >>> relu_ext.relu_backward_(grad, np.array([2.0, -1.0]))
     array([5., 0.])
@@ -599,11 +558,7 @@ def leaky_relu(x, /, negative_slope=0.01, *, out=None, where=True, casting="same
                dtype=None, subok=True):
     """Leaky rectified linear unit: x, multiplied by `negative_slope` where it is negative.
 
-    Parameters
-    ----------
-    x : {array}
-    {slope}
-    {keywords}
+    {parameters}
 
     Returns
     -------
@@ -618,8 +573,7 @@ def leaky_relu(x, /, negative_slope=0.01, *, out=None, where=True, casting="same
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import relu_ext
+    {imports}
     >>> relu_ext.leaky_relu(np.array([-2.0, -0.0, 3.0]), 0.5)
     array([-1., -0.,  3.])
     """
@@ -629,19 +583,11 @@ def leaky_relu(x, /, negative_slope=0.01, *, out=None, where=True, casting="same
 def leaky_relu_(x, /, negative_slope=0.01):
     """Leaky rectified linear unit in place: `leaky_relu` written over `x`.
 
-    {parameters}
-
-    Returns
-    -------
-    object
-        `x` itself, multiplied by `negative_slope` where it was < 0; -0.0 and NaN stay as they are.
-
-    {errors}
+    {in_place}
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import relu_ext
+    {imports}
     >>> relu_ext.leaky_relu_(np.array([-2.0, 3.0]), 0.5)
     array([-1.,  3.])
     """
@@ -652,11 +598,7 @@ def leaky_relu_subgradient(x, /, negative_slope=0.01, *, out=None, where=True, c
                            order="K", dtype=None, subok=True):
     """A subgradient of `leaky_relu` at each element.
 
-    Parameters
-    ----------
-    x : {array}
-    {slope}
-    {keywords}
+    {parameters}
 
     Returns
     -------
@@ -666,8 +608,7 @@ def leaky_relu_subgradient(x, /, negative_slope=0.01, *, out=None, where=True, c
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import relu_ext
+    {imports}
     >>> relu_ext.leaky_relu_subgradient(np.array([-2.0, 0.0, 3.0]), 0.5)
     array([0.5, 0.5, 1. ])
     """
@@ -678,19 +619,11 @@ def leaky_relu_subgradient(x, /, negative_slope=0.01, *, out=None, where=True, c
 def leaky_relu_subgradient_(x, /, negative_slope=0.01):
     """A subgradient of `leaky_relu` in place, written over `x`.
 
-    {parameters}
-
-    Returns
-    -------
-    object
-        `x` itself: 1 where it was > 0, `negative_slope` where it was <= 0; NaN stays as it is.
-
-    {errors}
+    {in_place}
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import relu_ext
+    {imports}
     >>> relu_ext.leaky_relu_subgradient_(np.array([-2.0, 3.0]), 0.5)
     array([0.5, 1. ])
     """
@@ -701,15 +634,7 @@ def leaky_relu_backward(grad, x, /, negative_slope=0.01, *, out=None, where=True
                         casting="same_kind", order="K", dtype=None, subok=True):
     """The gradient of a loss through `leaky_relu`, in one pass.
 
-    Parameters
-    ----------
-    grad : {array}
-        The gradient with respect to the output of `leaky_relu`.
-    x : array_like
-        The input of `leaky_relu`.  If the slope is > 0, its output may be given instead, because
-        it has the same sign.
-    {slope}
-    {keywords}
+    {parameters}
 
     Returns
     -------
@@ -717,10 +642,14 @@ def leaky_relu_backward(grad, x, /, negative_slope=0.01, *, out=None, where=True
         grad where x > 0, and ``negative_slope * grad`` where x is < 0, ±0 or NaN (PyTorch's rule).
         The dtype is that of ``grad * x * negative_slope``.
 
+    Notes
+    -----
+    If the slope is > 0, the output of `leaky_relu` may be given instead of its input, because it
+    has the same sign.
+
     Examples
     --------
-    >>> import numpy as np
-    >>> import relu_ext
+    {imports}
     >>> relu_ext.leaky_relu_backward(np.array([5.0, 6.0]), np.array([2.0, -1.0]), 0.5)
     array([5., 3.])
     """
@@ -731,20 +660,11 @@ def leaky_relu_backward(grad, x, /, negative_slope=0.01, *, out=None, where=True
 def leaky_relu_backward_(grad, x, /, negative_slope=0.01):
     """The gradient through `leaky_relu` in place, written over `grad`.
 
-    {parameters}
-
-    Returns
-    -------
-    object
-        `grad` itself: unchanged where x > 0, multiplied by `negative_slope` where x is < 0, ±0 or
-        NaN.
-
-    {errors}
+    {in_place}
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import relu_ext
+    {imports}
     >>> relu_ext.leaky_relu_backward_(np.array([5.0, 6.0]), np.array([2.0, -1.0]), 0.5)
     array([5., 3.])
     """
@@ -755,11 +675,7 @@ def add_relu(x, y, /, *, out=None, where=True, casting="same_kind", order="K", d
              subok=True):
     """ReLU of a sum in one pass: max(0, x + y), for a bias or a residual.
 
-    Parameters
-    ----------
-    x : {array}
-    {addend}
-    {keywords}
+    {parameters}
 
     Returns
     -------
@@ -775,8 +691,7 @@ def add_relu(x, y, /, *, out=None, where=True, casting="same_kind", order="K", d
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import relu_ext
+    {imports}
     >>> relu_ext.add_relu(np.array([[-2.0, 1.0], [0.5, -3.0]]), np.array([1.0, 2.0]))
     array([[0. , 3. ],
            [1.5, 0. ]])
@@ -787,23 +702,11 @@ def add_relu(x, y, /, *, out=None, where=True, casting="same_kind", order="K", d
 def add_relu_(x, y, /):
     """ReLU of a sum in place: `add_relu` written over `x`.
 
-    {parameters}
-
-    Returns
-    -------
-    object
-        `x` itself: max(0, x + y).
-
-    {errors}
-
-    Notes
-    -----
-    The gradient is described in `add_relu`.
+    {in_place}
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import relu_ext
+    {imports}
     >>> x = np.array([[-2.0, 1.0], [0.5, -3.0]])
     >>> relu_ext.add_relu_(x, np.array([1.0, 2.0]))
     array([[0. , 3. ],
@@ -816,12 +719,7 @@ def add_leaky_relu(x, y, /, negative_slope=0.01, *, out=None, where=True, castin
                    order="K", dtype=None, subok=True):
     """Leaky ReLU of a sum in one pass, for a bias or a residual.
 
-    Parameters
-    ----------
-    x : {array}
-    {addend}
-    {slope}
-    {keywords}
+    {parameters}
 
     Returns
     -------
@@ -838,8 +736,7 @@ def add_leaky_relu(x, y, /, negative_slope=0.01, *, out=None, where=True, castin
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import relu_ext
+    {imports}
     >>> relu_ext.add_leaky_relu(np.array([-2.0, 1.0]), np.array([1.0, 2.0]), 0.5)
     array([-0.5,  3. ])
     """
@@ -849,52 +746,60 @@ def add_leaky_relu(x, y, /, negative_slope=0.01, *, out=None, where=True, castin
 def add_leaky_relu_(x, y, /, negative_slope=0.01):
     """Leaky ReLU of a sum in place: `add_leaky_relu` written over `x`.
 
-    {parameters}
-
-    Returns
-    -------
-    object
-        `x` itself: leaky_relu(x + y).
-
-    {errors}
-
-    Notes
-    -----
-    The gradient is described in `add_leaky_relu`.
+    {in_place}
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import relu_ext
+    {imports}
     >>> relu_ext.add_leaky_relu_(np.array([-2.0, 1.0]), 1.0, 0.5)
     array([-0.5,  2. ])
     """
     return evaluate_in_place(ADD_LEAKY_RELU, x, y, negative_slope)
 
 
-cdef dict PARAGRAPHS = {
-    "array": """\
-array_like
+# Of the operands, as the first of a function and as another one.
+cdef dict FIRST = {
+    "x": """\
+x : array_like
     Any shape.  Of floating dtype, ml_dtypes' bfloat16 included, or of integer dtype.""",
-    "target": """\
-ndarray, or any writeable typed buffer or DLPack tensor on the CPU
-    Overwritten; nothing is copied.  Any shape and layout.  PyTorch's autograd does not notice the
-    change; if it may have saved the tensor, call ``torch.autograd.graph.increment_version``.""",
+    "grad": """\
+grad : array_like
+    The gradient with respect to the output.  Any shape.  Of floating dtype, ml_dtypes' bfloat16
+    included, or of integer dtype.""",
+}
+cdef dict OTHERS = {
+    "x": """\
+x : array_like
+    The input of the forward pass.""",
+    "y": """\
+y : scalar or array_like
+    Broadcasts: a bias, a residual, a number.  A Python number keeps the dtype of x.""",
     "at_zero": """\
 at_zero : scalar or array_like, default 0
-    The value at x = ±0.  Every value from 0 to 1 is a subgradient; PyTorch, JAX and
-    scikit-learn take 0, some textbooks 1.  A Python number keeps a floating dtype.""",
-    "slope": """\
+    The subgradient at x = ±0.  Every value from 0 to 1 is one; PyTorch, JAX and scikit-learn
+    take 0, some textbooks 1.  A Python number keeps a floating dtype.""",
+    "negative_slope": """\
 negative_slope : scalar or array_like, default 0.01
     The slope for negative values (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a
     floating dtype; an array broadcasts (PReLU).""",
-    "addend": """\
-y : scalar or array_like
-    Broadcasts: a bias, a residual, a number.  A Python number keeps the dtype of x.""",
-    "keywords": """\
+}
+cdef str HEADING = "Parameters\n----------"
+cdef str KEYWORDS = """\
 out, where, casting, order, dtype, subok
-    As for any NumPy ufunc.""",
-    "errors": """\
+    As for any NumPy ufunc."""
+cdef str TARGET = """\
+{} : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
+    Overwritten; nothing is copied.  Any shape and layout.  PyTorch's autograd does not notice the
+    change; if it may have saved the tensor, call ``torch.autograd.graph.increment_version``."""
+cdef str IN_PLACE = """\
+{parameters}
+
+Returns
+-------
+object
+    `{first}` itself.  Its elements become:
+{result}
+
 Raises
 ------
 TypeError
@@ -904,8 +809,7 @@ BufferError
     If writing the memory of a tensor would not change its value correctly: it requires a gradient,
     has a lazy negation, is sparse, or has a tangent.  The message says what to call instead.
 ValueError
-    If the argument is read-only, or if the others do not broadcast to its shape.""",
-}
+    If the argument is read-only, or if the others do not broadcast to its shape."""
 
 cdef extern from *:
     """
@@ -924,23 +828,33 @@ cdef extern from *:
 cdef list docs = []  # keeps alive what the functions point to
 
 
-cdef str in_place_parameters(str doc):
-    """The parameters of the function in place, from the docstring of the other one."""
-    start, stop = doc.index("Parameters\n"), doc.index("\n\nReturns\n")
-    return doc[start:stop].replace("{array}", "{target}").replace("\n{keywords}", "")
+cdef fill_doc(object function, dict paragraphs):
+    docs.append(doc_of(function).decode().format_map(paragraphs).encode())
+    set_doc(function, docs[-1])
 
 
 cdef fill_docs():
     for description in ufuncs.descriptions:
+        first, *others = description.arrays
+        if description.parameter is not None:
+            others.append(description.parameter)
+        others = [OTHERS[name] for name in others]
         function = globals()[description.name]
-        in_place = globals()[description.name + "_"]
-        doc = doc_of(function).decode()
-        for f, text in (
-            (function, doc),
-            (in_place, doc_of(in_place).decode().replace("{parameters}", in_place_parameters(doc))),
-        ):
-            docs.append(text.format_map(PARAGRAPHS).encode())
-            set_doc(f, docs[-1])
+        result = doc_of(function).decode().partition("ndarray or scalar\n")[2].partition("\n\n")[0]
+        paragraphs = {
+            "parameters": "\n".join([HEADING, FIRST[first], *others, KEYWORDS]),
+            "in_place": IN_PLACE.format(
+                parameters="\n".join([HEADING, TARGET.format(first), *others]),
+                first=first, result=without_dtype(result)),
+            "imports": ">>> import numpy as np\n>>> import relu_ext",
+        }
+        fill_doc(function, paragraphs)
+        fill_doc(globals()[description.name + "_"], paragraphs)
+
+
+cdef str without_dtype(str result):
+    """What is said of the elements, and not of the dtype, which comes last."""
+    return result[:result.index("The dtype is")].rstrip()
 
 
 fill_docs()
