@@ -33,23 +33,23 @@ LEVELS = {
 X86_64 = {"x86_64", "amd64"}
 
 # Comparisons may become selects, and results are the same at every level. None of these changes a
-# value, as -ffast-math would: it loses NaN. Threaded jumps would merge the selects of maxout into
-# branches: with them, GCC 12 vectorises neither three pieces of float32 nor any gradient of three.
+# value, as -ffast-math would: it loses NaN.
 # Always inline: a float16 block called through its pointer takes 1.5 times as long.
 KERNEL_FLAGS = [
     "-fno-trapping-math",
     "-fno-math-errno",
     "-ffp-contract=off",
-    "-fno-thread-jumps",
     "-DCYTHON_INLINE=inline __attribute__((always_inline))",
 ]
-# GCC's cost model leaves 3 (GCC 14) to 5 (GCC 16) kernels of 64-bit integers at the level base as
-# they are; vectorised they are 1.06 to 1.27 times as fast, and no other kernel changes its time.
-# Clang knows no such flag; its scalar products of 64 bits beat its vectors there (1.04 to 1.15).
-# Sinking would move a product behind the test of its sign, as a branch in what is left of a row
-# after the last vector: leaky_relu_ on fresh signs in 64 rows of 100 float32 takes 2.0 us with it
-# and 1.3 us without (GCC 12, AMD EPYC, Zen 4).
-GCC_KERNEL_FLAGS = ["-fvect-cost-model=unlimited", "-fno-tree-sink"]
+# Clang knows none of these. Threaded jumps would merge the selects of maxout into branches: with
+# them, GCC 12 vectorises neither three pieces of float32 nor any gradient of three. The cost model
+# leaves 3 (GCC 14) to 5 (GCC 16) kernels of 64-bit integers at the level base as they are;
+# vectorised they are 1.06 to 1.27 times as fast, and no other kernel changes its time. Clang's
+# scalar products of 64 bits beat its vectors there (1.04 to 1.15). Sinking would move a product
+# behind the test of its sign, as a branch in what is left of a row after the last vector:
+# leaky_relu_ on fresh signs in 64 rows of 100 float32 takes 2.0 us with it and 1.3 us without
+# (GCC 12, AMD EPYC, Zen 4).
+GCC_KERNEL_FLAGS = ["-fno-thread-jumps", "-fvect-cost-model=unlimited", "-fno-tree-sink"]
 # -O3, because GCC 12 vectorises no ReLU at -O2.
 # Clang would name each of Cython's inline helpers that a module does not use: 69.
 UNIX_FLAGS = ["-O3", "-g0", "-Wno-unused-function"]
