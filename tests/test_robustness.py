@@ -649,7 +649,9 @@ def test_dlpack_without_a_device(device):
 # Processes, threads, signals
 
 POOL = """
-import multiprocessing, numpy as np, relu_ext
+import multiprocessing, warnings, numpy as np, relu_ext
+# What Python says of every process that forks beside threads, OpenMP's too; 3.15 raises it here.
+warnings.filterwarnings("ignore", "This process .*is multi-threaded", DeprecationWarning)
 x = np.resize(np.float32([-1, 2]), 1 << 21)
 if {threads}:
     relu_ext.set_num_threads({threads})
