@@ -45,10 +45,10 @@ DTYPES = (
     "float16 bfloat16 float32 float64 longdouble int8 int16 int32 int64 uint8 uint16 uint32 uint64"
 ).split()
 
-# Whole registers, by machine and level; what is in the function's own stack frame, or a part of a
-# register, is no result of a loop.
+# Whole registers, by machine and level, or several of them interleaved (ARM's st2 to st4); what is
+# in the function's own stack frame, or a part of a register, is no result of a loop.
 X86_STORE = r"\sv?mov(?!(?:ss|sd|d|q|[hl]p[sd]) )\S+ +%{register}\d+,(?!.*\(%rsp|-0x\w+\(%rbp).*\("
-ARM_STORE = r"\s(?:st[rp]|stur|st1[bhwd]?)\s+\{?[qvz]\d+\b(?!.*\[(?:sp|x29)\b).*\["
+ARM_STORE = r"\s(?:st[rp]|stur|st[1-4][bhwd]?)\s+\{?[qvz]\d+\b(?!.*\[(?:sp|x29)\b).*\["
 STORES = {
     ("x86-64", "base"): X86_STORE.format(register="xmm"),
     ("x86-64", "v2"): X86_STORE.format(register="xmm"),
@@ -111,12 +111,12 @@ def kernels(objdump: str, path: Path) -> tuple[str, dict[tuple[str, str, str], s
     return machine[1], found
 
 
-def is_exempt(level: str, kernel: str, dtype: str) -> bool:
+def is_exempt(machine: str, level: str, kernel: str, dtype: str) -> bool:
     """Whether no vectors are to be expected of a kernel of maxout."""
     if kernel in ("maxout_5", "maxout_backward_5"):
         # At the other levels, and of bytes, none is in the table.
         return level != "v4" or dtype in ("int8", "uint8")
-    if kernel not in MAXOUT_LOOPS or level != "base":
+    if kernel not in MAXOUT_LOOPS or (machine, level) != ("x86-64", "base"):
         return False
     # SSE2 does not take threes apart, and compares no two 64-bit numbers; of two float64 GCC 12
     # thinks that they do not pay.
@@ -161,7 +161,7 @@ def main() -> int:
         wanted += itertools.product(MAXOUT_LOOPS, DTYPES, ("",))
         for operation, dtype, rows in wanted:
             if dtype == EXEMPT or (
-                operation in MAXOUT_LOOPS and is_exempt(level, operation, dtype)
+                operation in MAXOUT_LOOPS and is_exempt(machine, level, operation, dtype)
             ):
                 continue
             checked += 1
