@@ -294,8 +294,8 @@ def test_summary():
     assert alike == pytest.approx((7, 7 - reach, 7 + reach))
 
 
-def test_a_full_run_measures_what_is_shown():
-    args = run.arguments(["--full"])
+def test_a_full_run_measures_what_is_shown(tmp_path):
+    args = run.arguments(["--full", "--json", str(tmp_path / "out.json")])
     cells = plan.cells(args)
     assert {*plan.HEADLINES, *plan.MEMORY_BOUND, *plan.usual()} <= {*cells}
     assert len(plan.HEADLINES) <= 8 and len(cells) * run.SECONDS_PER_FULL_CELL < 20 * 60
@@ -319,8 +319,8 @@ def test_a_full_run_measures_what_is_shown():
         (["--layout", "tensors", "--size", "64"], {"tensors"}),
     ],
 )
-def test_layouts_are_chosen(arguments, expected):
-    cells = plan.cells(run.arguments(arguments))
+def test_layouts_are_chosen(arguments, expected, tmp_path):
+    cells = plan.cells(run.arguments([*arguments, "--json", str(tmp_path / "out.json")]))
     found = {cell.layout for cell in cells}
     assert expected <= found and len({layouts.layout(name, 1).kind for name in found}) == 1
 
