@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import mmap
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from functools import cache
+from functools import cache, cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from suite import statements
-from suite.cases import DESCRIBED, IN_PLACE, OPERATIONS, OTHER_FUNCTIONS, OURS, Cell, numpy_dtype
+from suite.cases import DESCRIBED, IN_PLACE, OPERATIONS, OTHER_FUNCTIONS, OURS, Cell
 
 # The oracle has one home; the tests use it too.
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
@@ -28,9 +28,9 @@ FRESH = 2**20
 NUMPY_ALIGNMENT, TORCH_ALIGNMENT, MMAP_THRESHOLD, PAGE = 16, 64, 128 * 2**10, 4096
 """With glibc's malloc: where successive arrays come to lie is part of what a user gets."""
 HUGE_PAGE = 2**21
-RING_LEVELS = (("L1", 2, 32), ("L2", 2, 2))
-"""A ring fills half of the first of these caches (name, divisor, minimum) that holds at least the
-minimum of calls' operands in that half; where none does, it has one call's operands."""
+RING_LEVELS = {"L1": 32, "L2": 2}
+"""A ring fills half of the first of these caches that holds at least that many calls' operands in
+that half; where none does, it has one call's operands."""
 
 
 def memory(nbytes: int) -> np.ndarray:
@@ -67,23 +67,27 @@ def inputs(dtype: np.dtype, size: int) -> np.ndarray:
     return values[:size] if size <= PERIOD else np.resize(values, size)
 
 
-def edges(dtype: np.dtype, finite: bool) -> dict[str, np.ndarray]:
-    """Operands at the finite ends of a dtype's range; or zeros and what is not finite.
+def edges(dtype: np.dtype) -> Iterator[tuple[bool, dict[str, np.ndarray]]]:
+    """Operands at the finite ends of a dtype's range, then zeros and what is not finite.
 
-    Subnormal numbers belong to the latter: a library may treat them as zero.
+    Subnormal numbers belong to the latter, because a library may treat them as zero. Each pair
+    says whether the operands are the finite ones.
     """
-    if dtype.kind in "biu":
-        limits = [] if dtype.kind == "b" else [np.iinfo(dtype).min, np.iinfo(dtype).max]
-        ends = np.array([0, 1, *limits] if finite else [], dtype)
-        return {"g": ends[::-1], "x": ends, "y": ends[::-1]}
-    finfo = importlib.import_module("ml_dtypes").finfo if dtype.name == "bfloat16" else np.finfo
-    top, least = finfo(dtype).max, finfo(dtype).smallest_subnormal
-    if finite:
-        ends = np.array([-top, -1, 0, 1, top], dtype)
-        return {"g": ends[::-1], "x": ends, "y": ends[::-1]}
-    ends = np.array([np.nan, -0.0, 0.0, -np.inf, np.inf, -least, least], dtype)
-    others = np.append(np.full_like(ends, 3), ends)
-    return {"g": others, "x": np.append(ends, np.full_like(ends, -1)), "y": others}
+    limits: Any
+    if dtype.kind == "b":
+        ends = np.array([0, 1], dtype)
+    elif dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        ends = np.array([0, 1, limits.min, limits.max], dtype)
+    else:
+        limits = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
+        ends = np.array([-limits.max, -1, 0, 1, limits.max], dtype)
+    yield True, {"g": ends[::-1], "x": ends, "y": ends[::-1]}
+    if dtype.kind not in "biu":
+        least = limits.smallest_subnormal
+        ends = np.array([np.nan, -0.0, 0.0, -np.inf, np.inf, -least, least], dtype)
+        others = np.append(np.full_like(ends, 3), ends)
+        yield False, {"g": others, "x": np.append(ends, np.full_like(ends, -1)), "y": others}
 
 
 class Buffers:
@@ -96,7 +100,7 @@ class Buffers:
         alignment: int = NUMPY_ALIGNMENT,
         pages: Callable[[int], np.ndarray] = memory,
     ):
-        dtype = numpy_dtype(cell.dtype)
+        dtype = np.dtype(cell.dtype)
         drawn = [name for name in cell.operands if name != "w"]
         shapes = [cell.allocated(name) for name in drawn]
         lengths = [int(np.prod(shape)) * dtype.itemsize for shape in shapes]
@@ -106,37 +110,37 @@ class Buffers:
             slot = nbytes + (alignment if small else TORCH_ALIGNMENT)  # malloc's header in between
             slots.append(slot + -slot % (alignment if small else PAGE))
         *starts, step = accumulate(slots, initial=0)
-        self.cell, self.warm, count = cell, 0, 1
-        for level, divisor, minimum in RING_LEVELS:
-            if caches.get(level, 0) // divisor // step >= minimum:
-                self.warm, count = 1, caches[level] // divisor // step
-                break
-        self.total = count * step
+        calls = {level: caches.get(level, 0) // 2 // step for level in RING_LEVELS}
+        count = next((n for level, n in calls.items() if n >= RING_LEVELS[level]), 0)
+        self.cell, self.warm = cell, min(count, 1)
+        self.total = max(count, 1) * step
         fitting = [level for level, size in caches.items() if self.total <= size]
         self.resident = min(fitting, key=caches.__getitem__, default="memory")
         self.arena = pages(TORCH_ALIGNMENT + self.total)[alignment:][: self.total]
-        places = list(zip(drawn, shapes, lengths, starts, strict=True))
         self.rows = []
         for row in range(0, self.total, step):
-            found = {
-                name: cell.where.view(
-                    name, self.arena[row + at : row + at + n].view(dtype).reshape(shape)
-                )
-                for name, shape, n, at in places
-            }
+            found = {}
+            for name, shape, nbytes, start in zip(drawn, shapes, lengths, starts, strict=True):
+                array = self.arena[row + start :][:nbytes].view(dtype).reshape(shape)
+                found[name] = cell.where.view(name, array)
             if "w" in cell.operands:
-                shape = cell.allocated("w")
-                winners = inputs(np.dtype(np.uint8), row + int(np.prod(shape)))[row:]
-                found["w"] = (winners % cell.where.pieces).reshape(shape)
+                winners = inputs(np.dtype(np.uint8), row + found["g"].size)[row:]
+                found["w"] = (winners % cell.where.pieces).reshape(found["g"].shape)
             self.rows.append({name: found[name] for name in cell.operands})
         self.all = self.arena.view(dtype)
-        self.pool = {False: inputs(dtype, self.all.size + FRESH)}
+        self.pool = inputs(dtype, self.all.size + FRESH)
         self.repeats = cell.mode != IN_PLACE and self.all.size >= FRESH
         self.fill(0)
 
+    @cached_property
+    def rectified_pool(self) -> np.ndarray:
+        """What the operation leaves of the numbers of the pool."""
+        return oracle(self.cell, OURS, {"x": self.pool})[0]
+
     def fill(self, at: int, rectified: bool = False) -> None:
         """Write the numbers of the pool from a place on into every buffer."""
-        np.copyto(self.all, self.pool[rectified][at : at + self.all.size])
+        pool = self.rectified_pool if rectified else self.pool
+        np.copyto(self.all, pool[at : at + self.all.size])
 
     def refill(self, at: int, rectified: bool = False) -> None:
         """Other numbers into every buffer, unless there are too many to be remembered anyway."""
@@ -146,10 +150,6 @@ class Buffers:
             # The numbers that were read to fill it may have driven it out: half of the processes
             # began with 1.4 times the time at 16,384 float32 and fell back after some visits.
             self.arena.max()
-
-    def rectify(self) -> None:
-        """Prepare a second filling: what the operation leaves of the first."""
-        self.pool[True] = oracle(self.cell, OURS, {"x": self.pool[False]})[0]
 
     def views(self, library: str) -> list[Any]:
         """What a loop iterates over: arrays as the library has them, in tuples where several."""
@@ -164,7 +164,8 @@ def oracle(cell: Cell, contender: str, row: Mapping[str, np.ndarray]) -> tuple[n
     if other := OTHER_FUNCTIONS.get((cell.operation, contender)):
         return (np.asarray(other(*(array.astype(np.float64) for array in arrays))),)
     if axis is None:
-        number = statements.slopes(cell) if operation.slope else DESCRIBED[cell.operation].default
+        with_slope = "slope" in operation.arguments
+        number = statements.slopes(cell) if with_slope else DESCRIBED[cell.operation].default
         return (reference.evaluate(cell.operation, arrays, number),)
     if "w" in row:
         found = np.zeros(cell.where.shape, row["g"].dtype)

@@ -13,13 +13,13 @@ goes to the cells whose intervals it can still make narrow.
 
 from __future__ import annotations
 
-import functools
 import gc
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import relu_ext
@@ -28,12 +28,10 @@ import scipy.special
 from suite import buffers as ring
 from suite import cases, machine, statements
 from suite.buffers import Buffers, oracle
-from suite.cases import OTHER_FUNCTIONS, OURS, Cell, Contender, numpy_dtype
+from suite.cases import OTHER_FUNCTIONS, OURS, Cell, Contender
 from suite.layouts import CONTIGUOUS, TENSORS
 from suite.results import GOOD_HALF_WIDTH
 from suite.statements import Call, Loop
-
-Expected = Callable[[str, Buffers], list[tuple[np.ndarray, ...]]]
 
 MOST_ROUNDS, LEAST_ROUNDS = 24, 2
 LEAST_VISITS, MOST_VISITS = 6, 100
@@ -51,16 +49,6 @@ class Refused(Exception):
     """A contender does not take the dtype."""
 
 
-def right(result: np.ndarray, expected: np.ndarray, exact: bool) -> np.ndarray:
-    """Where two arrays hold the same numbers, signs of zero aside."""
-    if not exact:
-        # x and g reach 5: terms of up to 125 that cancel, which bfloat16 rounds to 8 bits.
-        tolerance = 0.5 if result.dtype.itemsize < 4 else 1e-5
-        return np.asarray(np.isclose(result.astype(float), expected, tolerance, tolerance))
-    result = result.astype(expected.dtype)
-    return np.asarray((result == expected) | ((result != result) & (expected != expected)))
-
-
 @contextmanager
 def refusals() -> Iterator[None]:
     """Whatever a library raises, other than that it is not installed, as a refusal."""
@@ -72,15 +60,14 @@ def refusals() -> Iterator[None]:
         raise Refused(str(error).strip().partition("\n")[0] or type(error).__name__) from error
 
 
-def answer(cell: Cell, contender: Contender, row: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The result of one call."""
-    with refusals():
-        call, _ = statements.compile_statement(cell, contender)
-        views = [statements.view(contender.library, row[name]) for name in cell.operands]
-        result, *_ = statements.as_arrays(call(*views))
-    if not np.can_cast(numpy_dtype(cell.dtype), result.dtype):
-        raise Refused(f"computes in {result.dtype}")
-    return result
+def right(result: np.ndarray, expected: np.ndarray, exact: bool) -> np.ndarray:
+    """Where two arrays hold the same numbers, signs of zero aside."""
+    if not exact:
+        # x and g reach 5: terms of up to 125 that cancel, which bfloat16 rounds to 8 bits.
+        tolerance = 0.5 if result.dtype.itemsize < 4 else 1e-5
+        return np.isclose(result.astype(float), expected, tolerance, tolerance)
+    result = result.astype(expected.dtype)
+    return np.asarray((result == expected) | ((result != result) & (expected != expected)))
 
 
 def differences(cell: Cell, contender: Contender) -> list[str]:
@@ -88,21 +75,22 @@ def differences(cell: Cell, contender: Contender) -> list[str]:
 
     AssertionError where it computes something else on finite input.
     """
-    dtype, found = numpy_dtype(cell.dtype), []
-    exact = (cell.operation, contender.name) not in OTHER_FUNCTIONS
-    special = cell.operation not in cases.ELEMENTWISE or cell.where.slopes or contender.cell
-    for finite in (True, False) if exact and not special else ():
-        columns = ring.edges(dtype, finite)
+    dtype, found = np.dtype(cell.dtype), []
+    for finite, columns in ring.edges(dtype):
         # Repeated, so that the body of a vectorised loop sees them and not its remainder alone.
         row = {name: np.tile(column, 64) for name, column in columns.items()}
-        if not row["x"].size:
-            continue
         flat = replace(cell, layout=CONTIGUOUS, size=row["x"].size)
         (expected,) = oracle(flat, contender.name, row)
-        result = answer(flat, contender, row | {"o": np.empty_like(expected)})
+        row["o"] = np.empty_like(expected)
+        with refusals():
+            call, _ = statements.compile_statement(flat, contender)
+            views = [statements.view(contender.library, row[name]) for name in cell.operands]
+            result, *_ = statements.as_arrays(call(*views))
+        if not np.can_cast(dtype, result.dtype):
+            raise Refused(f"computes in {result.dtype}")
         if finite and result.dtype != dtype:
             found.append(f"returns {result.dtype}")
-        same = right(result, expected, exact)
+        same = right(result, expected, exact=True)
         if not finite:
             same &= (np.signbit(result) == np.signbit(expected)) | (result != result)
         for at in np.flatnonzero(~same.reshape(64, -1).all(axis=0)):
@@ -119,23 +107,13 @@ def shown(value: Any) -> str:
     return f"{'-' if value < 0 else ''}subnormal" if subnormal else f"{float(value):.4g}"
 
 
-@dataclass(frozen=True)
-class Ready:
+class Ready(NamedTuple):
     """A contender that has been compiled, and its buffers, as its library views them."""
 
     call: Call
     loop: Loop
     views: list[Any]
     buffers: Buffers
-
-    def answers(self, new: bool) -> list[tuple[np.ndarray, ...]]:
-        """The results for each buffer of the ring; new: they are not in the ring itself."""
-        cell = self.buffers.cell
-        if not new:
-            self.loop([], self.views)
-            return [(row[cell.written],) for row in self.buffers.rows]
-        rows = self.views if len(cell.operands) > 1 else [(view,) for view in self.views]
-        return [statements.as_arrays(self.call(*row)) for row in rows]
 
 
 @dataclass(eq=False)
@@ -160,43 +138,37 @@ class Experiment:
     seconds: float = float("inf")
     """The duration of the shortest visit."""
 
-    def without_visits(self) -> Experiment:
-        """What another process has to know to visit."""
-        return replace(self, visits=[])
-
-    def absorb(self, other: Experiment) -> None:
-        """Take over what another process found out."""
-        vars(self).update(vars(other), visits=self.visits + other.visits)
-
     @np.errstate(all="ignore")
     def prepare(self) -> dict[Contender, Ready]:
         """Compile every contender; on the first visit check its results before it is timed."""
-        pages = functools.cache(ring.memory)  # buffers of the same size share their memory
-        buffers_of = functools.cache(
-            lambda cell, alignment: Buffers(cell, self.caches, alignment, pages)
-        )
-        expected = functools.cache(
+        pages = cache(ring.memory)  # buffers of the same size share their memory
+        buffers_of = cache(lambda cell, alignment: Buffers(cell, self.caches, alignment, pages))
+        expected = cache(
             lambda name, buffers: [oracle(buffers.cell, name, row) for row in buffers.rows]
         )
         found = {}
         for contender in self.contenders:
             name, cell = contender.name, contender.cell or self.cell
-            first = contender.computes and not self.checked
             own = name == cases.OWN_TENSORS or self.cell.layout == TENSORS
             buffers = buffers_of(cell, ring.TORCH_ALIGNMENT if own else ring.NUMPY_ALIGNMENT)
             if name == OURS:
                 self.resident = buffers.resident
+            if name in self.absent:
+                continue
+            exact = (cell.operation, name) not in OTHER_FUNCTIONS
+            elementwise = cell.operation in cases.ELEMENTWISE and not cell.where.slopes
             try:
-                if name not in self.absent:
-                    if first:
-                        self.differs[name] = differences(cell, contender)
-                    call, loop = statements.compile_statement(cell, contender)
-                    with statements.surroundings(contender):
-                        views = buffers.views(statements.viewer(cell, contender))
-                    ready = Ready(call, loop, views, buffers)
-                    if first:
-                        self.check(contender, ready, expected)
-                    found[contender] = ready
+                if contender.computes and not self.checked:
+                    at_edges = exact and elementwise and not contender.cell
+                    self.differs[name] = differences(cell, contender) if at_edges else []
+                call, loop = statements.compile_statement(cell, contender)
+                with statements.surroundings(contender):
+                    views = buffers.views(statements.viewer(cell, contender))
+                if contender.computes and not self.checked:
+                    buffers.fill(0)  # buffers of another alignment may share the memory
+                    answers = expected(OURS if exact else name, buffers)
+                    self.check(contender, call, views, answers)
+                found[contender] = Ready(call, loop, views, buffers)
             except ImportError:
                 self.absent[name] = "not installed"
             except (Refused, TypeError) as refusal:
@@ -206,26 +178,22 @@ class Experiment:
         self.checked = True
         return found
 
-    def check(self, contender: Contender, ready: Ready, expected: Expected) -> None:
+    def check(
+        self, contender: Contender, call: Call, views: list[Any], answers: list[tuple[Any, ...]]
+    ) -> None:
         """AssertionError where a statement, over the very ring that will be timed, is wrong."""
-        cell = ready.buffers.cell
-        exact = (cell.operation, contender.name) not in OTHER_FUNCTIONS
-        ready.buffers.fill(0)  # buffers of another alignment may share the memory
-        answers = expected(OURS if exact else contender.name, ready.buffers)
-        new = cell.mode == cases.NEW or statements.rebinds(cell, contender.statement)
-        with statements.surroundings(contender), refusals():
-            found = ready.answers(new)
-        for results, wanted in zip(found, answers, strict=True):
-            same = all(right(*pair, exact).all() for pair in zip(results, wanted, strict=False))
-            assert same, f"{cell}: {contender.statement} differs from the oracle"
+        exact = (self.cell.operation, contender.name) not in OTHER_FUNCTIONS
+        for operands, wanted in zip(views, answers, strict=True):
+            with statements.surroundings(contender), refusals():
+                given = operands if isinstance(operands, tuple) else (operands,)
+                results = statements.as_arrays(call(*given))
+            same = all(right(*pair, exact).all() for pair in zip(results, wanted, strict=True))
+            assert same, f"{self.cell}: {contender.statement} differs from the oracle"
 
     def visit(self, seconds: float, seed: int) -> None:
         """Time rounds for about that long; the first visit fixes their number for all visits."""
         began, rng = time.perf_counter(), np.random.default_rng(seed)
         ready = self.prepare()
-        for contender, one in ready.items():
-            if contender.rectified:
-                one.buffers.rectify()
         machine.equalise(self.cell.threads)
         times: dict[str, list[float]] = {contender.name: [] for contender in ready}
         order, turn = list(ready), {contender: at for at, contender in enumerate(ready)}

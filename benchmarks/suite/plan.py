@@ -8,14 +8,15 @@ from typing import Any
 
 from suite import cases
 from suite.cases import ELEMENTWISE, IN_PLACE, NEW, OPERATIONS, OUT, TORCH, Cell, Contender
-from suite.layouts import CONTIGUOUS, SIZED, TENSORS, VIEWS
+from suite.layouts import CONTIGUOUS, SIZED, TENSORS, VIEWS, layout, size_of
 
 LIBRARIES = {"quick": ("numpy",), "default": ("numpy", "scipy", TORCH), "full": cases.LIBRARIES}
 FEW = 2**27
 """From this many bytes on, only the contenders take part that a reader looks for."""
 TABLE_SIZES = (64, 16_384, 2**20)
 SWEEP_SIZES = tuple(2**power for power in range(4, 25, 2))
-COMMON = ("float64", "float16", "bfloat16")
+FLOAT32, HALVES = ("float32",), ("float16", "bfloat16")
+COMMON = ("float64", *HALVES)
 FIRST_ROWS, WIDER_ROWS, *_ = (label for label, view in VIEWS.items() if view.kind == "rows")
 BIAS = "(64, 128), bias (128,)"
 MAXOUT = "(64, 50, 4), axis -1"
@@ -38,8 +39,10 @@ MEMORY_BOUND = (
     *(Cell("relu_backward", "float32", 2**power, OUT) for power in (25, 23)),
 )
 """Cells whose roofline says more than their rivals."""
-FLOAT32, HALVES, BASIC = ("float32",), COMMON[1:], ("relu", "leaky_relu", "relu_backward")
-PRELU = ("leaky_relu", "leaky_relu_backward")
+THREADS = Cell("relu", "float32", 2**20, IN_PLACE, threads=2)
+
+BASIC, PRELU = ("relu", "leaky_relu", "relu_backward"), tuple(cases.PRELU)
+MAXOUTS = ("maxout", "maxout_which", "maxout_backward")
 VIEWED = (  # of a full run: a kind of layout, or one; operations, dtypes, modes
     ("rows", BASIC, FLOAT32, (IN_PLACE,)),
     ("rows", ("relu",), (*COMMON, "int8"), (IN_PLACE,)),
@@ -52,15 +55,14 @@ VIEWED = (  # of a full run: a kind of layout, or one; operations, dtypes, modes
     ("bias", ("add_relu",), FLOAT32, (IN_PLACE, NEW)),
     (BIAS, ("add_relu",), HALVES, (IN_PLACE,)),
     (BIAS, ("add_leaky_relu",), FLOAT32, (IN_PLACE,)),
-    ("pieces", ("maxout", "maxout_which", "maxout_backward"), FLOAT32, (NEW,)),
-    (MAXOUT, ("maxout", "maxout_which", "maxout_backward"), HALVES, (NEW,)),
+    ("pieces", MAXOUTS, FLOAT32, (NEW,)),
+    (MAXOUT, MAXOUTS, HALVES, (NEW,)),
 )
-THREADS = Cell("relu", "float32", 2**20, IN_PLACE, threads=2)
 
 
-def whole(operations: Iterable[str]) -> Iterator[Cell]:
+def whole() -> Iterator[Cell]:
     """The contiguous cells of a full run."""
-    for name in operations:
+    for name in ELEMENTWISE:
         places = [
             *((dtype, 16_384, IN_PLACE) for dtype in cases.dtypes(name)),
             *(("float32", size, IN_PLACE) for size in SWEEP_SIZES),
@@ -73,49 +75,46 @@ def whole(operations: Iterable[str]) -> Iterator[Cell]:
         yield from (Cell(name, *place) for place in places)
 
 
-def views(operations: Iterable[str]) -> Iterator[Cell]:
+def views() -> Iterator[Cell]:
     """The cells of a full run whose layout is a view, or PyTorch's tensors."""
     for layouts, names, dtypes, modes in VIEWED:
         for name, (label, view), dtype, mode in product(names, VIEWS.items(), dtypes, modes):
-            if name in operations and layouts in (label, view.kind):
+            if layouts in (label, view.kind):
                 yield Cell.of(name, dtype, label, mode)
-    for name, size in product(operations, TABLE_SIZES[:2]):
-        if TENSORS in OPERATIONS[name].kinds:
-            yield Cell(name, "float32", size, IN_PLACE, layout=TENSORS)
+    for name, size in product(BASIC, TABLE_SIZES[:2]):
+        yield Cell(name, "float32", size, IN_PLACE, layout=TENSORS)
+
+
+def small() -> Iterator[Cell]:
+    """A table for each elementwise operation."""
+    for name, mode, size in product(ELEMENTWISE, (IN_PLACE, NEW), TABLE_SIZES):
+        yield Cell(name, "float32", size, mode)
 
 
 def usual() -> Iterator[Cell]:
-    """The cells of a run without arguments: of the views one for each kind and mode."""
-    yield from (*HEADLINES, *MEMORY_BOUND[:2], THREADS, *small(ELEMENTWISE))
+    """The cells of a run without arguments: of the views, one for each kind and mode."""
+    yield from (*HEADLINES, *MEMORY_BOUND[:2], THREADS, *small())
     yield from (Cell(name, "float64", 16_384, IN_PLACE) for name in ELEMENTWISE)
     chosen: dict[tuple[str, str], Cell] = {}
-    for cell in views(OPERATIONS):
+    for cell in views():
         chosen.setdefault((cell.where.kind, cell.mode), cell)
     yield from chosen.values()
 
 
-def small(operations: Iterable[str]) -> Iterator[Cell]:
-    """A table for each operation."""
-    for name, mode, size in product(operations, (IN_PLACE, NEW), TABLE_SIZES):
-        yield Cell(name, "float32", size, mode)
-
-
 def asked_for(args: Any) -> Iterator[Cell]:
     """Every cell of the operations, dtypes, sizes and layouts that the user names."""
+    wanted = {*(args.layout or (CONTIGUOUS, "pieces"))}
+    sized = product(SIZED, args.size or TABLE_SIZES)
+    own_size = () if args.size else ((label, size_of(label)) for label in VIEWS)
+    places = [(label, layout(label, size), size) for label, size in (*sized, *own_size)]
     for name, dtype in product(args.op or OPERATIONS, args.dtype or FLOAT32):
-        case = OPERATIONS[name]
-        default = (CONTIGUOUS,) if CONTIGUOUS in case.kinds and not args.layout else case.kinds
-        wanted = {*(args.layout or default)}
+        operation = OPERATIONS[name]
         if dtype not in cases.dtypes(name):
             continue
-        for kind, size in product(case.kinds, args.size or TABLE_SIZES):
-            if kind in SIZED and kind in wanted:
-                for mode in case.modes(kind):
-                    yield Cell(name, dtype, size, mode, args.threads, kind)
-        for label, view in VIEWS.items():
-            if view.kind in case.kinds and {label, view.kind} & wanted and not args.size:
-                for mode in case.modes(view.kind):
-                    yield Cell.of(name, dtype, label, mode, args.threads)
+        for label, where, size in places:
+            if {label, where.kind} & wanted and operation.takes(where):
+                for mode in operation.modes(where.kind):
+                    yield Cell(name, dtype, size, mode, args.threads, label)
 
 
 def cells(args: Any) -> list[Cell]:
@@ -123,9 +122,9 @@ def cells(args: Any) -> list[Cell]:
     if args.narrowed or args.threads > 1:
         found: Iterable[Cell] = asked_for(args)
     elif args.extent == "full":
-        found = (*HEADLINES, *MEMORY_BOUND, THREADS, *whole(ELEMENTWISE), *views(OPERATIONS))
+        found = (*HEADLINES, *MEMORY_BOUND, THREADS, *whole(), *views())
     elif args.extent == "quick":
-        found = (*small(ELEMENTWISE), *HEADLINES[-3:])
+        found = (*small(), *HEADLINES[-3:])
     else:
         found = usual()
     return list(dict.fromkeys(found))
@@ -134,16 +133,15 @@ def cells(args: Any) -> list[Cell]:
 def taking_part(cell: Cell, args: Any) -> Iterator[Contender]:
     """relu_ext, and of the others those that were asked for; few where a call takes long."""
     asked = {*(args.against or LIBRARIES[args.extent])}
-    alone = cell.threads != args.threads  # relu_ext against itself
+    few = (cell.usual, TORCH, cases.OWN_TENSORS, "numba")
     for contender in cell.contenders():
         name, library = contender.name, contender.library
-        roofline = name.startswith(cases.ROOFLINE)
         if library == cases.OURS or name == cases.FLOOR:
             yield contender
-        elif alone or (roofline and library == TORCH and TORCH not in asked):
-            continue
-        elif roofline or (
-            {name, library} & asked
-            and (cell.nbytes < FEW or name in (cell.usual, TORCH, cases.OWN_TENSORS, "numba"))
-        ):
+        elif cell.threads != args.threads:
+            continue  # relu_ext against itself
+        elif name.startswith(cases.ROOFLINE):
+            if library != TORCH or TORCH in asked:
+                yield contender
+        elif {name, library} & asked and (cell.nbytes < FEW or name in few):
             yield contender

@@ -7,6 +7,7 @@ import importlib
 import os
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -21,7 +22,7 @@ import relu_ext
 from relu_ext import _api
 
 from suite import cases
-from suite.cases import IN_PLACE, NEW, OUT, TORCH, Cell, Contender, numpy_dtype
+from suite.cases import IN_PLACE, NEW, OUT, TORCH, Cell, Contender
 from suite.layouts import TENSORS
 
 Call = Callable[..., Any]
@@ -29,22 +30,25 @@ Loop = Callable[[list[Any], list[Any]], int]
 
 
 def slopes(cell: Cell) -> np.ndarray:
-    """The slope, or one per column or channel: powers of two, for the reason of `SLOPE`."""
-    dtype = numpy_dtype(cell.dtype)
+    """The slope, or one per column or channel; for integers 0, the only one in [0, 1).
+
+    Powers of two are exact in every floating dtype, so that rounding the slope before the product
+    gives the same as rounding the product.
+    """
+    dtype = np.dtype(cell.dtype)
     if shape := cell.where.slopes:
         exponents = -1.0 - np.arange(np.prod(shape)) % 7
         return np.exp2(exponents).astype(dtype).reshape(shape)
-    return np.array(cases.slope_of(dtype), dtype)
+    return np.array(0 if dtype.kind in "biu" else 2.0**-7, dtype)
 
 
 def namespace(library: str, cell: Cell) -> dict[str, Any]:
     """The names that a library's statements use; ImportError where it is not installed."""
-    dtype, where, slope = numpy_dtype(cell.dtype), cell.where, slopes(cell)
+    dtype, where, slope = np.dtype(cell.dtype), cell.where, slopes(cell)
     names: dict[str, Any] = {"np": np, "_empty": _api._empty}
     names |= {name: getattr(relu_ext, name) for name in relu_ext.__all__}
-    for module in cases.LIBRARIES.get(library, ()):
-        importlib.import_module(module)
-        names[module.partition(".")[0]] = importlib.import_module(module.partition(".")[0])
+    if library in cases.LIBRARIES:
+        names[library] = importlib.import_module(library)
     s = slope if where.slopes else slope[()]
     scalars = {"zero": dtype.type(0), "one": dtype.type(1), "s": s}
     if library == TORCH:
@@ -52,7 +56,7 @@ def namespace(library: str, cell: Cell) -> dict[str, Any]:
         scalars = {name: view(library, np.asarray(value)) for name, value in scalars.items()}
         scalars["weight"] = scalars["s"].reshape(-1)
     if library == "thinc":
-        names["thinc_ops"] = names["thinc"].api.NumpyOps()
+        names["thinc_ops"] = importlib.import_module("thinc.api").NumpyOps()
     names["slope"] = scalars["s"] if where.slopes else slope.item()
     names["zeros"] = np.zeros(where.computed, dtype)
     if where.axis is not None:
@@ -64,10 +68,8 @@ def namespace(library: str, cell: Cell) -> dict[str, Any]:
 
 def surroundings(contender: Contender) -> AbstractContextManager[Any]:
     """Where a contender runs: PyTorch's own tensors without the bookkeeping of autograd."""
-    if contender.name == cases.OWN_TENSORS:
-        mode: AbstractContextManager[Any] = importlib.import_module("torch").inference_mode()
-        return mode
-    return nullcontext()
+    own = contender.name == cases.OWN_TENSORS
+    return importlib.import_module("torch").inference_mode() if own else nullcontext()
 
 
 def viewer(cell: Cell, contender: Contender) -> str:
@@ -98,22 +100,25 @@ def as_arrays(result: Any) -> tuple[np.ndarray, ...]:
     """The results of any library, back in NumPy."""
     if isinstance(result, tuple):
         return tuple(array for part in result for array in as_arrays(part))
-    if type(result).__module__ == "torch":
+    if str(getattr(result, "dtype", "")) == "torch.bfloat16":
         torch = importlib.import_module("torch")
-        if result.dtype == torch.bfloat16:
-            return (result.view(torch.uint16).numpy().view(numpy_dtype("bfloat16")),)
+        return (result.view(torch.uint16).numpy().view("bfloat16"),)
     return (np.asarray(result),)
 
 
 @cache
+def _own_folder() -> tempfile.TemporaryDirectory[str]:
+    """Where numba's kernels go if they are for this process alone."""
+    return tempfile.TemporaryDirectory()
+
+
+@cache
 def _numba_kernel(source: str, parallel: bool) -> Any:
-    """Compiled once for all processes that share NUMBA_CACHE_DIR: numba's cache is by module."""
-    numba = importlib.import_module("numba")
-    directory = os.environ.get("NUMBA_CACHE_DIR")
-    if not directory:
-        scope: dict[str, Any] = {}
-        exec(source, scope)
-        return numba.njit(scope["kernel"], parallel=parallel)
+    """The kernel, compiled once for all processes that share NUMBA_CACHE_DIR.
+
+    Numba caches what it has compiled only for functions of a module that is a file.
+    """
+    directory = os.environ.get("NUMBA_CACHE_DIR") or _own_folder().name
     path = Path(directory, f"kernel_{hashlib.sha256(source.encode()).hexdigest()}.py")
     if not path.exists():
         path.write_text(source, encoding="utf-8")
@@ -121,24 +126,21 @@ def _numba_kernel(source: str, parallel: bool) -> Any:
         sys.path.append(directory)
     importlib.invalidate_caches()
     kernel = importlib.import_module(path.stem).kernel
-    return numba.njit(kernel, parallel=parallel, cache=True)
+    return importlib.import_module("numba").njit(kernel, parallel=parallel, cache=True)
 
 
 def _numba_statement(expression: str, cell: Cell, names: dict[str, Any]) -> str:
     """A call of the nested loops that a numba user would write around the expression."""
     where, target = cell.where, cell.written if cell.mode == IN_PLACE else "out"
-    shapes = dict.fromkeys([*cell.operands, target], where.computed)
-    if where.y:
-        shapes["y"] = where.y
-    if where.slopes:
-        shapes["s"] = where.slopes
-    letters = "ijkl"[: len(where.computed)]
     expression = expression.replace("out[i]", target)
+    inputs = [name for name in cell.operands if name != "o"] + ["s"] * bool(where.slopes)
+    shapes = dict.fromkeys([*inputs, target], where.computed)
+    shapes |= {name: shape for name, shape in (("y", where.bias), ("s", where.slopes)) if shape}
+    letters = "ijkl"[: len(where.computed)]
     for name, shape in shapes.items():
         own = letters[len(letters) - len(shape) :]
         index = ", ".join("0" if n == 1 else letter for letter, n in zip(own, shape, strict=True))
         expression = re.sub(rf"\b{name}\b", f"{name}[{index}]", expression)
-    inputs = [name for name in cell.operands if name != "o"] + ["s"] * bool(where.slopes)
     loops = "".join(
         f"{'    ' * depth}for {letter} in {'prange' if depth == 1 else 'range'}"
         f"({target}.shape[{depth - 1}]):\n"
@@ -171,11 +173,6 @@ def _bind(statement: str, names: dict[str, Any]) -> str:
         return name
 
     return re.sub(r"\b[a-zA-Z_]\w*(\.\w+)+", bound, statement)
-
-
-def rebinds(cell: Cell, statement: str) -> bool:
-    """Whether a statement in place leaves its operand alone and gives its name to a new array."""
-    return statement.startswith(f"{cell.written} = ")
 
 
 def compile_statement(cell: Cell, contender: Contender) -> tuple[Call, Loop]:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from suite.experiment import Experiment
 from suite.files import BENCHMARKS
@@ -38,9 +39,10 @@ def worker(settings: Mapping[str, str]) -> Iterator[Visit]:
 
     def visit(experiment: Experiment, seconds: float, seed: int) -> None:
         try:
-            pickle.dump((experiment.without_visits(), seconds, seed), requests)
+            pickle.dump((replace(experiment, visits=[]), seconds, seed), requests)
             requests.flush()
-            experiment.absorb(pickle.load(replies))
+            found = pickle.load(replies)
+            vars(experiment).update(vars(found), visits=experiment.visits + found.visits)
         except (EOFError, BrokenPipeError) as error:
             text = f"the process that visited {experiment.cell} ended with {process.wait()}"
             raise RuntimeError(text) from error
