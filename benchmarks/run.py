@@ -13,9 +13,10 @@ import statistics
 import subprocess
 import sys
 import time
+from argparse import ArgumentTypeError
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -38,7 +39,6 @@ SWEEPS = {"quick": 3, "default": 5, "self-check": 5, "full": 7}
 SWEEPING = 0.6
 """The share of the time for the first sweeps, which visit every cell; the rest goes to the cells
 whose intervals are still wide."""
-NOT_TAKEN = "none of these operations has such a dtype or layout"
 SELF_CHECK_MEDIAN, SELF_CHECK_CELL = 0.01, 0.10
 
 
@@ -47,13 +47,13 @@ def size(text: str) -> int:
     match = re.fullmatch(r"2(?:\^|\*\*)(\d\d?)|([\d_,]*\d)", text)
     value = match and (1 << int(match[1]) if match[1] else int(re.sub("[_,]", "", match[2])))
     if not value:
-        raise ValueError(text)
+        raise ArgumentTypeError(f"{text!r} is not a number of elements such as 16384 or 2^20")
     return value
 
 
 def arguments(argv: list[str]) -> Any:
-    names = sorted({name for operation in OPERATIONS.values() for name in operation.spellings})
     parser = files.Parser(prog="run.py", description=__doc__)
+    parser.set_defaults(extent="default")
     extents = parser.add_mutually_exclusive_group()
     for extent, text in (
         ("quick", "float32 against NumPy, within 20 seconds"),
@@ -63,47 +63,39 @@ def arguments(argv: list[str]) -> Any:
         extents.add_argument(
             f"--{extent}", dest="extent", action="store_const", const=extent, help=text
         )
-    parser.set_defaults(extent="default")
-    parser.add_argument("--op", nargs="+", metavar="OP", help=", ".join(OPERATIONS))
-    parser.add_argument("--dtype", nargs="+", metavar="DTYPE", help=", ".join(cases.DTYPES))
-    parser.add_argument("--size", nargs="+", metavar="N", help="such as 16384 or 2^20")
+    add = parser.add_argument
+    dtypes, libraries = cases.DTYPES, cases.LIBRARIES
+    add("--op", nargs="+", choices=OPERATIONS, metavar="OP", help=", ".join(OPERATIONS))
+    add("--dtype", nargs="+", choices=dtypes, metavar="DTYPE", help=", ".join(dtypes))
+    add("--size", nargs="+", type=size, metavar="N", help="such as 16384 or 2^20")
+    valid = (*layouts.KINDS, *layouts.VIEWS)
     kinds = "; ".join(f"{kind}: {text}" for kind, text in layouts.KINDS.items())
-    layout_help = f"{kinds}; or one of them, such as '{plan.FIRST_ROWS}'"
-    parser.add_argument("--layout", nargs="+", metavar="LAYOUT", help=layout_help)
-    against = f"a library ({', '.join(cases.LIBRARIES)}) or a spelling ({', '.join(names)})"
-    parser.add_argument("--against", nargs="+", metavar="WHO", help=against)
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="for every library")
-    parser.add_argument("--level", help="the CPU level of relu_ext's kernels")
-    json_help = "the file for every number (default: last.json; of --full, results/<this CPU>.json)"
-    parser.add_argument("--json", type=Path, metavar="FILE", help=json_help)
+    text = f"{kinds}; or one of them, such as '{plan.FIRST_ROWS}'"
+    add("--layout", nargs="+", choices=valid, metavar="LAYOUT", help=text)
+    names = sorted({name for operation in OPERATIONS.values() for name in operation.spellings})
+    text = f"a library ({', '.join(libraries)}) or a spelling ({', '.join(names)})"
+    add("--against", nargs="+", choices=[*libraries, *names], metavar="WHO", help=text)
+    processors, levels = range(1, machine.processors() + 1), relu_ext.cpu_levels()
+    add("--threads", type=int, default=1, choices=processors, metavar="N", help="for every library")
+    text = "the CPU level of relu_ext's kernels"
+    add("--level", default=levels.active, choices=levels.available, metavar="LEVEL", help=text)
+    text = "the file for every number (default: last.json; of --full, results/<this CPU>.json)"
+    add("--json", type=Path, metavar="FILE", help=text)
     args = parser.parse_args(argv)
-    parser.one_of("operation", args.op or (), OPERATIONS)
-    parser.one_of("dtype", args.dtype or (), cases.DTYPES)
-    parser.one_of("layout", args.layout or (), (*layouts.KINDS, *layouts.VIEWS))
-    parser.one_of("contender", args.against or (), dict.fromkeys((*cases.LIBRARIES, *names)))
-    try:
-        args.size = args.size and [size(text) for text in args.size]
-    except ValueError as error:
-        parser.error(f"unknown size '{error}'; valid: a number of elements such as 16384 or 2^20")
-    if not 1 <= args.threads <= machine.processors():
-        parser.error(f"unknown number of threads; valid: 1 to {machine.processors()}")
-    levels = relu_ext.cpu_levels()
-    args.narrowed = bool(args.op or args.dtype or args.size or args.layout)
-    whole = args.extent == "full" and not (args.narrowed or args.against or args.level)
-    args.level = args.level or levels.active
-    parser.one_of("level", (args.level,), levels.available)
     shown = [text for text in argv if not text.startswith("--json") and text != str(args.json)]
     args.command = ["run.py", *shown]
+    args.narrowed = bool(args.op or args.dtype or args.size or args.layout)
     if args.json is None:
         published = files.RESULTS / machine.file_name(machine.processor_name())
-        args.json = published if whole and args.threads == 1 else files.BENCHMARKS / "last.json"
+        args.json = published if args.command == ["run.py", "--full"] else files.LAST
     parser.output(args.json)
     return args
 
 
-def experiments(args: Any, left_out: list[str]) -> list[Experiment]:
-    """The cells that this machine can hold, with their contenders; `left_out` gets the others."""
-    caches, memory, found = machine.caches(), machine.available_memory(), []
+def experiments(args: Any) -> tuple[list[Experiment], list[str]]:
+    """The cells that this machine can hold, with their contenders; why others are left out."""
+    caches, memory = machine.caches(), machine.available_memory()
+    found, left_out = [], []
     for cell in plan.cells(args):
         # The operands, the fresh numbers, the right answers, and the temporaries of a contender.
         needed = 10 * cell.nbytes
@@ -113,12 +105,14 @@ def experiments(args: Any, left_out: list[str]) -> list[Experiment]:
             left_out.append(f"left out: {cell}: needs {needed / 1e9:.1f} GB of memory")
         else:
             found.append(Experiment(cell, list(plan.taking_part(cell, args)), caches))
-    return found
+    return found, left_out
 
 
 def within_reach(experiments: Iterable[Experiment], seconds: float) -> list[Experiment]:
-    """The experiments whose intervals can be made narrow in that time, the quickest first; at least
-    one, if any is wide and there is time left."""
+    """The experiments whose intervals become narrow in that time, those that need least first.
+
+    There is at least one, if any interval is wide and there is time left.
+    """
     needed = {experiment: experiment.seconds_to_good() for experiment in experiments}
     wide = sorted((e for e, missing in needed.items() if missing), key=needed.__getitem__)
     enough = sum(total <= seconds for total in accumulate(needed[e] for e in wide))
@@ -133,26 +127,21 @@ def measure(experiments: list[Experiment], extent: str) -> bool:
     """
     rng, began = np.random.default_rng(0), time.perf_counter()
     seconds = SECONDS.get(extent, SECONDS_PER_FULL_CELL * len(experiments))
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    screen = Progress(*columns, console=Console(stderr=True), refresh_per_second=2)
+    left_over = TimeRemainingColumn(elapsed_when_finished=True)
+    screen = Progress(
+        TextColumn("{task.description}"), BarColumn(), left_over,
+        console=Console(stderr=True), refresh_per_second=2,
+    )  # fmt: skip
     with TemporaryDirectory() as kernels, screen as progress:
-        level = relu_ext.cpu_levels().active
-        settings = {"RELU_EXT_CPU_LEVEL": level, "NUMBA_CACHE_DIR": kernels}
-        task, count = progress.add_task("", total=seconds), 0
+        task, sweeps = progress.add_task("", total=seconds), count(1)
 
         def left(share: float) -> float:
             return share * seconds - (time.perf_counter() - began)
 
         def sweep(chosen: Sequence[Experiment], share: float, visits: int) -> None:
             """Visit each chosen cell once; the time left is shared by `visits` visits in all."""
-            nonlocal count
-            count += 1
-            progress.console.print(f"sweep {count}, {len(chosen)} cells", highlight=False)
-            with worker(settings) as visit:
+            progress.console.print(f"sweep {next(sweeps)}, {len(chosen)} cells", highlight=False)
+            with worker(relu_ext.cpu_levels().active, kernels) as visit:
                 for done, experiment in enumerate(chosen):
                     if left(share) < 0 and experiment.visits:
                         break
@@ -204,20 +193,17 @@ def self_check(out: Console) -> bool:
     return good
 
 
-def import_times(count: int) -> list[float]:
+def import_times(repeats: int) -> list[float]:
     """The milliseconds of `import relu_ext` after NumPy, each time in a new process.
 
     OpenBLAS starts no threads in it: on a virtual machine with two CPUs they delayed every second
     load of a shared library, of any package, by 10 ms and more.
     """
-    code = (
-        "import time, numpy; start = time.perf_counter(); import relu_ext; "
-        "print(1e3 * (time.perf_counter() - start))"
-    )
-    run = [sys.executable, "-P", "-c", code]
+    timed = "import numpy, timeit; print(1e3 * timeit.timeit('import relu_ext', number=1))"
+    run = [sys.executable, "-P", "-c", timed]
     alone = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
-    times = (float(subprocess.check_output(run, text=True, env=alone)) for _ in range(count))
-    return [round(time, 3) for time in times]
+    times = (subprocess.check_output(run, text=True, env=alone) for _ in range(repeats))
+    return [round(float(time), 3) for time in times]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -227,27 +213,26 @@ def main(argv: list[str] | None = None) -> int:
     out = Console(width=None if sys.stdout.isatty() else 400, markup=False, highlight=False)
     if args.extent == "self-check":
         return 0 if self_check(out) else 1
-    left_out: list[str] = []
-    found = experiments(args, left_out)
+    parser = files.Parser(prog="run.py")
+    found, left_out = experiments(args)
     if not found:
-        files.Parser(prog="run.py").error(f"nothing to measure: {'; '.join(left_out) or NOT_TAKEN}")
-    described = machine.describe()
-    complete = measure(found, args.extent)
-    ending, quick = complete and not args.narrowed, args.extent == "quick"
-    settings = ("extent", "threads", "level", "command")
+        why = "; ".join(left_out) or "none of these operations has such a dtype or layout"
+        parser.error(f"nothing to measure: {why}")
+    settings = {name: getattr(args, name) for name in ("extent", "threads", "level", "command")}
     data: dict[str, Any] = {
         "schema": files.SCHEMA,
-        "machine": described,
-        "settings": {name: getattr(args, name) for name in settings},
-        "complete": complete,
+        "machine": machine.describe(),
+        "settings": settings,
+        "complete": measure(found, args.extent),
         "left_out": left_out,
         "import_ms": [],
         "digits": None,
     }
     try:
-        if ending:
-            data["import_ms"] = import_times(3 if quick else 15)
-            data["digits"] = digits.compare(3 if quick else 25)
+        if data["complete"] and not args.narrowed:
+            imports, trainings = (3, 3) if args.extent == "quick" else (15, 25)
+            data["import_ms"] = import_times(imports)
+            data["digits"] = digits.compare(trainings)
     except KeyboardInterrupt:
         data["complete"] = False
     rng = np.random.default_rng(1)
@@ -257,8 +242,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         files.write(args.json, files.dumps(data))
     except OSError as error:
-        print(f"run.py: error: cannot write {args.json}: {error.strerror}", file=sys.stderr)
-        return 2
+        parser.error(f"cannot write {args.json}: {error.strerror}")
     tables.print_all(out, data)
     return 0 if data["complete"] else 130
 

@@ -51,9 +51,9 @@ TINY = {"L1": 4096, "L2": 8192}
 
 
 @contextlib.contextmanager
-def here(settings):
+def here(level, kernels):
     """A worker that is this process."""
-    assert settings["RELU_EXT_CPU_LEVEL"] == relu_ext.cpu_levels().active
+    assert level == relu_ext.cpu_levels().active and Path(kernels).is_dir()
     yield lambda found, seconds, seed: found.visit(seconds, seed)
 
 
@@ -337,7 +337,7 @@ def test_layouts_are_chosen(arguments, expected, tmp_path):
         (["--size", "many"], "2^20"),
         (["--size", "0"], "2^20"),
         (["--against", "tensorflow"], "maximum"),
-        (["--threads", "0"], "1 to"),
+        (["--threads", "0"], "choose from 1"),
         (["--level", "v9"], relu_ext.cpu_levels().active),
         (["--json", "no/such/directory/out.json"], "a directory"),
         (["--json", "."], "a file"),
@@ -527,14 +527,14 @@ def test_slow_contenders_take_part_seldom():
     assert found.ratios(OURS).shape == (1, 16)
 
 
-def test_a_worker_is_another_process():
+def test_a_worker_is_another_process(tmp_path):
     cell = Cell("relu", "float32", 64, IN_PLACE)
     level = "__import__('relu_ext').cpu_levels().active"
     noisy = Contender("noisy", f"print({level}) or np.maximum(x, {level} != 'base', out=x)")
     pid = Contender("pid", f"assert __import__('os').getpid() != {os.getpid()}; relu_(x)")
     found = experiment.Experiment(cell, [contenders(cell)[0], noisy, pid], TINY)
     for seed in range(2):
-        with worker.worker({"RELU_EXT_CPU_LEVEL": "base"}) as visit:
+        with worker.worker("base", str(tmp_path)) as visit:
             visit(found, 0, seed)
     assert found.checked and found.rounds and len(found.visits) == 2
     assert min(found.ratios("noisy").min(), found.ratios("pid").min()) > 0
@@ -544,7 +544,10 @@ def test_a_worker_that_dies_is_an_error():
     cell = Cell("relu", "float32", 64, IN_PLACE)
     deadly = Contender("deadly", "__import__('os')._exit(7)", 1)
     found = experiment.Experiment(cell, [deadly], TINY)
-    with worker.worker({}) as visit, pytest.raises(RuntimeError, match="64 float32 ended with 7"):
+    with (
+        worker.worker("base", "") as visit,
+        pytest.raises(RuntimeError, match="64 float32 ended with 7"),
+    ):
         visit(found, 0, 0)
 
 

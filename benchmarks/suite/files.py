@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,24 +13,18 @@ SCHEMA = 2
 BENCHMARKS = Path(__file__).parents[1]
 RESULTS = BENCHMARKS / "results"
 """One file for each CPU that has been measured."""
+LAST = BENCHMARKS / "last.json"
+"""What a run writes that is not for publication."""
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line, with the valid choices in it."""
+    """An ArgumentParser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}\n")
 
-    def one_of(self, kind: str, given: Iterable[str], valid: Iterable[str]) -> None:
-        valid = list(valid)
-        for name in given:
-            if name not in valid:
-                self.error(f"unknown {kind} {name!r}; valid: {', '.join(valid)}")
-
-    def output(self, path: Path | None) -> None:
+    def output(self, path: Path) -> None:
         """Refuse a file that cannot be written, before there is anything to write."""
-        if path is None:
-            return
         if path.is_dir() or (path.exists() and not os.access(path, os.W_OK)):
             self.error(f"cannot write {path}; valid: a file that may be written")
         if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):

@@ -1,7 +1,7 @@
-"""Processes to measure in: each is a fresh interpreter that visits a cell once.
+"""Measure in fresh interpreters, each of which visits a cell at most once.
 
-Where code, heap and hash seeds lie differs from one start of Python to the next and stays the same
-while it runs: within one process its effect cannot be told from what is measured.
+Where code and heap lie and how strings hash differs between two starts of Python and stays the same
+while it runs. Within one process, its effect cannot be told from what is measured.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
@@ -18,18 +18,18 @@ from suite.experiment import Experiment
 from suite.files import BENCHMARKS
 
 Visit = Callable[[Experiment, float, int], None]
+PATH = f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r})"
 
 
 @contextmanager
-def worker(settings: Mapping[str, str]) -> Iterator[Visit]:
-    """`Experiment.visit` in a fresh interpreter with additional environment variables.
+def worker(level: str, kernels: str) -> Iterator[Visit]:
+    """`Experiment.visit` in a fresh interpreter, given the CPU level and numba's cache.
 
     The process is in a session of its own, so that Ctrl-C reaches its parent alone.
     """
-    path = os.pathsep.join([str(BENCHMARKS), *filter(None, [os.environ.get("PYTHONPATH")])])
     process = subprocess.Popen(
-        [sys.executable, "-c", "from suite import worker; worker.serve()"],
-        env=os.environ | settings | {"PYTHONPATH": path},
+        [sys.executable, "-c", f"{PATH}; from suite import worker; worker.serve()"],
+        env=os.environ | {"RELU_EXT_CPU_LEVEL": level, "NUMBA_CACHE_DIR": kernels},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,
@@ -42,10 +42,10 @@ def worker(settings: Mapping[str, str]) -> Iterator[Visit]:
             pickle.dump((replace(experiment, visits=[]), seconds, seed), requests)
             requests.flush()
             found = pickle.load(replies)
-            vars(experiment).update(vars(found), visits=experiment.visits + found.visits)
         except (EOFError, BrokenPipeError) as error:
             text = f"the process that visited {experiment.cell} ended with {process.wait()}"
             raise RuntimeError(text) from error
+        vars(experiment).update(vars(found), visits=experiment.visits + found.visits)
 
     try:
         yield visit
