@@ -6,29 +6,19 @@ from __future__ import annotations
 import statistics
 import sys
 from pathlib import Path
-from typing import Any
 
 from suite import files, results
-from suite.results import Timing
 
-
-def compared(cell: results.Measured) -> dict[str, Timing]:
-    return {timing.contender.name: timing for timing in (*cell.rivals, *cell.selves)}
+CONDITIONS = ("processor", "cpus", "python", "versions", "levels", "level", "threads")
+"""What two files should have in common."""
 
 
 def changes(old: results.Measured, new: results.Measured) -> dict[str, tuple[float, bool]]:
     """For each contender of a cell, the change of the ratio to it and whether it exceeds noise."""
-    before, after = compared(old), compared(new)
+    before, after = old.compared, new.compared
     pairs = {name: (before[name], after[name]) for name in after if name in before}
     return {name: (b.ratio / a.ratio, a.low > b.high or b.low > a.high)
             for name, (a, b) in pairs.items()}  # fmt: skip
-
-
-def differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What differs between two files apart from the code."""
-    a, b = ({**data["machine"], **data["settings"]} for data in (old, new))
-    names = ("processor", "cpus", "python", "versions", "levels", "level", "threads")
-    return [f"{name}: {a[name]} and {b[name]}" for name in names if a[name] != b[name]]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,8 +28,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     old, new = parser.results(args.old), parser.results(args.new)
     before, after = results.measured(old), results.measured(new)
-    for line in differing(old, new):
-        print(f"not the same: {line}")
+    a, b = ({**data["machine"], **data["settings"]} for data in (old, new))
+    for name in CONDITIONS:
+        if a[name] != b[name]:
+            print(f"not the same: {name}: {a[name]} and {b[name]}")
     found = {cell: changes(before[cell], after[cell]) for cell in before if cell in after}
     pairs = [change for cell in found.values() for change in cell.values()]
     if not pairs:
@@ -53,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         verdict = "faster" if change > 1 else "slower"
         print(f"{verdict}: {cell}: {change:.2f} times the speed ({' to '.join(times)})")
     agree = statistics.mean(not beyond for _, beyond in pairs)
-    timings = [timing for cell in found for timing in compared(after[cell]).values()]
+    timings = [timing for cell in found for timing in after[cell].compared.values()]
     narrow = statistics.mean((t.high - t.low) / 2 / t.ratio <= results.GOOD_HALF_WIDTH
                              for t in timings)  # fmt: skip
     print(f"{len(found)} cells, {len(moved)} beyond the noise; of {len(pairs)} ratios {agree:.1%} "

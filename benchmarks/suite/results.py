@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from suite import cases
 from suite.cases import IN_PLACE, OURS, ROOFLINE, Cell, Contender
@@ -22,8 +22,7 @@ GOOD_HALF_WIDTH = 0.05
 UNITS = {"s": 1e9, "ms": 1e6, "µs": 1e3, "ns": 1.0}
 
 
-@dataclass(frozen=True)
-class Timing:
+class Timing(NamedTuple):
     """One contender's numbers in one cell; ratios above 1 say that relu_ext is faster."""
 
     contender: Contender
@@ -33,8 +32,12 @@ class Timing:
     high: float
 
     def text(self, *, interval: bool = False) -> str:
-        ratio, low, high = map(number_text, (self.ratio, self.low, self.high))
+        ratio, low, high = map(number_text, self[2:])
         return f"{ratio}× ({low}–{high})" if interval else f"{ratio}×"
+
+
+def _fastest(timings: list[Timing]) -> Timing | None:
+    return min(timings, key=lambda timing: timing.ratio, default=None)
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,6 @@ class Measured:
     def ours(self) -> Timing:
         return self.timings[OURS]
 
-    def statement(self, name: str) -> str:
-        """The statement of a contender, or nothing."""
-        return self.timings[name].contender.statement if name in self.timings else ""
-
     @property
     def rivals(self) -> list[Timing]:
         """The statements of other libraries that compute the same."""
@@ -70,21 +69,24 @@ class Measured:
         return [timing for name, timing in self.timings.items() if name in cases.SELVES]
 
     @property
+    def compared(self) -> dict[str, Timing]:
+        """Everything whose ratio tells a change of relu_ext, by the contender's name."""
+        return {timing.contender.name: timing for timing in (*self.rivals, *self.selves)}
+
+    @property
     def usual(self) -> Timing | None:
         """The statement that NumPy's users write."""
         return self.timings.get(self.cell.usual)
 
     def fastest(self, library: str = "") -> Timing | None:
         """The fastest rival, of one library or of all."""
-        found = [t for t in self.rivals if library in ("", t.contender.library)]
-        return min(found, key=lambda timing: timing.ratio, default=None)
+        return _fastest([t for t in self.rivals if library in ("", t.contender.library)])
 
     @property
     def limit(self) -> Timing | None:
         """The pass that tells what is possible: NumPy's copy or sum; in place, the fastest."""
         found = [timing for name, timing in self.timings.items() if name.startswith(ROOFLINE)]
-        found = found if self.cell.mode == IN_PLACE else found[:1]
-        return min(found, key=lambda timing: timing.ratio, default=None)
+        return _fastest(found if self.cell.mode == IN_PLACE else found[:1])
 
     @property
     def bandwidth(self) -> float:
@@ -92,7 +94,10 @@ class Measured:
         return self.cell.traffic / self.ours.ns
 
 
-def measured(data: dict[str, Any]) -> dict[Cell, Measured]:
+Cells = dict[Cell, Measured]
+
+
+def measured(data: dict[str, Any]) -> Cells:
     """The cells of a results file that have numbers, in its order."""
     found = {}
     for entry in data["cells"]:
@@ -102,18 +107,17 @@ def measured(data: dict[str, Any]) -> dict[Cell, Measured]:
     return found
 
 
-def lost(cells: dict[Cell, Measured]) -> Iterator[tuple[Measured, Timing]]:
-    """Where a rival is faster than relu_ext beyond the noise."""
-    for found in cells.values():
-        rival = found.fastest()
-        if rival and rival.ratio < NOISE_FLOOR and rival.high < 1:
-            yield found, rival
+def lost(cells: Cells) -> list[tuple[Measured, Timing]]:
+    """Where a rival is faster than relu_ext beyond the noise, the worst first."""
+    pairs = [(m, rival) for m in cells.values() if (rival := m.fastest())]
+    found = [(m, rival) for m, rival in pairs if rival.ratio < NOISE_FLOOR and rival.high < 1]
+    return sorted(found, key=lambda pair: pair[1].ratio)
 
 
-def worst_layouts(cells: dict[Cell, Measured]) -> Iterator[tuple[str, Measured, Timing]]:
+def worst_layouts(cells: Cells) -> Iterator[tuple[str, Measured, Timing]]:
     """The layout that does worst against any rival, and the one that costs most."""
     views = [found for found in cells.values() if found.cell.layout != CONTIGUOUS]
-    rivals = [(found, rival) for found in views if (rival := found.fastest())]
+    rivals = [(found, rival) for found in views for rival in found.rivals]
     selves = [(found, own) for found in views for own in found.selves]
     for what, pairs in (("does worst against a rival", rivals), ("costs most", selves)):
         if pairs:

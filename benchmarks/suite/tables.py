@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from suite import cases, digits, plan, results
-from suite.cases import OURS, TORCH, Cell
+from suite.cases import OURS, TORCH
 from suite.experiment import Experiment
 from suite.layouts import CONTIGUOUS
-from suite.results import Measured, Timing, time_text
+from suite.results import Cells, Measured, Timing, time_text
 
 LEGEND = (
     "x, y, g: inputs and gradient, fresh each time; o: an existing output; w: the pieces that won; "
@@ -40,19 +40,22 @@ def place(m: Measured) -> tuple[bool, int, int, int]:
 
 
 def by_operation(
-    cells: dict[Cell, Measured], *, intervals: bool = False
+    cells: Cells, *, intervals: bool = False
 ) -> Iterator[tuple[str, list[str], Rows, list[str]]]:
     """Of each operation: its name, headings, a row for each cell, and every statement."""
     for operation in cases.OPERATIONS:
+        rows, statements = [], {OURS: dict[str, None]()}
         found = sorted((m for m in cells.values() if m.cell.operation == operation), key=place)
-        names = list(dict.fromkeys(name for m in found for name in m.timings if name != OURS))
-        rows, said = [], {name: {m.statement(name): None for m in found} for name in (OURS, *names)}
+        for m in found:
+            for name, timing in m.timings.items():
+                statements.setdefault(name, {})[timing.contender.statement] = None
+        _, *names = statements
         for m in found:
             others = [m.timings.get(name) for name in names]
             texts = [t.text(interval=intervals) if t else "" for t in others]
             threads = f" ({m.cell.threads} threads)" if m.cell.threads > 1 else ""
             rows.append([m.cell.array, m.cell.mode + threads, time_text(m.ours.ns), *texts])
-        listed = [f"{name}: {' | '.join(filter(None, texts))}" for name, texts in said.items()]
+        listed = [f"{name}: {' | '.join(texts)}" for name, texts in statements.items()]
         if found:
             yield operation, ["array", "mode", OURS, *names], rows, listed
 
@@ -69,7 +72,7 @@ def call(m: Measured) -> str:
     return f"`{m.ours.contender.statement}`, {m.cell.array}"
 
 
-def headlines(cells: dict[Cell, Measured]) -> tuple[list[str], Rows]:
+def headlines(cells: Cells) -> tuple[list[str], Rows]:
     """Headings and rows of the README's table of one CPU."""
     rows = []
     for m in (cells[cell] for cell in plan.HEADLINES if cell in cells):
@@ -78,9 +81,9 @@ def headlines(cells: dict[Cell, Measured]) -> tuple[list[str], Rows]:
     return ["call", "time", "times as fast as NumPy", "as PyTorch", "as the fastest rival"], rows
 
 
-def remarks(data: dict[str, Any], cells: dict[Cell, Measured], most: int = 1000) -> Iterator[str]:
+def remarks(data: dict[str, Any], cells: Cells, most: int | None = None) -> Iterator[str]:
     """What the tables do not say; of the cells that lose, at most that many."""
-    lost = sorted(results.lost(cells), key=lambda pair: pair[1].ratio)
+    lost = results.lost(cells)
     worst = "; ".join(f"{m.cell} ({named(timing)})" for m, timing in lost[:most])
     yield f"{len(lost)} of {len(cells)} cells lose to a rival{': ' if worst else ''}{worst}."
     for what, m, timing in results.worst_layouts(cells):
@@ -98,19 +101,22 @@ def remarks(data: dict[str, Any], cells: dict[Cell, Measured], most: int = 1000)
 def notes(experiments: Iterable[Experiment]) -> dict[str, dict[str, list[str]]]:
     """Which contenders differ from the contract, refuse a dtype or are missing, and where."""
     found: dict[str, dict[str, list[str]]] = {}
+
+    def note(head: str, text: str, dtype: str) -> None:
+        dtypes = found.setdefault(head, {}).setdefault(text, [])
+        dtypes += [] if dtype in dtypes else [dtype]
+
     for experiment in experiments:
         operation, dtype = experiment.cell.operation, experiment.cell.dtype
+        for name, texts in experiment.differs.items():
+            for text in texts:
+                note(f"differs: {operation}, {name}", text, dtype)
         for contender in experiment.contenders:
-            name, reason = contender.name, experiment.absent.get(contender.name)
-            said = [(f"differs: {operation}, {name}", text)
-                    for text in experiment.differs.get(name, ())]  # fmt: skip
+            reason = experiment.absent.get(contender.name)
             if reason == "not installed":
-                found.setdefault(f"not installed: {contender.library}", {})
+                found[f"not installed: {contender.library}"] = {}
             elif reason:
-                said.append((f"does not take: {name}", operation))
-            for head, text in said:
-                dtypes = found.setdefault(head, {}).setdefault(text, [])
-                dtypes += [] if dtype in dtypes else [dtype]
+                note(f"does not take: {contender.name}", operation, dtype)
     return dict(sorted(found.items()))
 
 
