@@ -11,9 +11,8 @@ from __future__ import annotations
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import product
+from unittest.mock import patch
 
 import numpy as np
 import relu_ext
@@ -21,69 +20,46 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier, _base
 
 from suite import digits, files, machine
+from suite.digits import Activation
 
 LAYERS = ((100,), (256, 256), (64, 64, 64))
 SOLVERS = ("adam", "sgd")
 """Adam spends more on each step, which leaves less for a ReLU to save."""
-Pair = tuple[Callable[[np.ndarray], object], Callable[[np.ndarray, np.ndarray], object]]
-THEIRS: Pair = (_base.ACTIVATIONS["relu"], _base.DERIVATIVES["relu"])
-OURS: Pair = (relu_ext.relu_, lambda z, delta: relu_ext.relu_backward_(delta, z))
-
-
-@contextmanager
-def relu_from(pair: Pair) -> Iterator[None]:
-    """Let scikit-learn's networks use another ReLU, forward and backward."""
-    _base.ACTIVATIONS["relu"], _base.DERIVATIVES["relu"] = pair
-    try:
-        yield
-    finally:
-        _base.ACTIVATIONS["relu"], _base.DERIVATIVES["relu"] = THEIRS
+THEIRS = Activation(_base.ACTIVATIONS["relu"], _base.DERIVATIVES["relu"])
+OURS = Activation(relu_ext.relu_, lambda z, delta: relu_ext.relu_backward_(delta, z))
 
 
 def fit(
-    pair: Pair, hidden: tuple[int, ...], dtype: str, solver: str, epochs: int
+    relu: Activation, hidden: tuple[int, ...], dtype: str, solver: str, epochs: int
 ) -> tuple[float, list[float]]:
-    """Seconds that a fit takes, and its loss curve."""
+    """The seconds that a fit with this ReLU takes, and its loss curve."""
     images, labels = digits.data()
     model = MLPClassifier(hidden, solver=solver, random_state=0, max_iter=epochs)
-    with relu_from(pair), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    forward = patch.dict(_base.ACTIVATIONS, relu=relu.forward)
+    backward = patch.dict(_base.DERIVATIVES, relu=relu.backward)
+    with forward, backward, warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
         start = time.perf_counter()
         model.fit(images.astype(dtype), labels)
         return time.perf_counter() - start, model.loss_curve_
-
-
-def timed(pair: Pair, spent: list[float]) -> Pair:
-    """The same functions, adding up what they take."""
-
-    def wrap(function: Callable[..., object]) -> Callable[..., None]:
-        def call(*arrays: np.ndarray) -> None:
-            start = time.perf_counter()
-            function(*arrays)
-            spent[0] += time.perf_counter() - start
-
-        return call
-
-    return wrap(pair[0]), wrap(pair[1])
 
 
 def compare(
     hidden: tuple[int, ...], dtype: str, solver: str, epochs: int, repeats: int
 ) -> dict[str, float]:
     """Fits in turn: median times, their paired ratio, and the bound."""
-    rows, bounds = [], []
+    rows = []
     for repeat in range(repeats + 1):
-        runs = {id(pair): fit(pair, hidden, dtype, solver, epochs)
-                for pair in ((THEIRS, OURS) if repeat % 2 else (OURS, THEIRS))}  # fmt: skip
-        (theirs, expected), (ours, curve) = runs[id(THEIRS)], runs[id(OURS)]
+        order = (THEIRS, OURS) if repeat % 2 else (OURS, THEIRS)
+        runs = {relu: fit(relu, hidden, dtype, solver, epochs) for relu in order}
+        (theirs, expected), (ours, curve) = runs[THEIRS], runs[OURS]
         assert curve == expected, f"the loss curves differ: {hidden} {dtype} {solver}"
         if repeat:  # the first pair has warmed the caches
-            spent = [0.0]
-            whole, _ = fit(timed(THEIRS, spent), hidden, dtype, solver, epochs)
-            bounds.append(whole / (whole - spent[0]))
-            rows.append((theirs, ours, theirs / ours))
-    theirs, ours, ratio = np.median(rows, axis=0)
-    return {"theirs": theirs, "ours": ours, "ratio": ratio, "bound": float(np.median(bounds))}
+            spent = {"relu": 0.0}
+            clocked = Activation(*(digits.timed(function, spent, "relu") for function in THEIRS))
+            whole, _ = fit(clocked, hidden, dtype, solver, epochs)
+            rows.append((theirs, ours, theirs / ours, whole / (whole - spent["relu"])))
+    names = ("theirs", "ours", "ratio", "bound")
+    return dict(zip(names, np.median(rows, axis=0).tolist(), strict=True))
 
 
 def main(argv: list[str] | None = None) -> int:

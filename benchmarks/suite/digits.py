@@ -11,16 +11,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import relu_ext
+from scipy.special import softmax
 
 HIDDEN, BATCH, EPOCHS, LEARNING_RATE = (512, 256), 256, 5, 0.3
+TIMES = {
+    "forward": "bias and ReLU, forward",
+    "activation": "bias and ReLU, forward and backward",
+    "training": "whole training",
+}
+
+
+Function = Callable[..., object]
 
 
 class Activation(NamedTuple):
     """What a layer does after its product, in place: forward(z, bias) turns z into the layer's
     output, backward(g, output) turns g into the gradient with respect to z."""
 
-    forward: Callable[[np.ndarray, np.ndarray], object]
-    backward: Callable[[np.ndarray, np.ndarray], object]
+    forward: Function
+    backward: Function
 
 
 def numpy_forward(z: np.ndarray, bias: np.ndarray) -> None:
@@ -37,24 +46,30 @@ def leaky(slope: float) -> Activation:
 
 NUMPY = Activation(numpy_forward, lambda g, z: np.multiply(g, z > 0, out=g))
 RELU_EXT = Activation(relu_ext.add_relu_, relu_ext.relu_backward_)
-TIMES = {
-    "forward": "bias and ReLU, forward",
-    "activation": "bias and ReLU, forward and backward",
-    "training": "whole training",
-}
 
 
 @dataclass
 class Training:
-    """What a training leaves behind."""
+    """A network, and what is known about its training."""
 
     weights: list[np.ndarray]
+    biases: list[np.ndarray]
     losses: list[float] = field(default_factory=list)
     dead: list[int] = field(default_factory=list)
     """After each epoch, the hidden units that are positive for no image at all."""
     accuracy: float = 0.0
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(TIMES, 0.0))
     """What each of TIMES took in all."""
+
+    def layers(self, activation: Activation, images: np.ndarray) -> list[np.ndarray]:
+        """The images, the output of each hidden layer, and the probabilities of the digits."""
+        found = [images]
+        for weights, bias in zip(self.weights[:-1], self.biases, strict=False):
+            z = found[-1] @ weights
+            activation.forward(z, bias)
+            found.append(z)
+        scores = found[-1] @ self.weights[-1] + self.biases[-1]
+        return [*found, softmax(scores, axis=1)]
 
 
 @cache
@@ -64,6 +79,18 @@ def data() -> tuple[np.ndarray, np.ndarray]:
 
     images, labels = load_digits(return_X_y=True)
     return (images / 16).astype(np.float32), labels
+
+
+def timed(function: Function, seconds: dict[str, float], *names: str) -> Function:
+    """The function, which also adds what it takes to the seconds under each of these names."""
+
+    def call(*arrays: np.ndarray) -> None:
+        start = time.perf_counter()
+        function(*arrays)
+        for name in names:
+            seconds[name] += time.perf_counter() - start
+
+    return call
 
 
 @np.errstate(under="ignore")  # a softmax may underflow
@@ -77,56 +104,34 @@ def train(
 ) -> Training:
     """Stochastic gradient descent on the cross-entropy, the same steps for the same seed."""
     images, labels = data()
-    rng = np.random.default_rng(seed)
-    widths = (images.shape[1], *hidden, labels.max() + 1)
-    weights = [
-        (rng.standard_normal(shape, np.float32) * np.float32((2 / shape[0]) ** 0.5))
-        for shape in pairwise(widths)
-    ]
-    biases = [np.zeros(width, np.float32) for width in widths[1:]]
-    run, clock, step = Training(weights), time.perf_counter, np.float32(learning_rate)
-
-    def timed(names: str, function: Callable[..., object], *arrays: np.ndarray) -> None:
-        start = clock()
-        function(*arrays)
-        for name in names.split():
-            run.seconds[name] += clock() - start
-
-    def forward(layers: list[np.ndarray]) -> np.ndarray:
-        for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-            z = layers[-1] @ weight
-            timed("forward activation", activation.forward, z, bias)
-            layers.append(z)
-        scores = layers[-1] @ weights[-1] + biases[-1]
-        scores -= scores.max(axis=1, keepdims=True)
-        np.exp(scores, out=scores)
-        scores /= scores.sum(axis=1, keepdims=True)
-        return np.asarray(scores)
-
+    rng, rate = np.random.default_rng(seed), np.float32(learning_rate)
+    shapes = list(pairwise((images.shape[1], *hidden, labels.max() + 1)))
+    weights = [rng.standard_normal(shape, np.float32) * np.float32((2 / shape[0]) ** 0.5)
+               for shape in shapes]  # fmt: skip
+    run = Training(weights, [np.zeros(width, np.float32) for _, width in shapes])
+    forward = timed(activation.forward, run.seconds, "forward", "activation")
+    clocked = Activation(forward, timed(activation.backward, run.seconds, "activation"))
     for _ in range(epochs):
-        start, loss = clock(), 0.0
+        start, loss = time.perf_counter(), 0.0
         order = rng.permutation(len(images))
         for batch in np.split(order, range(BATCH, len(order), BATCH)):
-            layers, rows = [images[batch]], np.arange(len(batch))
-            delta = forward(layers)
-            loss -= float(np.log(delta[rows, labels[batch]] + 1e-30).sum())
-            delta[rows, labels[batch]] -= 1
+            *layers, delta = run.layers(clocked, images[batch])
+            shown = np.arange(len(batch)), labels[batch]
+            loss -= float(np.log(delta[shown] + 1e-30).sum())
+            delta[shown] -= 1
             delta *= np.float32(1 / len(batch))
-            for index in reversed(range(len(weights))):
+            for index in reversed(range(len(shapes))):
                 gradient, shift = layers[index].T @ delta, delta.sum(axis=0)
                 if index:
                     delta = delta @ weights[index].T
-                    timed("activation", activation.backward, delta, layers[index])
-                weights[index] -= step * gradient
-                biases[index] -= step * shift
-        run.seconds["training"] += clock() - start
-        inside = dict(run.seconds)
-        layers = [images]
-        run.accuracy = float((forward(layers).argmax(axis=1) == labels).mean())
-        run.seconds = inside
+                    clocked.backward(delta, layers[index])
+                weights[index] -= rate * gradient
+                run.biases[index] -= rate * shift
+        run.seconds["training"] += time.perf_counter() - start
+        _, *outputs, probabilities = run.layers(activation, images)
+        run.accuracy = float((probabilities.argmax(axis=1) == labels).mean())
         run.losses.append(loss / len(images))
-        run.dead.append(int(sum((layer <= 0).all(axis=0).sum() for layer in layers[1:])))
-    run.weights += biases
+        run.dead.append(int(sum((output <= 0).all(axis=0).sum() for output in outputs)))
     return run
 
 
@@ -138,18 +143,16 @@ def compare(repeats: int) -> dict[str, Any]:
         runs = {activation: train(activation) for activation in order}
         theirs, ours = runs[NUMPY], runs[RELU_EXT]
         assert theirs.losses == ours.losses, "the losses differ"
-        for a, b in zip(theirs.weights, ours.weights, strict=True):
+        for a, b in zip(theirs.weights + theirs.biases, ours.weights + ours.biases, strict=True):
             assert np.array_equal(a, b), "the weights differ"
-        if repeat:  # the first pair has warmed the caches
-            pairs.append((theirs, ours))
+        pairs.append([[run.seconds[name] for name in TIMES] for run in (theirs, ours)])
+    times = np.array(pairs[1:])  # the first pair has warmed the caches
+    numpy, relu_ext = np.median(times, axis=0).tolist()
+    ratios = np.median(times[:, 0] / times[:, 1], axis=0).tolist()
     found: dict[str, Any] = {"hidden": HIDDEN, "batch": BATCH, "epochs": EPOCHS}
     found |= {"repeats": repeats, "loss": ours.losses[-1], "accuracy": ours.accuracy}
-    found["seconds"] = {}
-    for name in TIMES:
-        times = np.array([(theirs.seconds[name], ours.seconds[name]) for theirs, ours in pairs])
-        numpy, relu_ext = np.median(times, axis=0).tolist()
-        ratio = float(np.median(times[:, 0] / times[:, 1]))
-        found["seconds"][name] = {"numpy": numpy, "relu_ext": relu_ext, "ratio": ratio}
+    rows = zip(TIMES, numpy, relu_ext, ratios, strict=True)
+    found["seconds"] = {name: {"numpy": a, "relu_ext": b, "ratio": c} for name, a, b, c in rows}
     return found
 
 
