@@ -26,10 +26,9 @@ def runs(
 
 def picture(found: dict[str, digits.Training], learning_rate: float) -> Figure:
     figure, axes = pictures.new_figure(4.6)
-    colours = (pictures.RED, pictures.BLUE)
-    for (name, run), colour, marker in zip(found.items(), colours, pictures.MARKERS, strict=False):
+    for (name, run), colour in zip(found.items(), (pictures.RED, pictures.BLUE), strict=True):
         epochs = range(1, len(run.dead) + 1)
-        axes.plot(epochs, run.dead, color=colour, marker=marker, label=name, clip_on=False)
+        axes.plot(epochs, run.dead, color=colour, label=name, clip_on=False)
     axes.set_ylim(0, sum(HIDDEN))
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"silent units of {sum(HIDDEN)}")

@@ -23,6 +23,7 @@ pytest.importorskip("rich")
 pytest.importorskip("matplotlib")
 pytest.importorskip("ml_dtypes")
 pytest.importorskip("scipy")
+pytest.importorskip("threadpoolctl")
 pytest.importorskip("sklearn")
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 

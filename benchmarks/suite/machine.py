@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import relu_ext
+from threadpoolctl import threadpool_limits
 
 SYSTEM = Path("/sys/devices/system/cpu/cpu0/cache")
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
@@ -36,13 +37,11 @@ def caches() -> dict[str, int]:
 
 def processors() -> int:
     """The CPUs that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(os.sched_getaffinity(0))
 
 
 def available_memory() -> int:
-    with suppress(OSError, ValueError, AttributeError):
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return 2**32
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def microarchitecture(vendor: str, family: int, model: int) -> str:
@@ -74,11 +73,10 @@ def file_name(processor: str) -> str:
 
 def commit() -> str | None:
     """The commit of the working tree that contains this file."""
-    git = ["git", "-C", str(Path(__file__).parent)]
+    options = ("--always", "--exclude=*", "--abbrev=40", "--dirty= with local changes")
+    git = ["git", "-C", str(Path(__file__).parent), "describe", *options]
     with suppress(OSError, subprocess.CalledProcessError):
-        revision = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True, stderr=-3)
-        changes = subprocess.check_output([*git, "status", "--porcelain", "-uno"], text=True)
-        return revision.strip() + (" with local changes" if changes else "")
+        return subprocess.check_output(git, text=True, stderr=subprocess.DEVNULL).strip()
     return None
 
 
@@ -111,7 +109,4 @@ def equalise(threads: int) -> None:
     for name in ("torch", "numexpr", "numba"):
         if library := sys.modules.get(name):
             library.set_num_threads(threads)
-    with suppress(ImportError):
-        from threadpoolctl import threadpool_limits
-
-        threadpool_limits(threads, user_api="blas")
+    threadpool_limits(threads, user_api="blas")

@@ -8,27 +8,26 @@ from typing import Any
 
 import numpy as np
 import relu_ext
+from cycler import cycler
 from matplotlib.figure import Figure
 from PIL import Image
 
 from suite import cases
-from suite.cases import ELEMENTWISE, IN_PLACE, OURS, TORCH, Cell
-from suite.results import Measured, number_text
+from suite.cases import ELEMENTWISE, IN_PLACE, OPERATIONS, OURS, TORCH, Cell
+from suite.results import Cells, Measured, number_text
 
 HEAT_SIZE = 16_384
 # Okabe and Ito's palette, told apart by the colour-blind; every line has a marker of its own too.
 BLUE, RED, *_ = COLOURS = (
     "#0072B2", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#999999",
 )  # fmt: skip
-MARKERS = "osD^vPX*"
 STYLE: dict[Any, Any] = {
     "font.size": 15, "axes.titlesize": 16, "axes.spines.top": False, "axes.spines.right": False,
     "lines.linewidth": 2.5, "lines.markersize": 7, "legend.fontsize": 12, "axes.grid": True,
     "grid.color": "#E5E5E5", "figure.constrained_layout.use": True,
+    "axes.prop_cycle": cycler(color=COLOURS, marker="osD^vPX*"),
 }  # fmt: skip
 TIMED = (OURS, "maximum", "zeros", "clip", TORCH, "tanh")
-
-Cells = dict[Cell, Measured]
 
 
 def save(figure: Figure, directory: Path, name: str) -> None:
@@ -45,15 +44,15 @@ def new_figure(height: float = 5.6) -> tuple[Figure, Any]:
     return figure, figure.subplots()
 
 
-def label(operation: str, contender: str = "") -> str:
-    """What a contender, or NumPy's users, write to work in place."""
+def label(operation: str, contender: str) -> str:
+    """What a contender writes to work in place."""
     cell = Cell(operation, "float32", HEAT_SIZE, IN_PLACE)
-    return next(str(c) for c in cell.contenders() if c.name == (contender or cell.usual))
+    return next(str(c) for c in cell.contenders() if c.name == contender)
 
 
 def against(operation: str) -> str:
     """An operation, and what NumPy's users write instead."""
-    return f"{operation}: {label(operation)}"
+    return f"{operation}: {label(operation, next(iter(OPERATIONS[operation].spellings)))}"
 
 
 def sweep(cells: Cells, operation: str) -> list[Measured]:
@@ -62,7 +61,7 @@ def sweep(cells: Cells, operation: str) -> list[Measured]:
     return sorted(found, key=lambda m: m.cell.size)
 
 
-def over_size(axes: Any, caches: dict[str, int], title: str) -> None:
+def over_size(axes: Any, caches: dict[str, int], title: str, columns: int) -> None:
     """Both axes logarithmic, the sizes of the caches marked, the title above their names."""
     axes.set_xscale("log", base=2)  # which writes sizes as powers of two
     axes.set_yscale("log")
@@ -72,6 +71,7 @@ def over_size(axes: Any, caches: dict[str, int], title: str) -> None:
         above = axes.get_xaxis_transform()
         axes.text(size / 4, 1.0, level, ha="center", va="bottom", fontsize=13, transform=above)
     axes.set_title(title, pad=26)
+    axes.figure.legend(ncols=columns, loc="outside lower center")
 
 
 def time_picture(cells: Cells, caches: dict[str, int]) -> Figure | None:
@@ -79,15 +79,14 @@ def time_picture(cells: Cells, caches: dict[str, int]) -> Figure | None:
     if len(series) < 4:
         return None
     figure, axes = new_figure(6.4)
-    for name, colour, marker in zip(TIMED, COLOURS, MARKERS, strict=False):
+    for name in TIMED:
         points = {m.cell.size: m.timings[name].ns / m.cell.size
                   for m in series if name in m.timings}  # fmt: skip
         style = {"linewidth": 4, "zorder": 3} if name == OURS else {}
         text = "relu_ext.relu_(x)" if name == OURS else label("relu", name)
-        axes.plot(points.keys(), points.values(), marker, ls="-", color=colour, label=text, **style)
-    over_size(axes, caches, "ReLU in place: time, lower is better")
+        axes.plot(points.keys(), points.values(), label=text, **style)
     axes.set_ylabel("nanoseconds per element")
-    figure.legend(ncols=2, loc="outside lower center")
+    over_size(axes, caches, "ReLU in place: time, lower is better", columns=2)
     return figure
 
 
@@ -95,20 +94,18 @@ def speedup_picture(cells: Cells, caches: dict[str, int]) -> Figure | None:
     if len(sweep(cells, "relu")) < 4:
         return None
     figure, axes = new_figure(7.6)
-    for operation, colour, marker in zip(ELEMENTWISE, COLOURS, MARKERS, strict=True):
-        found = {m.cell.size: m.usual for m in sweep(cells, operation) if m.usual}
-        low, middle, high = ([getattr(t, name) for t in found.values()]
-                             for name in ("low", "ratio", "high"))  # fmt: skip
+    for operation in ELEMENTWISE:
+        found = {m.cell.size: m.usual[2:] for m in sweep(cells, operation) if m.usual}
         if found:
-            text = against(operation)
-            axes.plot(list(found), middle, marker, ls="-", color=colour, label=text)
-            axes.fill_between(list(found), low, high, color=colour, alpha=0.2, linewidth=0)
-    over_size(axes, caches, "In place, against what NumPy's users write")
+            middle, low, high = zip(*found.values(), strict=True)
+            (line,) = axes.plot(found.keys(), middle, label=against(operation))
+            shade = {"color": line.get_color(), "alpha": 0.2, "linewidth": 0}
+            axes.fill_between(found.keys(), low, high, **shade)
+    over_size(axes, caches, "In place, against what NumPy's users write", columns=1)
     ticks = [1, 2, 5, 10, 20, 50, 100]
     axes.set_yticks(ticks, [f"{tick}×" for tick in ticks])
     axes.minorticks_off()
     axes.set_ylabel("times as fast")
-    figure.legend(ncols=1, loc="outside lower center")
     return figure
 
 
@@ -153,7 +150,7 @@ def functions_picture() -> Figure:
     figure = Figure(figsize=(8, 3.4))
     panels = figure.subplots(1, len(curves), sharex=True, sharey=True)
     for axes, (name, y) in zip(panels, curves.items(), strict=True):
-        axes.plot(x, y, color=BLUE)
+        axes.plot(x, y, color=BLUE, marker="")
         axes.axhline(0, color="black", linewidth=0.8, zorder=1)
         axes.axvline(0, color="black", linewidth=0.8, zorder=1)
         axes.set_title(name, fontsize=14)
