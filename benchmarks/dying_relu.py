@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -14,14 +15,12 @@ from suite import digits, files, pictures
 LEARNING_RATE, EPOCHS, HIDDEN, SLOPE = 1.5, 30, (64,), 0.1
 
 
-def runs(
-    learning_rate: float = LEARNING_RATE, epochs: int = EPOCHS, seed: int = 0
-) -> dict[str, digits.Training]:
+def runs(**options: Any) -> dict[str, digits.Training]:
     """Both trainings, from the same weights over the same batches."""
+    options = {"learning_rate": LEARNING_RATE, "epochs": EPOCHS} | options
     activations = {"ReLU": digits.RELU_EXT, "Leaky ReLU": digits.leaky(SLOPE)}
-    return {name: digits.train(activation, hidden=HIDDEN, epochs=epochs,
-                               learning_rate=learning_rate, seed=seed)
-            for name, activation in activations.items()}  # fmt: skip
+    return {name: digits.train(function, hidden=HIDDEN, **options)
+            for name, function in activations.items()}  # fmt: skip
 
 
 def picture(found: dict[str, digits.Training], learning_rate: float) -> Figure:
@@ -48,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("out of range; valid: epochs from 1, a learning rate above 0, a seed from 0")
     if args.pictures:
         parser.output(args.pictures / "_" if args.pictures.exists() else args.pictures)
-    found = runs(args.learning_rate, args.epochs, args.seed)
+    found = runs(learning_rate=args.learning_rate, epochs=args.epochs, seed=args.seed)
     print(f"Hidden units, of {sum(HIDDEN)}, that are positive for no image, "
           f"learning rate {args.learning_rate}")  # fmt: skip
     print("epoch" + "".join(f"{name:>14}" for name in found))

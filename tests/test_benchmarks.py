@@ -58,9 +58,16 @@ def here(level, kernels):
     yield lambda found, seconds, seed: found.visit(seconds, seed)
 
 
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory):
+    """A folder for what numba compiles, which a worker has otherwise."""
+    return str(tmp_path_factory.mktemp("kernels"))
+
+
 @pytest.fixture(autouse=True)
-def small_and_short(monkeypatch):
+def small_and_short(monkeypatch, kernels):
     """Little time, few numbers, one process; and the number of threads as it was before."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", kernels)
     monkeypatch.setattr(run, "SECONDS", {"default": 0.2, "quick": 0.2, "self-check": 0.2})
     monkeypatch.setattr(run, "worker", here)
     monkeypatch.setattr(buffers, "FRESH", 64)

@@ -348,11 +348,6 @@ class Cell:
         """The bytes of the largest array."""
         return int(np.prod(self.where.shape)) * np.dtype(self.dtype).itemsize
 
-    @property
-    def traffic(self) -> int:
-        """The bytes that a call on contiguous arrays has to read and to write."""
-        return self.nbytes * (len(OPERATIONS[self.operation].operands) + 1)
-
     def contenders(self) -> list[Contender]:
         """Everything that can be timed in this cell, relu_ext first."""
         operation, where = OPERATIONS[self.operation], self.where

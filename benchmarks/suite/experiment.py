@@ -163,7 +163,8 @@ class Experiment:
                     self.differs[name] = differences(cell, contender) if at_edges else []
                 call, loop = statements.compile_statement(cell, contender)
                 with statements.surroundings(contender):
-                    views = buffers.views(statements.viewer(cell, contender))
+                    tensors = cell.layout == TENSORS and name == OURS
+                    views = buffers.views(cases.TORCH if tensors else contender.library)
                 if contender.computes and not self.checked:
                     buffers.fill(0)  # buffers of another alignment may share the memory
                     answers = expected(OURS if exact else name, buffers)

@@ -7,7 +7,6 @@ import importlib
 import os
 import re
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -23,7 +22,6 @@ from relu_ext import _api
 
 from suite import cases
 from suite.cases import IN_PLACE, NEW, OUT, TORCH, Cell, Contender
-from suite.layouts import TENSORS
 
 Call = Callable[..., Any]
 Loop = Callable[[list[Any], list[Any]], int]
@@ -72,12 +70,6 @@ def surroundings(contender: Contender) -> AbstractContextManager[Any]:
     return importlib.import_module("torch").inference_mode() if own else nullcontext()
 
 
-def viewer(cell: Cell, contender: Contender) -> str:
-    """The library whose arrays a contender is given."""
-    tensors = cell.layout == TENSORS and contender.name == cases.OURS
-    return TORCH if tensors else contender.library
-
-
 def view(library: str, array: np.ndarray) -> Any:
     """The array as the library's own type, over the same memory (JAX has only copies)."""
     if library == "jax":
@@ -107,18 +99,12 @@ def as_arrays(result: Any) -> tuple[np.ndarray, ...]:
 
 
 @cache
-def _own_folder() -> tempfile.TemporaryDirectory[str]:
-    """Where numba's kernels go if they are for this process alone."""
-    return tempfile.TemporaryDirectory()
-
-
-@cache
 def _numba_kernel(source: str, parallel: bool) -> Any:
     """The kernel, compiled once for all processes that share NUMBA_CACHE_DIR.
 
     Numba caches what it has compiled only for functions of a module that is a file.
     """
-    directory = os.environ.get("NUMBA_CACHE_DIR") or _own_folder().name
+    directory = os.environ["NUMBA_CACHE_DIR"]
     path = Path(directory, f"kernel_{hashlib.sha256(source.encode()).hexdigest()}.py")
     if not path.exists():
         path.write_text(source, encoding="utf-8")
