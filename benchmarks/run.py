@@ -16,7 +16,7 @@ import time
 from argparse import ArgumentTypeError
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import accumulate, count
+from itertools import accumulate, count, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,7 +25,7 @@ import numpy as np
 import relu_ext
 from relu_ext import _dispatch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from suite import cases, digits, files, layouts, machine, plan, tables
 from suite.cases import IN_PLACE, OPERATIONS, OURS, Cell
@@ -127,11 +127,7 @@ def measure(experiments: list[Experiment], extent: str) -> bool:
     """
     rng, began = np.random.default_rng(0), time.perf_counter()
     seconds = SECONDS.get(extent, SECONDS_PER_FULL_CELL * len(experiments))
-    left_over = TimeRemainingColumn(elapsed_when_finished=True)
-    screen = Progress(
-        TextColumn("{task.description}"), BarColumn(), left_over,
-        console=Console(stderr=True), refresh_per_second=2,
-    )  # fmt: skip
+    screen = Progress(console=Console(stderr=True), refresh_per_second=2)
     with TemporaryDirectory() as kernels, screen as progress:
         task, sweeps = progress.add_task("", total=seconds), count(1)
 
@@ -168,16 +164,14 @@ def measure(experiments: list[Experiment], extent: str) -> bool:
 def self_check(out: Console) -> bool:
     """Whether every statement is as fast as itself, and relu_ as fast on rectified input."""
     caches, found = machine.caches(), []
-    for operation in ("relu", "relu_backward", "leaky_relu"):
-        for length in plan.TABLE_SIZES:
-            cell = Cell(operation, "float32", length, IN_PLACE)
-            ours, usual, *_ = cell.contenders()
-            again = [replace(ours, name="itself")]
-            if operation == "relu":
-                again.append(replace(ours, name="itself, rectified input", rectified=True))
-            found.append(Experiment(cell, [ours, *again], caches))
-            theirs = [replace(usual, name=name) for name in (OURS, "itself")]
-            found.append(Experiment(cell, theirs, caches))
+    for operation, length in product(plan.BASIC, plan.TABLE_SIZES):
+        cell = Cell(operation, "float32", length, IN_PLACE)
+        ours, usual, *_ = cell.contenders()
+        again = [ours, replace(ours, name="itself")]
+        if operation == "relu":
+            again.append(replace(ours, name="itself, rectified input", rectified=True))
+        theirs = [replace(usual, name=name) for name in (OURS, "itself")]
+        found += [Experiment(cell, again, caches), Experiment(cell, theirs, caches)]
     if not measure(found, "self-check"):
         return False
     rng, medians = np.random.default_rng(1), []

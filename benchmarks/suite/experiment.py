@@ -284,7 +284,10 @@ def reach(visits: int) -> float:
 
 
 def summary(samples: np.ndarray, rng: np.random.Generator) -> tuple[float, float, float]:
-    """The median of samples[visit, round] and both ends of its 95 % interval."""
+    """The median of samples[visit, round] and both ends of its 95 % interval.
+
+    `scipy.stats.bootstrap` reduces along one axis, but what is drawn here are whole visits.
+    """
     visits = len(samples)
     resampled = samples[rng.integers(visits, size=(RESAMPLES, visits))]
     outside = scipy.special.ndtr(-reach(visits))
