@@ -17,12 +17,11 @@ cimport numpy as cnp
 from cpython.exc cimport PyErr_Clear, PyErr_Occurred
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from cpython.long cimport PyLong_CheckExact
-from cpython.ref cimport Py_INCREF, PyObject, PyTypeObject
 from libc.math cimport fabs, isinf
 from libc.string cimport memcmp, memset
 from relu_ext._dispatch cimport active_table
 from relu_ext._driver cimport (
-    MOST_AXES, Plan, broadcast, is_safe, memory_order, plan, run, size_of, walk,
+    GIL_BYTES, MOST_AXES, Plan, broadcast, is_safe, memory_order, plan, run, size_of, walk,
 )
 from relu_ext._memory cimport describe, new_tensor
 from relu_ext._operand cimport Operand
@@ -30,7 +29,9 @@ from relu_ext._table cimport (
     ADD_LEAKY_RELU, ADD_RELU, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, LEAKY_RELU, LEAKY_RELU_BACKWARD,
     LEAKY_RELU_SUBGRADIENT, LONGDOUBLE, RELU, RELU_BACKWARD, RELU_SUBGRADIENT,
 )
-from relu_ext.ufuncs cimport PyArray_DESCR, PyArray_Descr, PyArrayObject, native_dtype
+from relu_ext.ufuncs cimport (
+    PyArray_DESCR, PyArray_Descr, PyArrayObject, describe_ndarray, native_dtype, new_array,
+)
 
 from relu_ext import ufuncs
 from relu_ext._memory import arrays_of, call_ufunc, is_sparse, write_sparse, writeable_array
@@ -41,20 +42,11 @@ cdef extern from "Python.h":
     double PyLong_AsDouble(object) noexcept  # -1 and an exception set; Cython's own raises it
 
 cdef extern from "numpy/ndarrayobject.h":
-    PyTypeObject PyArray_Type
-    object PyArray_NewFromDescr(
-        PyTypeObject *, PyArray_Descr *, int, cnp.npy_intp *, cnp.npy_intp *, void *, int,
-        PyObject *)
     int PyArray_Pack(PyArray_Descr *, void *, object)
 
 cdef enum:
     ORDERS = cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_F_CONTIGUOUS
     WRITEABLE = cnp.NPY_ARRAY_WRITEABLE
-    # From this size on the GIL is released.  Releasing it and taking it again costs 54 ns (AMD
-    # EPYC, CPython 3.11), and more if another thread waits for it and has to be woken.  Two
-    # threads, in place on an array each, were together 0.8 to 1.3 times as fast as one after the
-    # other at 512 KiB, 1.1 times at 1 MiB and 1.5 times at 4 MiB.
-    GIL_BYTES = 1 << 20
 
 cdef double LARGEST_FLOAT16 = 65504.0
 cdef double LARGEST_BFLOAT16 = 3.3895313892515355e38
@@ -151,20 +143,12 @@ cdef inline void compute(int operation, int dtype, object out, object a, object 
             run(operation, dtype, to, first, second, parameter, 0, n, fresh)
 
 
-cdef inline object new_array(object x, int axes, cnp.npy_intp *shape, cnp.npy_intp *strides,
-                             bint fortran):
-    """A new array of the dtype of x."""
-    cdef PyArray_Descr *dtype = PyArray_DESCR(<PyArrayObject *>x)
-    Py_INCREF(<object>dtype)  # PyArray_NewFromDescr steals it
-    return PyArray_NewFromDescr(
-        # The flags: anything but 0 asks for Fortran's order.
-        &PyArray_Type, dtype, axes, shape, strides, NULL, fortran, NULL)
-
-
 cdef inline object new_like(object x):
     cdef cnp.ndarray array = <cnp.ndarray>x
-    return new_array(x, cnp.PyArray_NDIM(array), cnp.PyArray_DIMS(array), NULL,
-                     not cnp.PyArray_FLAGS(array) & cnp.NPY_ARRAY_C_CONTIGUOUS)
+    return new_array(
+        PyArray_DESCR(<PyArrayObject *>x), cnp.PyArray_NDIM(array),
+        <const Py_ssize_t *>cnp.PyArray_DIMS(array), NULL,
+        not cnp.PyArray_FLAGS(array) & cnp.NPY_ARRAY_C_CONTIGUOUS)
 
 
 cdef bint pack(object value, int dtype, object x, Number *number) noexcept:
@@ -212,14 +196,7 @@ cdef bint describe_array(int operation, object x, Operand *operand) noexcept:
     """Describe an exact ndarray; False if the operation has no kernel for its dtype."""
     if not cnp.PyArray_CheckExact(x):
         return False
-    cdef cnp.ndarray array = <cnp.ndarray>x
-    operand.data = data_of(x)
-    operand.axes = cnp.PyArray_NDIM(array)
-    operand.shape = <const Py_ssize_t *>cnp.PyArray_DIMS(array)
-    operand.strides = <const Py_ssize_t *>cnp.PyArray_STRIDES(array)
-    operand.stride_unit = 1
-    operand.dtype = array_dtype(operation, x)
-    operand.writeable = is_writeable(x)
+    describe_ndarray(x, array_dtype(operation, x), operand)
     return operand.dtype >= 0
 
 
@@ -323,7 +300,7 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
             return None  # the ufunc raises an error or makes a scalar
         memory_order(strides, active_table.itemsize[operands[0].dtype], axes, shape,
                      &operands[0], second, third)
-        out = new_array(x, axes, <cnp.npy_intp *>shape, <cnp.npy_intp *>strides, False)
+        out = new_array(PyArray_DESCR(<PyArrayObject *>x), axes, shape, strides, False)
     if out is x:
         operands[3] = operands[0]
     elif not (describe_any(operation, name, out, &operands[3])

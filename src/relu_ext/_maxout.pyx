@@ -6,15 +6,14 @@ number of each piece, so that whatever other threads do to the memory, nothing e
 
 cimport numpy as cnp
 from cpython.long cimport PyLong_CheckExact
-from cpython.ref cimport Py_INCREF, PyObject, PyTypeObject
 from libc.string cimport memcmp, memset
 from relu_ext._dispatch cimport active_table
-from relu_ext._driver cimport share
+from relu_ext._driver cimport GIL_BYTES, MOST_AXES, share
 from relu_ext._memory cimport is_tensor, new_result
 from relu_ext._scalar cimport int64, uint8
 from relu_ext._table cimport MOST_LAST
 from relu_ext.ufuncs cimport (
-    PyArray_DESCR, PyArray_Descr, PyArrayObject, is_bfloat16, native_dtype, remember_bfloat16,
+    PyArray_DESCR, PyArrayObject, is_bfloat16, native_dtype, new_array, remember_bfloat16,
 )
 
 import numpy as np
@@ -27,10 +26,6 @@ cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
 
 cdef extern from "numpy/ndarrayobject.h":
-    PyTypeObject PyArray_Type
-    object PyArray_NewFromDescr(
-        PyTypeObject *, PyArray_Descr *, int, cnp.npy_intp *, cnp.npy_intp *, void *, int,
-        PyObject *)
     int PyArray_PyIntAsInt(object) except? -1
     Py_ssize_t PyArray_PyIntAsIntp(object) except? -1
 
@@ -42,8 +37,6 @@ cdef extern from "_tiles.h" nogil:
 cdef enum:
     C_ORDER = cnp.NPY_ARRAY_C_CONTIGUOUS
     WRITEABLE_C_ORDER = cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_WRITEABLE
-    GIL_BYTES = 1 << 20  # as in _api.pyx
-    MOST_AXES = 64  # NumPy's
     # Where a layout has no kernel of its own, so many elements of so many pieces are gathered into
     # rows at a time: 16 KiB of the largest dtype, half of a first-level cache.
     BLOCK = 128
@@ -463,11 +456,6 @@ cdef object delivered(result, out, array, tuple operands):
     return out
 
 
-cdef inline object new_array(PyArray_Descr *dtype, int axes, cnp.npy_intp *shape):
-    Py_INCREF(<object>dtype)  # PyArray_NewFromDescr steals it
-    return PyArray_NewFromDescr(&PyArray_Type, dtype, axes, shape, NULL, NULL, 0, NULL)
-
-
 # Forward.
 
 cdef bint fits(object out, cnp.ndarray x, int axes, const cnp.npy_intp *shape, int number_type):
@@ -514,7 +502,7 @@ cdef object reduce_at_once(cnp.ndarray x, int dtype, axis, out, bint counted):
     for i in range(axes - 1):
         shape[i] = cnp.PyArray_DIM(x, i if i < number else i + 1)
     if out is None:
-        y = new_array(PyArray_DESCR(<PyArrayObject *>x), axes - 1, shape)
+        y = new_array(PyArray_DESCR(<PyArrayObject *>x), axes - 1, <Py_ssize_t *>shape, NULL, False)
     elif contiguous and not counted and fits(out, x, axes - 1, shape, cnp.PyArray_TYPE(x)):
         y = out
     else:
@@ -680,7 +668,8 @@ cdef object spread_at_once(cnp.ndarray grad, int dtype, cnp.ndarray which, Py_ss
         shape[i if i < number else i + 1] = cnp.PyArray_DIM(grad, i)
     shape[number] = pieces
     if out is None:
-        x = new_array(PyArray_DESCR(<PyArrayObject *>grad), axes + 1, shape)
+        x = new_array(PyArray_DESCR(<PyArrayObject *>grad), axes + 1, <Py_ssize_t *>shape, NULL,
+                      False)
     elif (fits(out, grad, axes + 1, shape, cnp.PyArray_TYPE(grad))
           and fits(out, which, axes + 1, shape, cnp.PyArray_TYPE(grad))):
         x = out

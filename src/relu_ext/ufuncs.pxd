@@ -1,3 +1,6 @@
+cimport numpy as cnp
+from cpython.ref cimport Py_INCREF, PyObject, PyTypeObject
+from relu_ext._operand cimport Operand
 from relu_ext._table cimport BFLOAT16
 
 cdef extern from "numpy/ndarraytypes.h":
@@ -8,6 +11,12 @@ cdef extern from "numpy/ndarraytypes.h":
         int type_num
     PyArray_Descr *PyArray_DESCR(PyArrayObject *array) noexcept nogil
     char NPY_OPPBYTE
+
+cdef extern from "numpy/ndarrayobject.h":
+    PyTypeObject PyArray_Type
+    object PyArray_NewFromDescr(
+        PyTypeObject *, PyArray_Descr *, int, cnp.npy_intp *, cnp.npy_intp *, void *, int,
+        PyObject *)
 
 cdef enum:
     # The numbers of NumPy's legacy dtypes lie below; others are -1 or, as those that another
@@ -28,3 +37,24 @@ cdef inline int native_dtype(const PyArray_Descr *dtype) noexcept nogil:
     if dtype.type_num < TYPES:
         return kernel_dtypes[dtype.type_num]
     return BFLOAT16 if dtype.type_num == bfloat16_number else -1
+
+
+cdef inline void describe_ndarray(object x, int dtype, Operand *operand) noexcept:
+    cdef cnp.ndarray array = <cnp.ndarray>x
+    operand.data = <char *>cnp.PyArray_DATA(array)
+    operand.axes = cnp.PyArray_NDIM(array)
+    operand.shape = <const Py_ssize_t *>cnp.PyArray_DIMS(array)
+    operand.strides = <const Py_ssize_t *>cnp.PyArray_STRIDES(array)
+    operand.stride_unit = 1
+    operand.dtype = dtype
+    operand.writeable = cnp.PyArray_FLAGS(array) & cnp.NPY_ARRAY_WRITEABLE
+
+
+cdef inline object new_array(PyArray_Descr *dtype, int axes, const Py_ssize_t *shape,
+                             const Py_ssize_t *strides, bint fortran):
+    """A new ndarray; in C's order, or Fortran's, if `strides` is NULL."""
+    Py_INCREF(<object>dtype)  # PyArray_NewFromDescr steals it
+    return PyArray_NewFromDescr(
+        # The flags: anything but 0 asks for Fortran's order.
+        &PyArray_Type, dtype, axes, <cnp.npy_intp *>shape, <cnp.npy_intp *>strides, NULL, fortran,
+        NULL)
