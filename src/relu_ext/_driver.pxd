@@ -13,6 +13,11 @@ cdef enum:
     # other at 512 KiB, 1.1 times at 1 MiB and 1.5 times at 4 MiB.
     GIL_BYTES = 1 << 20
 
+cdef struct Plan
+
+# What is computed on each panel of a plan: axes 0 and 1, of which axis 1 has `rows` elements.
+ctypedef void (*Panel)(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil
+
 cdef struct Plan:
     # One call, laid out for the walk: axes in the order of out's memory, innermost first, none of
     # them of length 1, and those that are contiguous together merged into one.
@@ -23,8 +28,8 @@ cdef struct Plan:
     bint has[ROLES]  # where there is no such array, its pointer is out's and its steps are 0
     bint fresh  # out was just allocated, or may have been
     bint stream
-    bint end_to_end
-    bint tiled
+    Panel panel  # NULL: rows, as the driver computes them
+    const void *job  # for a panel that is not the driver's
     Py_ssize_t tile_columns
     Py_ssize_t tile_rows
     int axes
@@ -32,24 +37,43 @@ cdef struct Plan:
     char *data[ROLES]
     Py_ssize_t step[ROLES][MOST_AXES]  # in bytes; 0 where an array broadcasts
 
-cdef bint plan(Plan *this, int operation, int dtype, const Operand *out, const Operand *a,
-               const Operand *b, const Operand *parameter, bint fresh) noexcept nogil
+# Lays out the axes of operands, of which `b` and `parameter` may be NULL.  False if an input does
+# not broadcast to the shape of `out`.
+cdef bint lay_axes(Plan *this, Py_ssize_t itemsize, const Operand *out, const Operand *a,
+                   const Operand *b, const Operand *parameter) noexcept nogil
 cdef int broadcast(Py_ssize_t *shape, const Operand *a, const Operand *b,
                    const Operand *parameter) noexcept nogil
 cdef void memory_order(Py_ssize_t *strides, Py_ssize_t itemsize, int axes, const Py_ssize_t *shape,
                        const Operand *a, const Operand *b, const Operand *parameter) noexcept nogil
 cdef bint is_safe(const Plan *this) noexcept nogil
-cdef Py_ssize_t size_of(const Plan *this) noexcept nogil
+cdef bint is_apart(const Plan *this, int role, Py_ssize_t low, Py_ssize_t high) noexcept nogil
 cdef void walk(Plan *this) noexcept nogil
 
-# One of `parts` parts of a job.
-ctypedef void (*Part)(const void *job, int part, int parts) noexcept nogil
-
-cdef void share(Part function, const void *job, Py_ssize_t bytes) noexcept nogil
+# The walk of a plan whose `panel` is set, on `bytes` of memory and at least one element.
+cdef void walk_panels(const Plan *this, Py_ssize_t bytes) noexcept nogil
 
 cdef void run_large(int operation, int dtype, void *out, const void *a, const void *b,
                     const void *parameter, Py_ssize_t step, Py_ssize_t n,
                     bint fresh) noexcept nogil
+
+
+cdef inline bint plan(Plan *this, int operation, int dtype, const Operand *out, const Operand *a,
+                      const Operand *b, const Operand *parameter, bint fresh) noexcept nogil:
+    """Lay out a call on operands of one dtype; `b` and `parameter` are NULL if the operation takes
+    none.  Return False if an input does not broadcast to the shape of `out`."""
+    this.kernel = active_table.kernel[operation][dtype]
+    this.rows_kernel = active_table.rows_kernel[operation][dtype]
+    this.fresh = fresh
+    return lay_axes(this, active_table.itemsize[dtype], out, a, b, parameter)
+
+
+cdef inline Py_ssize_t size_of(const Plan *this) noexcept nogil:
+    """The number of elements."""
+    cdef Py_ssize_t size = 1
+    cdef int axis
+    for axis in range(this.axes):
+        size *= this.shape[axis]
+    return size
 
 
 cdef inline void run(int operation, int dtype, void *out, const void *a, const void *b,

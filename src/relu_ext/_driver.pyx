@@ -6,6 +6,8 @@ Contract: raw pointers and no Python objects, with the GIL or without.
 computes them.  It calls the kernel on one run, on rows, or on tiles.  A tile of an array whose rows
 the kernels cannot take where they lie is copied to a scratch buffer first, and a result is computed
 in one and copied back.  Bytes between the elements of an array are never written.
+
+Maxout lays out its arrays by `lay_axes` and has `walk_panels` call a function of its own.
 """
 
 from cython.parallel cimport prange
@@ -86,23 +88,35 @@ cdef inline Py_ssize_t distance(Py_ssize_t step) noexcept nogil:
     return -step if step < 0 else step
 
 
+# An axis of the call in one operand, whose last axes are the call's last ones.
+
+cdef inline Py_ssize_t look_up(const Operand *operand, int axes, int axis,
+                               Py_ssize_t *step) noexcept nogil:
+    """The length along an axis, of `axes` in all, and the step in bytes.  They are 1 and 0 where
+    the operand broadcasts: where it lacks the axis, has a single element along it, or is NULL."""
+    cdef int own
+    step[0] = 0
+    if operand == NULL:
+        return 1
+    own = operand.axes - axes + axis
+    if own < 0 or operand.shape[own] == 1:
+        return 1
+    step[0] = operand.strides[own] * operand.stride_unit
+    return operand.shape[own]
+
+
 # The plan.
 
-cdef bint plan(Plan *this, int operation, int dtype, const Operand *out, const Operand *a,
-               const Operand *b, const Operand *parameter, bint fresh) noexcept nogil:
-    """Lay out a call on operands of one dtype; `b` and `parameter` are NULL if the operation takes
-    none.  Return False if an input does not broadcast to the shape of `out`."""
+cdef bint lay_axes(Plan *this, Py_ssize_t itemsize, const Operand *out, const Operand *a,
+                   const Operand *b, const Operand *parameter) noexcept nogil:
     cdef const Operand *operands[ROLES]
     cdef Py_ssize_t step[ROLES]
-    cdef Py_ssize_t length
-    cdef int axis, role, own, position
+    cdef Py_ssize_t length, own
+    cdef int axis, role, position
     operands[OUT], operands[A], operands[B], operands[PARAMETER] = out, a, b, parameter
     if out.axes > MOST_AXES:
         return False
-    this.kernel = active_table.kernel[operation][dtype]
-    this.rows_kernel = active_table.rows_kernel[operation][dtype]
-    this.itemsize = active_table.itemsize[dtype]
-    this.fresh = fresh
+    this.itemsize = itemsize
     this.axes = 0
     for role in range(ROLES):
         this.has[role] = operands[role] != NULL
@@ -115,15 +129,8 @@ cdef bint plan(Plan *this, int operation, int dtype, const Operand *out, const O
     for axis in range(out.axes - 1, -1, -1):
         length = out.shape[axis]
         for role in range(ROLES):
-            step[role] = 0
-            if operands[role] == NULL:
-                continue
-            own = operands[role].axes - out.axes + axis
-            if own < 0:
-                continue
-            if operands[role].shape[own] == length:
-                step[role] = operands[role].strides[own] * operands[role].stride_unit
-            elif operands[role].shape[own] != 1:
+            own = look_up(operands[role], out.axes, axis, &step[role])
+            if own != length and own != 1:
                 return False
         if length == 1:
             continue
@@ -175,22 +182,7 @@ cdef void merge_axes(Plan *this) noexcept nogil:
     this.axes = merged + 1
 
 
-cdef Py_ssize_t size_of(const Plan *this) noexcept nogil:
-    """The number of elements."""
-    cdef Py_ssize_t size = 1
-    cdef int axis
-    for axis in range(this.axes):
-        size *= this.shape[axis]
-    return size
-
-
 # The shape of a result, and the memory order of a new one.
-
-cdef inline Py_ssize_t length_of(const Operand *operand, int axes, int axis) noexcept nogil:
-    """The length of an axis, of `axes` in all; 1 if the operand lacks it."""
-    cdef int own = operand.axes - axes + axis
-    return operand.shape[own] if own >= 0 else 1
-
 
 cdef int broadcast(Py_ssize_t *shape, const Operand *a, const Operand *b,
                    const Operand *parameter) noexcept nogil:
@@ -199,7 +191,7 @@ cdef int broadcast(Py_ssize_t *shape, const Operand *a, const Operand *b,
     cdef const Operand *operands[3]
     cdef int axes = 0
     cdef int axis, i
-    cdef Py_ssize_t length
+    cdef Py_ssize_t length, step
     operands[0], operands[1], operands[2] = a, b, parameter
     for i in range(3):
         if operands[i] != NULL:
@@ -209,7 +201,7 @@ cdef int broadcast(Py_ssize_t *shape, const Operand *a, const Operand *b,
     for axis in range(axes):
         shape[axis] = 1
         for i in range(3):
-            length = 1 if operands[i] == NULL else length_of(operands[i], axes, axis)
+            length = look_up(operands[i], axes, axis, &step)
             if length == 1 or length == shape[axis]:
                 continue
             if shape[axis] != 1:
@@ -240,13 +232,11 @@ cdef void memory_order(Py_ssize_t *strides, Py_ssize_t itemsize, int axes, const
         for k in range(i - 1, -1, -1):
             decided = swap = False
             for which in range(3):
-                if operands[which] == NULL:
-                    continue
-                step = step_of(operands[which], axes, order[i])
-                other = step_of(operands[which], axes, order[k])
+                look_up(operands[which], axes, order[i], &step)
+                look_up(operands[which], axes, order[k], &other)
                 if step == 0 or other == 0:
                     continue
-                if other <= step:
+                if distance(other) <= distance(step):
                     swap = False
                 elif not decided:
                     swap = True
@@ -263,14 +253,6 @@ cdef void memory_order(Py_ssize_t *strides, Py_ssize_t itemsize, int axes, const
     for i in range(axes):
         strides[order[i]] = step
         step *= shape[order[i]]
-
-
-cdef inline Py_ssize_t step_of(const Operand *operand, int axes, int axis) noexcept nogil:
-    """The distance in bytes along an axis, of `axes` in all; 0 if the operand broadcasts."""
-    cdef int own = operand.axes - axes + axis
-    if own < 0 or operand.shape[own] == 1:
-        return 0
-    return distance(operand.strides[own] * operand.stride_unit)
 
 
 # Overlap.
@@ -297,21 +279,27 @@ cdef bint is_safe(const Plan *this) noexcept nogil:
 
 cdef bint is_same_or_apart(const Plan *this, int role, Py_ssize_t out_extent) noexcept nogil:
     cdef Py_ssize_t offset = this.data[role] - this.data[OUT]
-    cdef Py_ssize_t low = offset
-    cdef Py_ssize_t high = offset + this.itemsize
-    cdef Py_ssize_t reach
     cdef bint same_steps = True
     cdef int axis
     for axis in range(this.axes):
-        reach = this.step[role][axis] * (this.shape[axis] - 1)
-        low += min(reach, <Py_ssize_t>0)
-        high += max(reach, <Py_ssize_t>0)
         same_steps &= this.step[role][axis] == this.step[OUT][axis]
-    if high <= 0 or out_extent <= low:
-        return True
-    if not same_steps:
-        return False
-    return offset == 0 or (this.axes <= 8 and not meets(this, offset, this.axes - 1))
+    return (same_steps and offset == 0
+            or is_apart(this, role, 0, out_extent)
+            or same_steps and this.axes <= 8 and not meets(this, offset, this.axes - 1))
+
+
+cdef bint is_apart(const Plan *this, int role, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
+    """Whether the elements of an array all lie below `low`, or all from `high` on: distances in
+    bytes from out's first element."""
+    cdef Py_ssize_t first = this.data[role] - this.data[OUT]
+    cdef Py_ssize_t last = first
+    cdef Py_ssize_t reach
+    cdef int axis
+    for axis in range(this.axes):
+        reach = this.step[role][axis] * (this.shape[axis] - 1)
+        first += min(reach, <Py_ssize_t>0)
+        last += max(reach, <Py_ssize_t>0)
+    return last + this.itemsize <= low or high <= first
 
 
 cdef bint meets(const Plan *this, Py_ssize_t offset, int axis) noexcept nogil:
@@ -421,11 +409,10 @@ cdef bint is_end_to_end(const Plan *this) noexcept nogil:
     cdef int role
     for role in range(ROLES):
         step = this.step[role][0]
-        row_step = this.step[role][1] if this.axes > 1 else row
-        if not this.has[role] or role == PARAMETER and step == row_step == 0:
-            continue
-        if step == 0 and (this.axes == 1 or row_step == 0):
-            any_repeats = True
+        row_step = this.step[role][1] if this.axes > 1 else step * this.shape[0]
+        if step == 0 and row_step == 0:
+            # One number: an array's is repeated, and the kernels take a parameter as it is.
+            any_repeats |= this.has[role] and role != PARAMETER
         elif step == this.itemsize and row_step == 0 and row <= TILE_BYTES // 2:
             any_repeats = True
         elif step != this.itemsize or row_step != row:
@@ -564,12 +551,10 @@ cdef void walk_part(const Plan *this) noexcept nogil:
     for axis in range(2, this.axes):
         position[axis] = 0
     while True:
-        if this.end_to_end:
-            run_end_to_end(this, at, rows)
-        elif this.tiled:
-            run_tiles(this, at, rows)
-        else:
+        if this.panel == NULL:
             run_rows(this, at, rows)
+        else:
+            this.panel(this, at, rows)
         axis = 2
         while axis < this.axes:
             position[axis] += 1
@@ -583,16 +568,16 @@ cdef void walk_part(const Plan *this) noexcept nogil:
             return
 
 
-cdef void lay_tiles(Plan *this) noexcept nogil:
+cdef bint lay_tiles(Plan *this) noexcept nogil:
     """Decide whether to walk by tiles, and choose their shape."""
     cdef Py_ssize_t items = TILE_BYTES // this.itemsize
     cdef int role, axis
     cdef int nearest = 0
-    this.tiled = False
+    cdef bint tiled = False
     for role in range(ROLES):
         if is_taken(this, role):
             continue
-        this.tiled = True
+        tiled = True
         if role == OUT or this.step[role][0] == 0:
             continue
         # If this array's memory order differs from out's, the axis along which its elements lie
@@ -602,8 +587,8 @@ cdef void lay_tiles(Plan *this) noexcept nogil:
                 nearest = axis
         if nearest:
             break
-    if not this.tiled:
-        return
+    if not tiled:
+        return False
     if nearest > 1:
         swap_axes(this, 1, nearest)
     if nearest:
@@ -612,6 +597,7 @@ cdef void lay_tiles(Plan *this) noexcept nogil:
     else:
         this.tile_columns = min(items, this.shape[0])
         this.tile_rows = items // this.tile_columns
+    return True
 
 
 cdef void swap_axes(Plan *this, int one, int other) noexcept nogil:
@@ -628,22 +614,23 @@ cdef void walk(Plan *this) noexcept nogil:
         this.has[B] and this.data[OUT] == this.data[B])
     if size == 0:
         return
-    this.end_to_end = is_end_to_end(this)
-    if not this.end_to_end:
-        lay_tiles(this)
+    this.panel = NULL
+    if is_end_to_end(this):
+        this.panel = run_end_to_end
+    elif lay_tiles(this):
+        this.panel = run_tiles
     # The size of the whole array decides, not of a thread's part: threads share the cache.
     this.stream = (not in_place and not this.fresh
                    and bytes >= last_level_cache // STREAM_CACHES)
-    share(walk_share, this, bytes)
+    walk_panels(this, bytes)
 
 
-cdef void walk_share(const void *job, int part, int parts) noexcept nogil:
+cdef void walk_share(const Plan *whole, int part, int parts) noexcept nogil:
     """Walk one of `parts` parts, split along the outermost axis that is long enough for them.
 
     Parts of rows would not lie end to end.
     """
-    cdef const Plan *whole = <const Plan *>job
-    cdef int lowest = whole.end_to_end and whole.axes > 1
+    cdef int lowest = whole.panel == run_end_to_end and whole.axes > 1
     cdef Plan this
     cdef Py_ssize_t length, start
     cdef int axis = whole.axes - 1
@@ -669,7 +656,9 @@ cdef void run_large(int operation, int dtype, void *out, const void *a, const vo
     this.rows_kernel = active_table.rows_kernel[operation][dtype]
     this.itemsize = active_table.itemsize[dtype]
     this.parameter_step = step
+    this.has[OUT] = this.has[A] = True
     this.has[B] = b != NULL
+    this.has[PARAMETER] = parameter != NULL
     this.fresh = fresh
     this.axes = 1
     this.shape[0] = n
@@ -685,8 +674,8 @@ cdef void run_large(int operation, int dtype, void *out, const void *a, const vo
 
 # Threads.
 
-cdef void share(Part function, const void *job, Py_ssize_t bytes) noexcept nogil:
-    """Split a job on `bytes` of memory into as many parts as pay off, each on its own thread."""
+cdef void walk_panels(const Plan *this, Py_ssize_t bytes) noexcept nogil:
+    """Split a walk of `bytes` of memory into as many parts as pay off, each on its own thread."""
     cdef int parts = 1
     cdef int part
     cdef fenv_t caller
@@ -694,21 +683,21 @@ cdef void share(Part function, const void *job, Py_ssize_t bytes) noexcept nogil
         # Each part is at least half of the threshold, as it is with two threads at the threshold.
         parts = <int>min(<Py_ssize_t>effective_threads(), bytes // (THREAD_BYTES // 2))
     if parts == 1:
-        function(job, 0, 1)
+        walk_share(this, 0, 1)
         return
     fegetenv(&caller)
     for part in prange(parts, num_threads=parts, schedule="static"):
-        run_as(&caller, function, job, part, parts)
+        walk_share_as(&caller, this, part, parts)
 
 
-cdef void run_as(const fenv_t *caller, Part function, const void *job, int part,
-                 int parts) noexcept nogil:
-    """Run a part on an OpenMP thread under the caller's floating-point settings: the rounding mode
+cdef void walk_share_as(const fenv_t *caller, const Plan *this, int part,
+                        int parts) noexcept nogil:
+    """Walk a part on an OpenMP thread under the caller's floating-point settings: the rounding mode
     and the flags that flush subnormal numbers to zero belong to each thread."""
     cdef fenv_t own
     fegetenv(&own)
     fesetenv(caller)
-    function(job, part, parts)
+    walk_share(this, part, parts)
     fesetenv(&own)
 
 

@@ -8,12 +8,16 @@ cimport numpy as cnp
 from cpython.long cimport PyLong_CheckExact
 from libc.string cimport memcmp, memset
 from relu_ext._dispatch cimport active_table
-from relu_ext._driver cimport GIL_BYTES, MOST_AXES, share
+from relu_ext._driver cimport (
+    GIL_BYTES, MOST_AXES, Plan, is_apart, lay_axes, memory_order, size_of, walk_panels,
+)
 from relu_ext._memory cimport is_tensor, new_result
+from relu_ext._operand cimport Operand
 from relu_ext._scalar cimport int64, uint8
-from relu_ext._table cimport MOST_LAST
+from relu_ext._table cimport MOST_LAST, OUT, PARAMETER, UINT8, A, B
 from relu_ext.ufuncs cimport (
-    PyArray_DESCR, PyArrayObject, is_bfloat16, native_dtype, new_array, remember_bfloat16,
+    PyArray_DESCR, PyArray_Descr, PyArrayObject, describe_ndarray, is_bfloat16, native_dtype,
+    new_array, remember_bfloat16,
 )
 
 import numpy as np
@@ -21,9 +25,6 @@ import numpy as np
 from relu_ext._memory import array_over, writeable_array
 
 cnp.import_array()
-
-cdef extern from "Python.h":
-    Py_ssize_t PY_SSIZE_T_MAX
 
 cdef extern from "numpy/ndarrayobject.h":
     int PyArray_PyIntAsInt(object) except? -1
@@ -36,7 +37,7 @@ cdef extern from "_tiles.h" nogil:
 
 cdef enum:
     C_ORDER = cnp.NPY_ARRAY_C_CONTIGUOUS
-    WRITEABLE_C_ORDER = cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_WRITEABLE
+    WRITEABLE = cnp.NPY_ARRAY_WRITEABLE
     # Where a layout has no kernel of its own, so many elements of so many pieces are gathered into
     # rows at a time: 16 KiB of the largest dtype, half of a first-level cache.
     BLOCK = 128
@@ -47,28 +48,29 @@ cdef enum:
     WINDOW = 248
     NOWHERE = 255
 
+cdef enum:  # the arrays of a job by their roles in the driver's plan, whose axes follow X
+    X = OUT
+    Y = A
+    WHICH = B
 
-cdef struct Axis:
-    Py_ssize_t length
-    Py_ssize_t x_step  # bytes, as all steps
-    Py_ssize_t y_step
-    Py_ssize_t which_step
+cdef object uint8_dtype = np.dtype(np.uint8)
 
 
 cdef struct Job:
     # x has an axis more than y: the pieces.  Forward, y and which are computed from x; backward, x
     # from y and which.
     bint backward
+    bint wide  # which has an int64 for each element, instead of a byte
     int dtype
-    Py_ssize_t itemsize
     Py_ssize_t pieces
-    Py_ssize_t piece_step
-    char *x
-    char *y
-    char *which  # NULL, or a byte or, if wide, an int64 for each element
-    bint wide
-    int axes  # of y, at least 1
-    Axis axis[MOST_AXES]
+    Py_ssize_t piece_step  # in bytes
+    Plan laid  # the first piece of x, y and, if there is one, which
+
+
+cdef struct Scratch:
+    char rows[ROWS * BLOCK * LARGEST_ITEM]
+    char values[BLOCK * LARGEST_ITEM]  # of y
+    uint8 numbers[BLOCK]
 
 
 # Movements.
@@ -122,260 +124,211 @@ cdef void number_within(uint8 *numbers, const char *which, Py_ssize_t step, Py_s
         numbers[i] = number - base if (number >= base) & (number < base + WINDOW) else NOWHERE
 
 
-# The runs: n elements along the innermost axis.
+# The runs: the elements along the innermost axis.
 
 cdef inline bint has_last(const Job *job) noexcept nogil:
     """Whether there is a kernel for so many pieces that lie side by side."""
-    if job.pieces > MOST_LAST or job.piece_step != job.itemsize:
+    if job.pieces > MOST_LAST or job.piece_step != job.laid.itemsize:
         return False
     if job.backward:
         return active_table.maxout_backward_last[job.pieces][job.dtype] != NULL
     return active_table.maxout_last[job.pieces][job.dtype] != NULL
 
 
-cdef void reduce_gathered(const Job *job, const char *x, char *y, char *which,
-                          Py_ssize_t n) noexcept nogil:
-    cdef char rows[ROWS * BLOCK * LARGEST_ITEM]
-    cdef char best[BLOCK * LARGEST_ITEM]
-    cdef uint8 numbers[BLOCK]
-    cdef const Axis *inner = &job.axis[job.axes - 1]
-    cdef Py_ssize_t itemsize = job.itemsize
+cdef void reduce_block(const Plan *this, Scratch *scratch, const char *x, char *y, char *which,
+                       Py_ssize_t count) noexcept nogil:
+    cdef const Job *job = <const Job *>this.job
+    cdef Py_ssize_t itemsize = this.itemsize
     cdef Py_ssize_t unit = job.pieces * itemsize
-    cdef bint packed = has_last(job)
-    cdef Py_ssize_t count, piece
+    cdef Py_ssize_t piece = 0
     cdef int many
+    cdef uint8 *numbers = NULL if which == NULL else scratch.numbers
+    if has_last(job):
+        move(scratch.rows, unit, x, this.step[X][0], unit, count)
+        active_table.maxout_last[job.pieces][job.dtype](
+            scratch.values, numbers, scratch.rows, count)
+        piece = job.pieces
+    while piece < job.pieces:
+        many = <int>min(<Py_ssize_t>ROWS, job.pieces - piece)
+        gather(scratch.rows, BLOCK * itemsize, x + piece * job.piece_step, job.piece_step,
+               this.step[X][0], itemsize, many, count)
+        if job.wide and piece > 0 and piece % WINDOW == 0:
+            number_from(which, this.step[WHICH][0], numbers, piece - WINDOW, count)
+            memset(numbers, NOWHERE, count)
+        active_table.maxout_rows[job.dtype](
+            scratch.values, numbers, scratch.rows, BLOCK * itemsize,
+            <int>(piece % WINDOW if job.wide else piece % NUMBERED), many, piece > 0, count)
+        piece += many
+    move(y, this.step[Y][0], scratch.values, itemsize, itemsize, count)
+    if job.wide:
+        number_from(which, this.step[WHICH][0], numbers, (job.pieces - 1) // WINDOW * WINDOW, count)
+    elif which != NULL:
+        move(which, this.step[WHICH][0], <char *>numbers, 1, 1, count)
+
+
+cdef void spread_block(const Plan *this, Scratch *scratch, char *x, const char *y,
+                       const char *which, Py_ssize_t count) noexcept nogil:
+    cdef const Job *job = <const Job *>this.job
+    cdef Py_ssize_t itemsize = this.itemsize
+    cdef Py_ssize_t unit = job.pieces * itemsize
+    cdef Py_ssize_t piece = 0
+    cdef int many
+    move(scratch.values, itemsize, y, this.step[Y][0], itemsize, count)
+    if not job.wide:
+        move(<char *>scratch.numbers, 1, which, this.step[WHICH][0], 1, count)
+    if has_last(job):
+        active_table.maxout_backward_last[job.pieces][job.dtype](
+            scratch.rows, scratch.values, scratch.numbers, count)
+        move(x, this.step[X][0], scratch.rows, unit, unit, count)
+        piece = job.pieces
+    while piece < job.pieces:
+        many = <int>min(<Py_ssize_t>ROWS, job.pieces - piece)
+        if job.wide and piece % WINDOW == 0:
+            number_within(scratch.numbers, which, this.step[WHICH][0], piece, count)
+        active_table.maxout_backward_rows[job.dtype](
+            scratch.rows, BLOCK * itemsize, scratch.values, scratch.numbers,
+            <int>(piece % WINDOW if job.wide else piece), many, count)
+        scatter(x + piece * job.piece_step, job.piece_step, this.step[X][0],
+                scratch.rows, BLOCK * itemsize, itemsize, many, count)
+        piece += many
+
+
+cdef void run_gathered(const Plan *this, char *x, char *y, char *which) noexcept nogil:
+    cdef Scratch scratch
+    cdef Py_ssize_t n = this.shape[0]
+    cdef Py_ssize_t count
     while n > 0:
         count = min(n, <Py_ssize_t>BLOCK)
-        piece = 0
-        if packed:
-            move(rows, unit, x, inner.x_step, unit, count)
-            active_table.maxout_last[job.pieces][job.dtype](
-                best, NULL if which == NULL else numbers, rows, count)
-            piece = job.pieces
-        while piece < job.pieces:
-            many = <int>min(<Py_ssize_t>ROWS, job.pieces - piece)
-            gather(rows, BLOCK * itemsize, x + piece * job.piece_step, job.piece_step, inner.x_step,
-                   itemsize, many, count)
-            if job.wide and piece > 0 and piece % WINDOW == 0:
-                number_from(which, inner.which_step, numbers, piece - WINDOW, count)
-                memset(numbers, NOWHERE, count)
-            active_table.maxout_rows[job.dtype](
-                best, NULL if which == NULL else numbers, rows, BLOCK * itemsize,
-                <int>(piece % WINDOW if job.wide else piece % NUMBERED), many, piece > 0, count)
-            piece += many
-        move(y, inner.y_step, best, itemsize, itemsize, count)
-        if job.wide:
-            number_from(which, inner.which_step, numbers,
-                        (job.pieces - 1) // WINDOW * WINDOW, count)
-        elif which != NULL:
-            move(which, inner.which_step, <char *>numbers, 1, 1, count)
+        if (<const Job *>this.job).backward:
+            spread_block(this, &scratch, x, y, which, count)
+        else:
+            reduce_block(this, &scratch, x, y, which, count)
+        x += count * this.step[X][0]
+        y += count * this.step[Y][0]
         if which != NULL:
-            which += count * inner.which_step
-        x += count * inner.x_step
-        y += count * inner.y_step
+            which += count * this.step[WHICH][0]
         n -= count
 
 
-cdef void spread_gathered(const Job *job, char *x, const char *y, const char *which,
-                          Py_ssize_t n) noexcept nogil:
-    cdef char rows[ROWS * BLOCK * LARGEST_ITEM]
-    cdef char grad[BLOCK * LARGEST_ITEM]
-    cdef uint8 numbers[BLOCK]
-    cdef const Axis *inner = &job.axis[job.axes - 1]
-    cdef Py_ssize_t itemsize = job.itemsize
-    cdef Py_ssize_t unit = job.pieces * itemsize
-    cdef bint packed = has_last(job)
-    cdef Py_ssize_t count, piece
-    cdef int many
-    while n > 0:
-        count = min(n, <Py_ssize_t>BLOCK)
-        move(grad, itemsize, y, inner.y_step, itemsize, count)
-        if not job.wide:
-            move(<char *>numbers, 1, which, inner.which_step, 1, count)
-        piece = 0
-        if packed:
-            active_table.maxout_backward_last[job.pieces][job.dtype](rows, grad, numbers, count)
-            move(x, inner.x_step, rows, unit, unit, count)
-            piece = job.pieces
-        while piece < job.pieces:
-            many = <int>min(<Py_ssize_t>ROWS, job.pieces - piece)
-            if job.wide and piece % WINDOW == 0:
-                number_within(numbers, which, inner.which_step, piece, count)
-            active_table.maxout_backward_rows[job.dtype](
-                rows, BLOCK * itemsize, grad, numbers,
-                <int>(piece % WINDOW if job.wide else piece), many, count)
-            scatter(x + piece * job.piece_step, job.piece_step, inner.x_step,
-                    rows, BLOCK * itemsize, itemsize, many, count)
-            piece += many
-        x += count * inner.x_step
-        y += count * inner.y_step
-        which += count * inner.which_step
-        n -= count
-
-
-cdef void run(const Job *job, char *x, char *y, char *which) noexcept nogil:
-    """The innermost axis: by the kernel for its layout, or gathered."""
-    cdef const Axis *inner = &job.axis[job.axes - 1]
-    cdef Py_ssize_t n = inner.length
+cdef inline void run(const Plan *this, char *x, char *y, char *which) noexcept nogil:
+    """One run, by the kernel for its layout, or gathered."""
+    cdef const Job *job = <const Job *>this.job
+    cdef Py_ssize_t n = this.shape[0]
     cdef bint contiguous = (
-        job.pieces <= NUMBERED and inner.y_step == job.itemsize
-        and (which == NULL or inner.which_step == 1))
-    if contiguous and inner.x_step == job.itemsize:
+        job.pieces <= NUMBERED and this.step[Y][0] == this.itemsize
+        and (which == NULL or this.step[WHICH][0] == 1))
+    if contiguous and this.step[X][0] == this.itemsize:
         if job.backward:
             active_table.maxout_backward_rows[job.dtype](
                 x, job.piece_step, y, <uint8 *>which, 0, <int>job.pieces, n)
         else:
             active_table.maxout_rows[job.dtype](
                 y, <uint8 *>which, x, job.piece_step, 0, <int>job.pieces, False, n)
-        return
-    if contiguous and has_last(job) and inner.x_step == job.pieces * job.itemsize:
+    elif contiguous and has_last(job) and this.step[X][0] == job.pieces * this.itemsize:
         if job.backward:
             active_table.maxout_backward_last[job.pieces][job.dtype](x, y, <uint8 *>which, n)
         else:
             active_table.maxout_last[job.pieces][job.dtype](y, <uint8 *>which, x, n)
-    elif job.backward:
-        spread_gathered(job, x, y, which, n)
     else:
-        reduce_gathered(job, x, y, which, n)
+        run_gathered(this, x, y, which)
 
 
-cdef void run_all(const Job *job) noexcept nogil:
-    cdef Py_ssize_t place[MOST_AXES]
-    cdef char *x = job.x
-    cdef char *y = job.y
-    cdef char *which = job.which
-    cdef const Axis *axis
-    cdef int i
-    for i in range(job.axes):
-        place[i] = 0
-        if job.axis[i].length == 0:
-            return
-    while True:
-        run(job, x, y, which)
-        i = job.axes - 2
-        while i >= 0:
-            axis = &job.axis[i]
-            place[i] += 1
-            x += axis.x_step
-            y += axis.y_step
-            if which != NULL:
-                which += axis.which_step
-            if place[i] < axis.length:
-                break
-            x -= axis.length * axis.x_step
-            y -= axis.length * axis.y_step
-            if which != NULL:
-                which -= axis.length * axis.which_step
-            place[i] = 0
-            i -= 1
-        if i < 0:
-            return
+cdef void run_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
+    cdef char *x = start[X]
+    cdef char *y = start[Y]
+    cdef char *which = start[WHICH] if this.has[WHICH] else NULL
+    run(this, x, y, which)
+    while rows > 1:
+        x += this.step[X][1]
+        y += this.step[Y][1]
+        if which != NULL:
+            which += this.step[WHICH][1]
+        run(this, x, y, which)
+        rows -= 1
 
 
-cdef void run_part(const void *whole, int part, int parts) noexcept nogil:
-    """One of equal parts along the first axis that is long enough, or else the longest."""
-    cdef Job job = (<const Job *>whole)[0]
-    cdef Axis *split = &job.axis[0]
-    cdef Py_ssize_t length, start
-    cdef int i
-    for i in range(job.axes):
-        if job.axis[i].length > split.length:
-            split = &job.axis[i]
-        if split.length >= parts:
-            break
-    length = (split.length + parts - 1) // parts
-    start = min(part * length, split.length)
-    split.length = min(length, split.length - start)
-    job.x += start * split.x_step
-    job.y += start * split.y_step
-    if job.which != NULL:
-        job.which += start * split.which_step
-    run_all(&job)
-
-
-cdef void perform(const Job *job) noexcept:
-    cdef Py_ssize_t bytes = job.pieces * job.itemsize
-    cdef int i
-    for i in range(job.axes):
-        bytes *= job.axis[i].length
-    if bytes < GIL_BYTES:
-        run_all(job)
-    else:
+cdef inline void perform(Job *job) noexcept:
+    cdef Py_ssize_t bytes = size_of(&job.laid) * job.pieces * job.laid.itemsize
+    job.laid.panel = run_panel
+    job.laid.job = job
+    if bytes == 0:
+        return
+    if bytes >= GIL_BYTES:
         with nogil:
-            share(run_part, job, bytes)
+            walk_panels(&job.laid, bytes)
+    elif job.laid.axes == 1:  # a single run, on which the walk would cost 70 instructions
+        run(&job.laid, job.laid.data[X], job.laid.data[Y],
+            job.laid.data[WHICH] if job.laid.has[WHICH] else NULL)
+    else:
+        walk_panels(&job.laid, bytes)
 
 
 # Jobs.
 
-cdef inline void describe_contiguous(Job *job, int axis, int axes, const cnp.npy_intp *shape,
-                                     Py_ssize_t pieces) noexcept:
-    """Everything in C's order, the axis of the pieces lying before axis `axis` of the shape."""
+cdef struct Piece:
+    # The first of the pieces of x: x without an axis.
+    Operand operand
+    Py_ssize_t shape[MOST_AXES]
+    Py_ssize_t strides[MOST_AXES]
+
+
+cdef inline void describe_piece(Piece *piece, object x, int axis) noexcept:
+    cdef Operand *operand = &piece.operand
+    cdef int i
+    describe_ndarray(x, 0, operand)
+    operand.axes -= 1
+    for i in range(operand.axes):
+        piece.shape[i] = operand.shape[i if i < axis else i + 1]
+        piece.strides[i] = operand.strides[i if i < axis else i + 1]
+    operand.shape = piece.shape
+    operand.strides = piece.strides
+
+
+cdef inline void add_axis(Plan *this, Py_ssize_t length, Py_ssize_t x_step, Py_ssize_t y_step,
+                          Py_ssize_t which_step) noexcept:
+    this.shape[this.axes] = length
+    this.step[X][this.axes] = x_step
+    this.step[Y][this.axes] = y_step
+    this.step[WHICH][this.axes] = which_step
+    this.step[PARAMETER][this.axes] = 0
+    this.axes += 1
+
+
+cdef inline void lay(Job *job, cnp.ndarray x, int axis, cnp.ndarray y, object which) noexcept:
+    cdef Plan *this = &job.laid
+    cdef Piece piece
+    cdef Operand operands[2]
     cdef Py_ssize_t outer = 1
     cdef Py_ssize_t inner = 1
     cdef int i
-    for i in range(axis):
-        outer *= shape[i]
-    for i in range(axis, axes):
-        inner *= shape[i]
-    job.pieces = pieces
-    job.piece_step = inner * job.itemsize
-    if inner == 1 or outer == 1:
-        job.axes = 1
-        job.axis[0] = Axis(outer * inner, pieces * job.itemsize if inner == 1 else job.itemsize,
-                           job.itemsize, 1)
-        return
-    job.axes = 2
-    job.axis[0] = Axis(outer, pieces * inner * job.itemsize, inner * job.itemsize, inner)
-    job.axis[1] = Axis(inner, job.itemsize, job.itemsize, 1)
-
-
-cdef void add_axis(Job *job, Axis axis) noexcept:
-    """Insert an axis where its step in x places it: the shortest innermost."""
-    cdef int i = job.axes
-    while i > 0 and abs(job.axis[i - 1].x_step) < abs(axis.x_step):
-        job.axis[i] = job.axis[i - 1]
-        i -= 1
-    job.axis[i] = axis
-    job.axes += 1
-
-
-cdef void merge_axes(Job *job) noexcept:
-    """Neighbours that are one run for every array become one axis."""
-    cdef Axis *last = &job.axis[0]
-    cdef Axis axis
-    cdef int kept = 1
-    cdef int i
-    for i in range(1, job.axes):
-        axis = job.axis[i]
-        if (last.x_step == axis.length * axis.x_step and last.y_step == axis.length * axis.y_step
-                and (job.which == NULL or last.which_step == axis.length * axis.which_step)):
-            axis.length *= last.length
-        else:
-            last = &job.axis[kept]
-            kept += 1
-        last[0] = axis
-    job.axes = kept
-
-
-cdef void describe(Job *job, int axis, cnp.ndarray x, cnp.ndarray y, cnp.ndarray which) noexcept:
-    cdef int i
-    cdef int x_axis
-    job.x = <char *>cnp.PyArray_DATA(x)
-    job.y = <char *>cnp.PyArray_DATA(y)
-    job.which = NULL if which is None else <char *>cnp.PyArray_DATA(which)
     job.pieces = cnp.PyArray_DIM(x, axis)
     job.piece_step = cnp.PyArray_STRIDE(x, axis)
-    job.itemsize = active_table.itemsize[job.dtype]
-    job.axes = 0
-    for i in range(cnp.PyArray_NDIM(y)):
-        x_axis = i if i < axis else i + 1
-        if cnp.PyArray_DIM(y, i) != 1:
-            add_axis(job, Axis(
-                cnp.PyArray_DIM(y, i), cnp.PyArray_STRIDE(x, x_axis), cnp.PyArray_STRIDE(y, i),
-                0 if which is None else cnp.PyArray_STRIDE(which, i)))
-    if job.axes == 0:
-        add_axis(job, Axis(1, job.itemsize, job.itemsize, 1))
-    merge_axes(job)
+    if not (cnp.PyArray_FLAGS(x) & cnp.PyArray_FLAGS(y) & C_ORDER and not job.wide
+            and (which is None or cnp.PyArray_FLAGS(<cnp.ndarray>which) & C_ORDER
+                 and cnp.PyArray_SAMESHAPE(y, <cnp.ndarray>which))):
+        describe_piece(&piece, x, axis)
+        describe_ndarray(y, job.dtype, &operands[0])
+        if which is not None:
+            describe_ndarray(which, UINT8, &operands[1])
+        lay_axes(this, active_table.itemsize[job.dtype], &piece.operand, &operands[0],
+                 NULL if which is None else &operands[1], NULL)
+        return
+    # Everything lies in C's order: the common case, whose axes need no looking for an order.
+    for i in range(axis):
+        outer *= cnp.PyArray_DIM(y, i)
+    for i in range(axis, cnp.PyArray_NDIM(y)):
+        inner *= cnp.PyArray_DIM(y, i)
+    this.itemsize = active_table.itemsize[job.dtype]
+    this.has[WHICH] = which is not None
+    this.data[X] = this.data[PARAMETER] = <char *>cnp.PyArray_DATA(x)
+    this.data[Y] = <char *>cnp.PyArray_DATA(y)
+    this.data[WHICH] = NULL if which is None else <char *>cnp.PyArray_DATA(<cnp.ndarray>which)
+    this.axes = 0
+    job.piece_step = inner * this.itemsize  # of one piece NumPy may count anything
+    if inner != 1 or outer == 1:
+        add_axis(this, inner, this.itemsize, this.itemsize, 1)
+    if outer != 1:
+        add_axis(this, outer, job.pieces * job.piece_step, job.piece_step, inner)
 
 
 # Arguments.
@@ -456,69 +409,64 @@ cdef object delivered(result, out, array, tuple operands):
     return out
 
 
-# Forward.
+# The short cuts: ndarrays and numbers of at most 256 pieces, in an order in memory that is kept.
 
-cdef bint fits(object out, cnp.ndarray x, int axes, const cnp.npy_intp *shape, int number_type):
-    """Whether `out` takes a result as it is: of that shape, in C's order, apart from x."""
-    cdef cnp.ndarray array
-    cdef char *x_data = <char *>cnp.PyArray_DATA(x)
-    cdef char *data
-    if not cnp.PyArray_CheckExact(out):
-        return False
-    array = <cnp.ndarray>out
-    data = <char *>cnp.PyArray_DATA(array)
+cdef bint fits(object out, int number_type, int axes, const Py_ssize_t *shape) noexcept:
+    """Whether `out` takes a result as it is: of that dtype and shape."""
     return (
-        cnp.PyArray_FLAGS(array) & WRITEABLE_C_ORDER == WRITEABLE_C_ORDER
-        and cnp.PyArray_TYPE(array) == number_type and cnp.PyArray_ISNOTSWAPPED(array)
-        and cnp.PyArray_NDIM(array) == axes
-        and memcmp(cnp.PyArray_DIMS(array), shape, axes * sizeof(cnp.npy_intp)) == 0
-        and (data + cnp.PyArray_NBYTES(array) <= x_data
-             or x_data + cnp.PyArray_NBYTES(x) <= data))
+        cnp.PyArray_CheckExact(out) and cnp.PyArray_FLAGS(<cnp.ndarray>out) & WRITEABLE
+        and cnp.PyArray_TYPE(<cnp.ndarray>out) == number_type
+        and cnp.PyArray_ISNOTSWAPPED(<cnp.ndarray>out)
+        and cnp.PyArray_NDIM(<cnp.ndarray>out) == axes
+        and memcmp(cnp.PyArray_DIMS(<cnp.ndarray>out), shape, axes * sizeof(Py_ssize_t)) == 0)
 
 
-cdef bint is_ordered(cnp.ndarray x, int axis) noexcept:
-    """Whether the axes of x other than one lie in C's order, so that the result does."""
-    cdef Py_ssize_t outer = PY_SSIZE_T_MAX
-    cdef int i
-    for i in range(cnp.PyArray_NDIM(x)):
-        if i != axis and cnp.PyArray_DIM(x, i) != 1:
-            if abs(cnp.PyArray_STRIDE(x, i)) > outer:
-                return False
-            outer = abs(cnp.PyArray_STRIDE(x, i))
-    return True
+cdef bint is_apart_from_pieces(const Job *job, int role) noexcept:
+    """Whether y, or which, shares no byte with x."""
+    cdef Py_ssize_t low = 0
+    cdef Py_ssize_t high = job.laid.itemsize
+    cdef int axis
+    if job.piece_step > 0:
+        high += (job.pieces - 1) * job.piece_step
+    else:
+        low += (job.pieces - 1) * job.piece_step
+    for axis in range(job.laid.axes):
+        high += (job.laid.shape[axis] - 1) * job.laid.step[X][axis]
+    return is_apart(&job.laid, role, low, high)
+
+
+cdef inline object new_like(PyArray_Descr *dtype, Py_ssize_t itemsize, const Piece *piece,
+                            bint in_c_order):
+    """A new array for what is made of the pieces, in the order of x, as by NumPy's reductions."""
+    cdef Py_ssize_t strides[MOST_AXES]
+    if in_c_order:
+        return new_array(dtype, piece.operand.axes, piece.shape, NULL, False)
+    memory_order(strides, itemsize, piece.operand.axes, piece.shape, &piece.operand, NULL, NULL)
+    return new_array(dtype, piece.operand.axes, piece.shape, strides, False)
 
 
 cdef object reduce_at_once(cnp.ndarray x, int dtype, axis, out, bint counted):
-    """The short cut: into a result in C's order, or None."""
+    """The short cut: into new arrays or into one that takes the result as it is, or None."""
     cdef Job job
-    cdef cnp.npy_intp shape[MOST_AXES]
-    cdef int axes = cnp.PyArray_NDIM(x)
-    cdef int number = normal_axis("maxout", axis, axes)
-    cdef Py_ssize_t pieces = cnp.PyArray_DIM(x, number)
-    cdef bint contiguous = cnp.PyArray_FLAGS(x) & C_ORDER
-    cdef int i
-    if pieces == 0 or pieces > NUMBERED or not (contiguous or is_ordered(x, number)):
+    cdef Piece piece
+    cdef int number = normal_axis("maxout", axis, cnp.PyArray_NDIM(x))
+    cdef bint in_c_order = cnp.PyArray_FLAGS(x) & C_ORDER
+    if not 0 < cnp.PyArray_DIM(x, number) <= NUMBERED:
         return None
-    for i in range(axes - 1):
-        shape[i] = cnp.PyArray_DIM(x, i if i < number else i + 1)
+    describe_piece(&piece, x, number)
     if out is None:
-        y = new_array(PyArray_DESCR(<PyArrayObject *>x), axes - 1, <Py_ssize_t *>shape, NULL, False)
-    elif contiguous and not counted and fits(out, x, axes - 1, shape, cnp.PyArray_TYPE(x)):
+        y = new_like(PyArray_DESCR(<PyArrayObject *>x), active_table.itemsize[dtype], &piece,
+                     in_c_order)
+    elif not counted and fits(out, cnp.PyArray_TYPE(x), piece.operand.axes, piece.shape):
         y = out
     else:
         return None
-    which = cnp.PyArray_EMPTY(axes - 1, shape, cnp.NPY_UINT8, 0) if counted else None
-    job.backward = False
+    which = new_like(<PyArray_Descr *>uint8_dtype, 1, &piece, in_c_order) if counted else None
+    job.backward = job.wide = False
     job.dtype = dtype
-    job.wide = False
-    if contiguous:
-        job.itemsize = active_table.itemsize[dtype]
-        job.x = <char *>cnp.PyArray_DATA(x)
-        job.y = <char *>cnp.PyArray_DATA(<cnp.ndarray>y)
-        job.which = <char *>cnp.PyArray_DATA(<cnp.ndarray>which) if counted else NULL
-        describe_contiguous(&job, number, axes - 1, shape, pieces)
-    else:
-        describe(&job, number, x, <cnp.ndarray>y, which)
+    lay(&job, x, number, <cnp.ndarray>y, which)
+    if out is not None and not is_apart_from_pieces(&job, Y):
+        return None
     perform(&job)
     return (y, which) if counted else y
 
@@ -545,7 +493,6 @@ cdef object reduce_any(x, axis, out, bint counted):
         raise TypeError(
             f"maxout: out of dtype {which_out.dtype} for which does not number {pieces} pieces")
 
-    # In the order of x, as NumPy's own reductions.
     like = array[(slice(None),) * number + (0,)]
     numbers = np.min_scalar_type(pieces - 1)
     job.backward = False
@@ -558,7 +505,7 @@ cdef object reduce_any(x, axis, out, bint counted):
         width = np.dtype(np.int64) if job.wide else numbers
         if not takes(which_out, width, array, y_out):
             which = np.empty_like(like, width, subok=False)
-    describe(&job, number, array, y, which)
+    lay(&job, array, number, y, which)
     perform(&job)
 
     y = delivered(y, out[0], y_out, (x,))
@@ -657,7 +604,7 @@ cdef object spread_at_once(cnp.ndarray grad, int dtype, cnp.ndarray which, Py_ss
                            axis, out):
     """The short cut: for two arrays in C's order and a result in the same, or None."""
     cdef Job job
-    cdef cnp.npy_intp shape[MOST_AXES]
+    cdef Py_ssize_t shape[MOST_AXES]
     cdef int axes = cnp.PyArray_NDIM(grad)
     cdef int number = normal_axis("maxout_backward", axis, axes + 1)
     cdef Py_ssize_t most = highest(<uint8 *>cnp.PyArray_DATA(which), cnp.PyArray_SIZE(which))
@@ -668,21 +615,18 @@ cdef object spread_at_once(cnp.ndarray grad, int dtype, cnp.ndarray which, Py_ss
         shape[i if i < number else i + 1] = cnp.PyArray_DIM(grad, i)
     shape[number] = pieces
     if out is None:
-        x = new_array(PyArray_DESCR(<PyArrayObject *>grad), axes + 1, <Py_ssize_t *>shape, NULL,
-                      False)
-    elif (fits(out, grad, axes + 1, shape, cnp.PyArray_TYPE(grad))
-          and fits(out, which, axes + 1, shape, cnp.PyArray_TYPE(grad))):
+        x = new_array(PyArray_DESCR(<PyArrayObject *>grad), axes + 1, shape, NULL, False)
+    elif fits(out, cnp.PyArray_TYPE(grad), axes + 1, shape):
         x = out
     else:
         return None
     job.backward = True
-    job.dtype = dtype
-    job.itemsize = active_table.itemsize[dtype]
-    job.x = <char *>cnp.PyArray_DATA(<cnp.ndarray>x)
-    job.y = <char *>cnp.PyArray_DATA(grad)
-    job.which = <char *>cnp.PyArray_DATA(which)
     job.wide = False
-    describe_contiguous(&job, number, axes, cnp.PyArray_DIMS(grad), pieces)
+    job.dtype = dtype
+    lay(&job, <cnp.ndarray>x, number, grad, which)
+    if out is not None and not (
+            is_apart_from_pieces(&job, Y) and is_apart_from_pieces(&job, WHICH)):
+        return None
     perform(&job)
     return x
 
@@ -698,14 +642,12 @@ cdef object spread_any(grad, which, Py_ssize_t pieces, axis, out):
                         f"{which_array.dtype.type.__name__}, not an integer one")
     if pieces < 0:
         raise ValueError(f"maxout_backward: {pieces} pieces")
-    if grad_array.shape != which_array.shape:
-        try:
-            grad_array, which_array = np.broadcast_arrays(grad_array, which_array)
-        except ValueError:
-            raise ValueError(f"maxout_backward: grad of shape {grad_array.shape} and "
-                             f"which of shape {which_array.shape} do not fit") from None
-    number = normal_axis("maxout_backward", axis, grad_array.ndim + 1)
-    shape = grad_array.shape
+    try:
+        shape = np.broadcast_shapes(grad_array.shape, which_array.shape)
+    except ValueError:
+        raise ValueError(f"maxout_backward: grad of shape {grad_array.shape} and "
+                         f"which of shape {which_array.shape} do not fit") from None
+    number = normal_axis("maxout_backward", axis, len(shape) + 1)
     shape = (*shape[:number], pieces, *shape[number:])
     if which_array.size:
         least, most = int(which_array.min()), int(which_array.max())
@@ -722,7 +664,7 @@ cdef object spread_any(grad, which, Py_ssize_t pieces, axis, out):
     job.backward = True
     job.wide = pieces > NUMBERED
     which_array = which_array.astype(np.int64 if job.wide else np.uint8, copy=False)
-    describe(&job, number, x, grad_array, which_array)
+    lay(&job, x, number, grad_array, which_array)
     perform(&job)
     return delivered(x, out, x_out, (grad, which))
 
