@@ -61,9 +61,9 @@ if __name__ == "__main__":
         Client(cluster),
     ):
         lazy = dask.array.from_array(x, chunks=1000)
-        for name in ufuncs.__all__:
-            arrays = 2 if name.endswith("backward") or name.startswith("add") else 1
-            parameter = [] if name in ("relu", "add_relu") else [np.float32(0.25)]
+        for operation in ufuncs.descriptions:
+            name, arrays = operation.name, len(operation.arrays)
+            parameter = [] if operation.parameter is None else [np.float32(0.25)]
             ufunc = getattr(ufuncs, name)
             here = ufunc(*[x] * arrays, *parameter)
             there = ufunc(*[lazy] * arrays, *parameter).compute()
