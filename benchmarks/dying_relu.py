@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Show ReLU units die: train one network at too high a rate with ReLU and with Leaky ReLU."""
+"""Show how ReLU units die: train a network at too high a rate with ReLU and with Leaky ReLU."""
 
 from __future__ import annotations
 

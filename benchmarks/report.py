@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make the README's tables, a page with every cell of each CPU, and the pictures."""
+"""Make the README's tables and pictures, and for each CPU a page with every cell."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def markdown(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator
 
 
 def machines(published: list[dict[str, Any]]) -> Iterator[str]:
-    """The README's table of CPUs; where memory is the limit, against the roofline."""
+    """The README's table of CPUs, which compares with the roofline where memory is the limit."""
     rows, found = [], [results.measured(data) for data in published]
     for cell in SHARED:
         measured = [cells.get(cell) for cells in found]

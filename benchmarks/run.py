@@ -37,7 +37,7 @@ SECONDS_PER_FULL_CELL = 2.2
 """With 491 cells a full run takes 18 minutes."""
 SWEEPS = {"quick": 3, "default": 5, "self-check": 5, "full": 7}
 SWEEPING = 0.6
-"""The share of the time for the first sweeps, which visit every cell; the rest goes to the cells
+"""The share of the time for the first sweeps, which visit every cell. The rest is for the cells
 whose intervals are still wide."""
 SELF_CHECK_MEDIAN, SELF_CHECK_CELL = 0.01, 0.10
 
@@ -56,9 +56,9 @@ def arguments(argv: list[str]) -> Any:
     parser.set_defaults(extent="default")
     extents = parser.add_mutually_exclusive_group()
     for extent, text in (
-        ("quick", "float32 against NumPy, within 20 seconds"),
-        ("full", "every operation, dtype, layout and contender, in about 20 minutes"),
-        ("self-check", "contenders against themselves, fresh input against rectified"),
+        ("quick", "measure float32 against NumPy, within 20 seconds"),
+        ("full", "measure everything against every library, in about 20 minutes"),
+        ("self-check", "check that statements are as fast as themselves, and on rectified input"),
     ):
         extents.add_argument(
             f"--{extent}", dest="extent", action="store_const", const=extent, help=text
@@ -76,10 +76,11 @@ def arguments(argv: list[str]) -> Any:
     text = f"a library ({', '.join(libraries)}) or a spelling ({', '.join(names)})"
     add("--against", nargs="+", choices=[*libraries, *names], metavar="WHO", help=text)
     processors, levels = range(1, machine.processors() + 1), relu_ext.cpu_levels()
-    add("--threads", type=int, default=1, choices=processors, metavar="N", help="for every library")
+    text = "the number of threads of every library"
+    add("--threads", type=int, default=1, choices=processors, metavar="N", help=text)
     text = "the CPU level of relu_ext's kernels"
     add("--level", default=levels.active, choices=levels.available, metavar="LEVEL", help=text)
-    text = "the file for every number (default: last.json; of --full, results/<this CPU>.json)"
+    text = "the results file (default: last.json, but results/<this CPU>.json for --full alone)"
     add("--json", type=Path, metavar="FILE", help=text)
     args = parser.parse_args(argv)
     shown = [text for text in argv if not text.startswith("--json") and text != str(args.json)]

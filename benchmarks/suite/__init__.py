@@ -1,1 +1,1 @@
-"""What the commands of this folder's parent are made of."""
+"""The modules that the benchmark commands share."""

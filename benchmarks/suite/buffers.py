@@ -1,4 +1,4 @@
-"""The operands of a visit: a ring of buffers with fresh numbers, and what is right for them."""
+"""Provide the operands of a visit, a ring of buffers with fresh numbers, and the right answers."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ PERIOD = 2**22
 FRESH = 2**20
 """The number of elements whose signs a branch predictor does not remember from round to round."""
 NUMPY_ALIGNMENT, TORCH_ALIGNMENT, MMAP_THRESHOLD, PAGE = 16, 64, 128 * 2**10, 4096
-"""With glibc's malloc: where successive arrays come to lie is part of what a user gets."""
+"""Those of glibc's malloc: where it puts successive arrays is part of what a user gets."""
 HUGE_PAGE = 2**21
 RING_LEVELS = {"L1": 32, "L2": 2}
-"""A ring fills half of the first of these caches that holds at least that many calls' operands in
-that half; where none does, it has one call's operands."""
+"""A ring fills half of the first of these caches whose half holds the operands of at least so many
+calls. If there is none, the ring has the operands of one call."""
 
 
 def memory(nbytes: int) -> np.ndarray:
@@ -62,7 +62,7 @@ def _random(dtype: np.dtype) -> np.ndarray:
 
 
 def inputs(dtype: np.dtype, size: int) -> np.ndarray:
-    """Random numbers of either sign, the same at every call; they must not be overwritten."""
+    """Random numbers of either sign, the same at every call, which must not be overwritten."""
     values = _random(dtype)
     return values[:size] if size <= PERIOD else np.resize(values, size)
 
@@ -143,7 +143,7 @@ class Buffers:
         np.copyto(self.all, pool[at : at + self.all.size])
 
     def refill(self, at: int, rectified: bool = False) -> None:
-        """Other numbers into every buffer, unless there are too many to be remembered anyway."""
+        """Write other numbers, unless there are too many for a predictor to remember anyway."""
         if not self.repeats:
             self.fill(at, rectified)
         if self.resident in ("L1", "L2"):
@@ -152,13 +152,13 @@ class Buffers:
             self.arena.max()
 
     def views(self, library: str) -> list[Any]:
-        """What a loop iterates over: arrays as the library has them, in tuples where several."""
+        """What a loop iterates over: the library's arrays, or tuples of several of them."""
         rows = [tuple(statements.view(library, a) for a in row.values()) for row in self.rows]
         return [row[0] for row in rows] if len(self.cell.operands) == 1 else rows
 
 
 def oracle(cell: Cell, contender: str, row: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
-    """What a contender must make of the operands: the operation, or another function of its own."""
+    """The right results: those of the operation, or of the other function that is compared."""
     operation, axis = OPERATIONS[cell.operation], cell.where.axis
     arrays = [row[name] for name in operation.operands]
     if other := OTHER_FUNCTIONS.get((cell.operation, contender)):

@@ -20,9 +20,12 @@ from relu_ext import _operations
 from suite.layouts import CONTIGUOUS, SIZED, TENSORS, Layout, Shape, layout, size_of
 
 Spelling = str | tuple[str, str] | tuple[str, str, str]
-"""A template for all modes; or one for an output that exists and one for a new array; or one for
-each of MODES, empty where there is none. `{out}` becomes `, out=x`, `, out=o` or nothing; `{to}`
-becomes `x[...] = `, `o[...] = ` or nothing; `{o}` becomes the output that exists."""
+"""One template for all modes, or one for an output that exists and one for a new array, or one for
+each of MODES. It is empty where there is no such statement.
+
+`{out}` becomes `, out=x`, `, out=o` or nothing, `{to}` becomes `x[...] = `, `o[...] = ` or nothing,
+and `{o}` becomes the output that exists.
+"""
 Spellings = dict[str, Spelling]
 
 DESCRIBED = {operation.name: operation for operation in _operations.OPERATIONS}
@@ -34,9 +37,9 @@ TORCH, OWN_TENSORS = "torch", "torch, own tensors"
 ONE_THREAD, DENSE, ONE_SLOPE, WITHOUT_ADDING, NDARRAY = SELVES = (
     "one thread", "contiguous", "one slope", "without adding", "ndarray",
 )  # fmt: skip
-"""relu_ext itself under other conditions: its time tells what the condition of the cell costs."""
+"""relu_ext itself under other conditions, which tells what the conditions of the cell cost."""
 SMALL, LARGE = 1024, 2**24
-"""Up to SMALL elements the empty call is timed too, and from LARGE bytes on the roofline."""
+"""The empty call is timed too up to SMALL elements, and the roofline from LARGE bytes on."""
 LIBRARIES = ("scipy", "numexpr", "numba", TORCH, "jax", "thinc", "numpy")
 SERIAL = ("numpy", "scipy", "thinc")
 """The libraries whose elementwise functions use one thread."""
@@ -132,7 +135,10 @@ SPELLINGS: dict[str, Spellings] = {
         **_jax("jax.nn.leaky_relu(x + y, slope)"),
     },
 }  # fmt: skip
-"""Of each elementwise operation, what a user would write; first what NumPy's users write."""
+"""What a user would write instead of each elementwise operation.
+
+The first statement is what NumPy's users write.
+"""
 
 PRELU: dict[str, Spellings] = {
     "leaky_relu": {
@@ -171,13 +177,13 @@ class Operation:
         return f"{name}_({given})", f"{name}({given}, out=o)", f"{name}({given})"
 
     def modes(self, kind: str) -> list[str]:
-        """The modes of a kind of layout: those of the first spelling; of tensors, in place."""
+        """The modes in which it is measured: those of its first spelling that the layout allows."""
         first = next(iter(self.spellings.values()))
         possible = {TENSORS: MODES[:1], "pieces": MODES[1:]}.get(kind, MODES)
         return [mode for mode in possible if form(first, mode)]
 
     def takes(self, where: Layout) -> bool:
-        """Whether it has the operands that make that layout what it is."""
+        """Whether it has the operands that the layout is about."""
         special = where.transposed + ("y" if where.bias else "")
         with_slopes = not where.slopes or self.function in PRELU
         pieces = where.axis is not None
@@ -185,7 +191,7 @@ class Operation:
 
 
 def form(spelling: Spelling, mode: str) -> str:
-    """The template for a mode, or an empty one."""
+    """The template for a mode, which may be empty."""
     if isinstance(spelling, str):
         return spelling
     return (spelling[0], *spelling)[-3:][MODES.index(mode)]
@@ -230,7 +236,7 @@ OTHER_FUNCTIONS: dict[tuple[str, str], Callable[..., np.ndarray]] = {
     ("relu_backward", "sigmoid"): lambda g, x: g * x * (1 - x),
     ("relu_backward", "tanh"): lambda g, x: g * (1 - x * x),
 }
-"""The activations that ReLU is said to be much faster than: compared in time, not in value."""
+"""Activations that ReLU is said to be much faster than: only their times are compared."""
 
 ROOFLINES: dict[int, Spellings] = {
     1: {
@@ -246,7 +252,7 @@ ROOFLINES: dict[int, Spellings] = {
         "torch add": ("{a}.add_({b})", "torch.add({a}, {b}, out=o)", ""),
     },
 }
-"""By the number of inputs, statements with the same traffic and little arithmetic."""
+"""By the number of inputs, statements that move as many bytes with little arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -257,13 +263,13 @@ class Contender:
     statement: str
     threads: int = 1
     rectified: bool = False
-    """Whether it is given input that is rectified already, to show that this changes nothing."""
+    """Whether its input is rectified already, which shows that this changes nothing."""
     cell: Cell | None = None
-    """The cell that its operands are those of, where it is not the one it takes part in."""
+    """The cell whose operands it is given, if not those of the cell in which it takes part."""
 
     @property
     def computes(self) -> bool:
-        """Whether it has an answer to check: an empty call or a pass of the roofline has none."""
+        """Whether it has an answer to check, unlike an empty call or a pass of the roofline."""
         return self.name != FLOOR and not self.name.startswith(ROOFLINE)
 
     @property
@@ -280,7 +286,7 @@ class Contender:
 
     @property
     def where(self) -> str:
-        """What the statement does not tell."""
+        """What tells it from other contenders with the same statement."""
         if self.name in SELVES:
             return f", {self.name}"
         return {"numba": ", a loop in numba", OWN_TENSORS: ", own tensors"}.get(self.name, "")
@@ -291,7 +297,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Cell:
-    """One experiment: contenders that are timed in turn over the same buffers."""
+    """One experiment, whose contenders are timed in turn over the same buffers."""
 
     operation: str
     dtype: str

@@ -1,14 +1,15 @@
-"""How a number comes about: fresh input, contenders in turn, ratios within one round.
+"""Measure one cell: time its contenders in turn on fresh input, and compare within one round.
 
-A visit to a cell allocates its buffers anew, then times round after round: every contender once,
-in shuffled order, over the same ring of buffers, refilled with other numbers before each.
-A ratio is that of two times of one round, so that whatever slows the machine down for longer than
-a round slows both. Contenders that are much slower than relu_ext take part in some rounds only, and
-are compared with the median of relu_ext's times of the rounds around them. Each visit to a cell is
-in another process, and the visits are spread over the whole run. The interval is bootstrapped over
-visits, because what differs from visit to visit (where code and heap lie, the neighbours) does not
-average out within one, and it is widened by what differs from run to run. The time that is left
-goes to the cells whose intervals it can still make narrow.
+A visit to a cell allocates its buffers anew and then times several rounds. In a round, every
+contender runs once, in shuffled order, over the same ring of buffers, which is refilled with other
+numbers before each. A ratio compares two times of one round, so that whatever slows the machine
+down for longer than a round slows both. Contenders that are much slower than relu_ext take part in
+some rounds only, and are compared with the median of relu_ext's times of the rounds around them.
+
+Each visit to a cell is in another process, and the visits are spread over the whole run. The
+interval is bootstrapped over visits, because what differs from visit to visit (where code and heap
+lie, what else the machine does) does not average out within one. It is widened by what differs from
+run to run. The time that is left goes to the cells whose intervals it can still make narrow.
 """
 
 from __future__ import annotations
@@ -40,9 +41,11 @@ SLOW, BLOCK = 10, 8
 contenders took three quarters of the time of a full run, and their own times are the steadiest."""
 RESAMPLES = 400
 RUN = 0.02
-"""What all processes of a run share and the next run does not, as half of a 95 % interval: with it
-the differences between 4,910 ratios of two full runs of one commit lay within their intervals as
-often as they should (5.5 % outside; without it 13 %)."""
+"""Half of a 95 % interval for what all processes of a run share and the next run does not.
+
+Two full runs of one commit had 4,910 ratios in common. With this number 5.5 % of them differed by
+more than their intervals, which is as many as should; without it 13 % did.
+"""
 
 
 class Refused(Exception):
@@ -51,7 +54,7 @@ class Refused(Exception):
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Whatever a library raises, other than that it is not installed, as a refusal."""
+    """Turn what a library raises into a refusal, unless the library is not installed."""
     try:
         yield
     except ImportError:
@@ -71,9 +74,9 @@ def right(result: np.ndarray, expected: np.ndarray, exact: bool) -> np.ndarray:
 
 
 def differences(cell: Cell, contender: Contender) -> list[str]:
-    """Check a contender at the ends of its dtype's range; list where it departs from the contract.
+    """List where a contender departs from the contract at the ends of its dtype's range.
 
-    AssertionError where it computes something else on finite input.
+    Raise AssertionError if it computes something else on finite input.
     """
     dtype, found = np.dtype(cell.dtype), []
     for finite, columns in ring.edges(dtype):
@@ -102,7 +105,7 @@ def differences(cell: Cell, contender: Contender) -> list[str]:
 
 
 def shown(value: Any) -> str:
-    """An edge of a dtype, by the same name in all of them."""
+    """A number at the edge of a dtype, by the same name for all dtypes."""
     subnormal = value != 0 and abs(value) < 1e-6
     return f"{'-' if value < 0 else ''}subnormal" if subnormal else f"{float(value):.4g}"
 
@@ -182,7 +185,7 @@ class Experiment:
     def check(
         self, contender: Contender, call: Call, views: list[Any], answers: list[tuple[Any, ...]]
     ) -> None:
-        """AssertionError where a statement, over the very ring that will be timed, is wrong."""
+        """Raise AssertionError if a statement is wrong over the very ring that will be timed."""
         exact = (self.cell.operation, contender.name) not in OTHER_FUNCTIONS
         for operands, wanted in zip(views, answers, strict=True):
             with statements.surroundings(contender), refusals():
@@ -247,10 +250,10 @@ class Experiment:
         return times / np.median(self.times(OURS).reshape(*times.shape, -1), axis=2)
 
     def seconds_to_good(self) -> float:
-        """The time that would make the widest interval narrow enough; 0 where none is wide.
+        """The time that would make the widest interval narrow enough, or 0 if none is wide.
 
-        Intervals that would take too many visits do not count. By the normal approximation for a
-        median of visits, which is cheap enough to be asked after each.
+        Intervals that would take too many visits do not count. This is the normal approximation
+        for a median of visits, which is cheap enough to be computed after each.
         """
         count = len(self.visits)
         if count < LEAST_VISITS:

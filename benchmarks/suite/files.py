@@ -1,4 +1,4 @@
-"""What the commands share: one-line errors with exit code 2, and files written in one step."""
+"""Read the command line with one-line errors and exit code 2, and write files in one step."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
             self.error(f"cannot write into {path.parent}; valid: a directory that may be written")
 
     def results(self, path: Path) -> dict[str, Any]:
-        """What run.py has written to that file."""
+        """What run.py wrote to that file."""
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:

@@ -16,7 +16,7 @@ import numpy as np
 Shape = tuple[int, ...]
 
 CONTIGUOUS, TENSORS = SIZED = "contiguous", "tensors"
-"""The kinds that can have any size: NumPy's arrays, or PyTorch's tensors handed to relu_ext."""
+"""The kinds that can have any size: NumPy's arrays, and PyTorch's tensors handed to relu_ext."""
 
 KINDS = {
     CONTIGUOUS: "whole arrays",
@@ -59,7 +59,7 @@ class Layout:
         return 1 if self.axis is None else self.shape[self.axis]
 
     def view(self, operand: str, array: np.ndarray) -> np.ndarray:
-        """The operand, out of the array that was allocated for it."""
+        """Select the operand from the array that was allocated for it."""
         return array.T if operand == self.transposed else eval(f"array{self.index}")
 
     @cached_property

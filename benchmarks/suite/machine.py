@@ -1,4 +1,4 @@
-"""What numbers are measured on, and the same number of threads for every library."""
+"""Describe the machine, and give every library the same number of threads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LIBRARIES = (
     "numpy", "scipy", "scikit-learn", "numexpr", "numba", "torch", "jax", "thinc", "ml_dtypes",
 )  # fmt: skip
 ASSUMED_CACHES = {"L1": 32 * 2**10, "L2": 2**20, "L3": 32 * 2**20}
-"""Typical of an x86-64 core of the 2020s, for systems that name no sizes."""
+"""The sizes that are typical of an x86-64 core of the 2020s, for systems that tell none."""
 
 
 def caches() -> dict[str, int]:
@@ -45,7 +45,7 @@ def available_memory() -> int:
 
 
 def microarchitecture(vendor: str, family: int, model: int) -> str:
-    """The name that a CPU's numbers stand for, as far as such CPUs have been measured."""
+    """The name behind a CPU's family and model, for CPUs on which the suite is likely to run."""
     intel = {85: "Skylake", 106: "Ice Lake", 143: "Sapphire Rapids", 207: "Emerald Rapids"}
     if vendor == "AuthenticAMD" and family in (25, 26):
         zen_3 = model in (*range(0x10), *range(0x20, 0x60))  # of family 25
@@ -56,7 +56,7 @@ def microarchitecture(vendor: str, family: int, model: int) -> str:
 
 
 def processor_name() -> str:
-    """The processor's name with its microarchitecture: cloud providers hide the model."""
+    """The processor's name with its microarchitecture, because cloud providers hide the model."""
     with suppress(OSError, KeyError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
         found = {key.strip(): value.strip() for key, _, value in (s.partition(":") for s in lines)}
@@ -67,7 +67,7 @@ def processor_name() -> str:
 
 
 def file_name(processor: str) -> str:
-    """Of a CPU's results, such as amd-epyc-zen-5.json."""
+    """The file of a CPU's results, such as amd-epyc-zen-5.json."""
     return "-".join(re.findall(r"[a-z0-9]+", processor.lower())) + ".json"
 
 

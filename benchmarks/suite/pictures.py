@@ -1,4 +1,4 @@
-"""The README's pictures: time and speed-up over size, a heat map of dtypes, the functions."""
+"""Draw the README's pictures: time and speed-up over size, dtypes as a heat map, the functions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from suite.cases import ELEMENTWISE, IN_PLACE, OPERATIONS, OURS, TORCH, Cell
 from suite.results import Cells, Measured, number_text
 
 HEAT_SIZE = 16_384
-# Okabe and Ito's palette, told apart by the colour-blind; every line has a marker of its own too.
+# Okabe and Ito's palette, which the colour-blind can tell apart. Each line has its own marker too.
 BLUE, RED, *_ = COLOURS = (
     "#0072B2", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#999999",
 )  # fmt: skip
@@ -31,7 +31,7 @@ TIMED = (OURS, "maximum", "zeros", "clip", TORCH, "tanh")
 
 
 def save(figure: Figure, directory: Path, name: str) -> None:
-    """As a PNG of 64 colours, the same bytes for the same numbers."""
+    """Save a PNG of 64 colours, with the same bytes for the same numbers."""
     directory.mkdir(exist_ok=True)
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=130, metadata={"Software": None})
@@ -62,7 +62,7 @@ def sweep(cells: Cells, operation: str) -> list[Measured]:
 
 
 def over_size(axes: Any, caches: dict[str, int], title: str, columns: int) -> None:
-    """Both axes logarithmic, the sizes of the caches marked, the title above their names."""
+    """Make both axes logarithmic, mark the sizes of the caches, and add title and legend."""
     axes.set_xscale("log", base=2)  # which writes sizes as powers of two
     axes.set_yscale("log")
     axes.set_xlabel("elements (float32)")

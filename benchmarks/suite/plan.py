@@ -12,7 +12,7 @@ from suite.layouts import CONTIGUOUS, SIZED, TENSORS, VIEWS, layout, size_of
 
 LIBRARIES = {"quick": ("numpy",), "default": ("numpy", "scipy", TORCH), "full": cases.LIBRARIES}
 FEW = 2**27
-"""From this many bytes on, only the contenders take part that a reader looks for."""
+"""From this many bytes on, only the contenders that a reader looks for take part."""
 TABLE_SIZES = (64, 16_384, 2**20)
 SWEEP_SIZES = tuple(2**power for power in range(4, 25, 2))
 FLOAT32, HALVES = ("float32",), ("float16", "bfloat16")
@@ -43,7 +43,7 @@ THREADS = Cell("relu", "float32", 2**20, IN_PLACE, threads=2)
 
 BASIC, PRELU = ("relu", "leaky_relu", "relu_backward"), tuple(cases.PRELU)
 MAXOUTS = ("maxout", "maxout_which", "maxout_backward")
-VIEWED = (  # of a full run: a kind of layout, or one; operations, dtypes, modes
+VIEWED = (  # in a full run: a layout or a kind of layouts, operations, dtypes and modes
     ("rows", BASIC, FLOAT32, (IN_PLACE,)),
     ("rows", ("relu",), (*COMMON, "int8"), (IN_PLACE,)),
     ("rows", ("relu",), FLOAT32, (NEW,)),
@@ -92,7 +92,7 @@ def small() -> Iterator[Cell]:
 
 
 def usual() -> Iterator[Cell]:
-    """The cells of a run without arguments: of the views, one for each kind and mode."""
+    """The cells of a run without arguments, with one view of each kind in each mode."""
     yield from (*HEADLINES, *MEMORY_BOUND[:2], THREADS, *small())
     yield from (Cell(name, "float64", 16_384, IN_PLACE) for name in ELEMENTWISE)
     chosen: dict[tuple[str, str], Cell] = {}
@@ -131,7 +131,7 @@ def cells(args: Any) -> list[Cell]:
 
 
 def taking_part(cell: Cell, args: Any) -> Iterator[Contender]:
-    """relu_ext, and of the others those that were asked for; few where a call takes long."""
+    """relu_ext and the contenders that were asked for, but only a few where a call takes long."""
     asked = {*(args.against or LIBRARIES[args.extent])}
     few = (cell.usual, TORCH, cases.OWN_TENSORS, "numba")
     for contender in cell.contenders():

@@ -1,7 +1,8 @@
-"""Results files: cells and times by name, and the comparisons that are worth reading.
+"""Read results files, and pick the comparisons that are worth reading.
 
-A file holds for each contender of a cell: nanoseconds; how many times relu_ext's time that is; both
-ends of that ratio's 95 % interval. Statements are looked up in the registry by contender's name.
+For each contender of a cell, a file holds the nanoseconds of a call, how many times relu_ext's time
+that is, and both ends of that ratio's 95 % interval. Contenders have names, by which the registry
+knows their statements.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from suite.cases import IN_PLACE, OURS, ROOFLINE, Cell, Contender
 from suite.layouts import CONTIGUOUS
 
 NOISE_FLOOR = 0.95
-"""A cell is lost where the ratio lies below, and all of its interval below 1."""
+"""A cell is lost if the ratio lies below this number, and all of its interval below 1."""
 GOOD_HALF_WIDTH = 0.05
 """The half-width of an interval, as a share of the ratio, that a run aims at."""
 UNITS = {"s": 1e9, "ms": 1e6, "µs": 1e3, "ns": 1.0}
@@ -84,7 +85,7 @@ class Measured:
 
     @property
     def limit(self) -> Timing | None:
-        """The pass that tells what is possible: NumPy's copy or sum; in place, the fastest."""
+        """The pass that tells what is possible: NumPy's copy or sum; in place, the fastest one."""
         found = [timing for name, timing in self.timings.items() if name.startswith(ROOFLINE)]
         return _fastest(found if self.cell.mode == IN_PLACE else found[:1])
 

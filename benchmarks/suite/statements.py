@@ -1,4 +1,4 @@
-"""Statements made callable: the names they use, the arrays as each library has them, the loop."""
+"""Compile statements: provide the names they use and each library's arrays, and write the loop."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def slopes(cell: Cell) -> np.ndarray:
 
 
 def namespace(library: str, cell: Cell) -> dict[str, Any]:
-    """The names that a library's statements use; ImportError where it is not installed."""
+    """The names that a library's statements use; ImportError if it is not installed."""
     dtype, where, slope = np.dtype(cell.dtype), cell.where, slopes(cell)
     names: dict[str, Any] = {"np": np, "_empty": _api._empty}
     names |= {name: getattr(relu_ext, name) for name in relu_ext.__all__}
@@ -65,7 +65,7 @@ def namespace(library: str, cell: Cell) -> dict[str, Any]:
 
 
 def surroundings(contender: Contender) -> AbstractContextManager[Any]:
-    """Where a contender runs: PyTorch's own tensors without the bookkeeping of autograd."""
+    """The context of a contender: PyTorch's own tensors run without the bookkeeping of autograd."""
     own = contender.name == cases.OWN_TENSORS
     return importlib.import_module("torch").inference_mode() if own else nullcontext()
 
@@ -89,7 +89,7 @@ def view(library: str, array: np.ndarray) -> Any:
 
 
 def as_arrays(result: Any) -> tuple[np.ndarray, ...]:
-    """The results of any library, back in NumPy."""
+    """Any library's results as NumPy's arrays."""
     if isinstance(result, tuple):
         return tuple(array for part in result for array in as_arrays(part))
     if str(getattr(result, "dtype", "")) == "torch.bfloat16":
@@ -162,9 +162,9 @@ def _bind(statement: str, names: dict[str, Any]) -> str:
 
 
 def compile_statement(cell: Cell, contender: Contender) -> tuple[Call, Loop]:
-    """One call of the statement, and the loop that is timed: the same loop for every contender.
+    """A function that calls the statement once, and the loop that is timed.
 
-    ImportError where the contender's library is not installed.
+    The loop is the same for every contender. Raise ImportError if its library is not installed.
     """
     names = namespace(contender.library, cell)
     statement = contender.statement

@@ -1,4 +1,4 @@
-"""Results as text: a table for each operation, and what tables do not say."""
+"""Write results as text: a table for each operation, and remarks on what tables do not show."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def place(m: Measured) -> tuple[bool, int, int, int]:
 def by_operation(
     cells: Cells, *, intervals: bool = False
 ) -> Iterator[tuple[str, list[str], Rows, list[str]]]:
-    """Of each operation: its name, headings, a row for each cell, and every statement."""
+    """Yield each operation's name, the headings, a row for each cell, and every statement."""
     for operation in cases.OPERATIONS:
         rows, statements = [], {OURS: dict[str, None]()}
         found = sorted((m for m in cells.values() if m.cell.operation == operation), key=place)
@@ -82,7 +82,7 @@ def headlines(cells: Cells) -> tuple[list[str], Rows]:
 
 
 def remarks(data: dict[str, Any], cells: Cells, most: int | None = None) -> Iterator[str]:
-    """What the tables do not say; of the cells that lose, at most that many."""
+    """What the tables do not show; at most so many of the cells that lose are named."""
     lost = results.lost(cells)
     worst = "; ".join(f"{m.cell} ({named(timing)})" for m, timing in lost[:most])
     yield f"{len(lost)} of {len(cells)} cells lose to a rival{': ' if worst else ''}{worst}."
@@ -121,7 +121,7 @@ def notes(experiments: Iterable[Experiment]) -> dict[str, dict[str, list[str]]]:
 
 
 def listed(data: dict[str, Any]) -> Iterator[str]:
-    """The notes and what was left out, a line each."""
+    """A line for each note and for each cell that was left out."""
     for head, texts in data["notes"].items():
         text = "; ".join(f"{text} ({', '.join(where)})" for text, where in texts.items())
         yield f"{head}{': ' if text else ''}{text}"
@@ -129,7 +129,7 @@ def listed(data: dict[str, Any]) -> Iterator[str]:
 
 
 def print_table(out: Console, title: str, headings: list[str], rows: Rows, left: int) -> None:
-    """The first columns aligned to the left."""
+    """Print a table whose first columns are aligned to the left."""
     table = Table(box=None, header_style="bold")
     for at, heading in enumerate(headings):
         table.add_column(heading, justify="left" if at < left else "right", overflow="fold")
