@@ -136,7 +136,7 @@ def test_contenders_equal_the_oracle(cell):
 def test_a_wrong_contender_is_not_timed(mode, statement):
     cell = Cell("relu", "float32", 100, mode)
     with pytest.raises(AssertionError, match="relu"):
-        visited(cell, [contenders(cell)[0], Contender("wrong", statement, 1)])
+        visited(cell, [contenders(cell)[0], Contender("wrong", statement)])
 
 
 def test_a_contender_may_rebind_its_operand():
@@ -523,7 +523,7 @@ def test_slow_contenders_take_part_seldom():
     """In one round of a block, and are held against the median of the block."""
     cell = Cell("relu", "float32", 1024, IN_PLACE)
     ours, usual = contenders(cell, ("numpy", OURS))[:2]
-    slow = Contender("slow", "[np.maximum(x, 0, out=x) for _ in range(1000)]", 1)
+    slow = Contender("slow", "[np.maximum(x, 0, out=x) for _ in range(1000)]")
     found = visited(cell, [ours, usual, slow])
     found.rounds, found.visits = 0, []
     found.visit(1e3, 0)
@@ -550,7 +550,7 @@ def test_a_worker_is_another_process(tmp_path):
 
 def test_a_worker_that_dies_is_an_error():
     cell = Cell("relu", "float32", 64, IN_PLACE)
-    deadly = Contender("deadly", "__import__('os')._exit(7)", 1)
+    deadly = Contender("deadly", "__import__('os')._exit(7)")
     found = experiment.Experiment(cell, [deadly], TINY)
     with (
         worker.worker("base", "") as visit,

@@ -41,8 +41,6 @@ ONE_THREAD, DENSE, ONE_SLOPE, WITHOUT_ADDING, NDARRAY = SELVES = (
 SMALL, LARGE = 1024, 2**24
 """The empty call is timed too up to SMALL elements, and the roofline from LARGE bytes on."""
 LIBRARIES = ("scipy", "numexpr", "numba", TORCH, "jax", "thinc", "numpy")
-SERIAL = ("numpy", "scipy", "thinc")
-"""The libraries whose elementwise functions use one thread."""
 
 
 def _select(condition: str, value: str, otherwise: str) -> dict[str, Spelling]:
@@ -261,7 +259,6 @@ class Contender:
 
     name: str
     statement: str
-    threads: int = 1
     rectified: bool = False
     """Whether its input is rectified already, which shows that this changes nothing."""
     cell: Cell | None = None
@@ -358,8 +355,8 @@ class Cell:
         """Everything that can be timed in this cell, relu_ext first."""
         operation, where = OPERATIONS[self.operation], self.where
         dtype = np.dtype(self.dtype)
-        found = [Contender(OURS, form(operation.call, self.mode), self.threads)]
-        found += self._selves(found[0])
+        ours = Contender(OURS, form(operation.call, self.mode))
+        found = [ours, *self._selves(ours)]
         spellings = operation.spellings | (PRELU[self.operation] if where.slopes else {})
         if self.size <= SMALL:
             spellings[FLOOR] = f"_empty({operation.operands[0]})"
@@ -378,11 +375,9 @@ class Cell:
                 or (self.layout == TENSORS and name not in (TORCH, FLOOR))
             ):
                 continue
-            contender = Contender(name, self._fill(text), self.threads)
-            serial = self.threads > 1 and contender.library in SERIAL
-            found.append(replace(contender, threads=1) if serial else contender)
+            found.append(Contender(name, self._fill(text)))
             if name == TORCH:
-                found.append(replace(contender, name=OWN_TENSORS))
+                found.append(replace(found[-1], name=OWN_TENSORS))
         return found
 
     def _selves(self, ours: Contender) -> Iterator[Contender]:
@@ -390,7 +385,7 @@ class Cell:
         where = self.where
         dense = replace(self, layout=where.dense.label)
         if self.threads > 1:
-            yield replace(ours, name=ONE_THREAD, threads=1)
+            yield replace(ours, name=ONE_THREAD)
         if where.index or where.transposed:
             yield replace(ours, name=DENSE, cell=dense)
         if where.slopes:

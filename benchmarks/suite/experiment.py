@@ -213,7 +213,8 @@ class Experiment:
                 start = time.perf_counter()
                 views, buffers = ready[contender].views, ready[contender].buffers
                 if self.cell.threads > 1:
-                    relu_ext.set_num_threads(contender.threads)
+                    one = name == cases.ONE_THREAD
+                    relu_ext.set_num_threads(1 if one else self.cell.threads)
                 buffers.refill(int(rng.integers(ring.FRESH)), contender.rectified)
                 with statements.surroundings(contender):
                     elapsed = ready[contender].loop(views[: buffers.warm], views[buffers.warm :])
