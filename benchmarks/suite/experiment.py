@@ -32,7 +32,7 @@ from suite.buffers import Buffers, oracle
 from suite.cases import OTHER_FUNCTIONS, OURS, Cell, Contender
 from suite.layouts import CONTIGUOUS, TENSORS
 from suite.results import GOOD_HALF_WIDTH
-from suite.statements import Call, Loop
+from suite.statements import Loop
 
 MOST_ROUNDS, LEAST_ROUNDS = 24, 2
 LEAST_VISITS, MOST_VISITS = 6, 100
@@ -111,9 +111,8 @@ def shown(value: Any) -> str:
 
 
 class Ready(NamedTuple):
-    """A contender that has been compiled, and its buffers, as its library views them."""
+    """The loop of a contender, and its buffers, as its library views them."""
 
-    call: Call
     loop: Loop
     views: list[Any]
     buffers: Buffers
@@ -143,7 +142,10 @@ class Experiment:
 
     @np.errstate(all="ignore")
     def prepare(self) -> dict[Contender, Ready]:
-        """Compile every contender; on the first visit check its results before it is timed."""
+        """Compile every contender.
+
+        On the first visit, raise AssertionError if one is wrong over the ring that will be timed.
+        """
         pages = cache(ring.memory)  # buffers of the same size share their memory
         buffers_of = cache(lambda cell, alignment: Buffers(cell, self.caches, alignment, pages))
         expected = cache(
@@ -152,6 +154,7 @@ class Experiment:
         found = {}
         for contender in self.contenders:
             name, cell = contender.name, contender.cell or self.cell
+            check = contender.computes and not self.checked
             own = name == cases.OWN_TENSORS or self.cell.layout == TENSORS
             buffers = buffers_of(cell, ring.TORCH_ALIGNMENT if own else ring.NUMPY_ALIGNMENT)
             if name == OURS:
@@ -161,18 +164,24 @@ class Experiment:
             exact = (cell.operation, name) not in OTHER_FUNCTIONS
             elementwise = cell.operation in cases.ELEMENTWISE and not cell.where.slopes
             try:
-                if contender.computes and not self.checked:
+                if check:
                     at_edges = exact and elementwise and not contender.cell
                     self.differs[name] = differences(cell, contender) if at_edges else []
                 call, loop = statements.compile_statement(cell, contender)
                 with statements.surroundings(contender):
                     tensors = cell.layout == TENSORS and name == OURS
                     views = buffers.views(cases.TORCH if tensors else contender.library)
-                if contender.computes and not self.checked:
+                if check:
                     buffers.fill(0)  # buffers of another alignment may share the memory
                     answers = expected(OURS if exact else name, buffers)
-                    self.check(contender, call, views, answers)
-                found[contender] = Ready(call, loop, views, buffers)
+                    for row, wanted in zip(views, answers, strict=True):
+                        operands = row if isinstance(row, tuple) else (row,)
+                        with statements.surroundings(contender), refusals():
+                            results = statements.as_arrays(call(*operands))
+                        pairs = zip(results, wanted, strict=True)
+                        same = all(right(*pair, exact).all() for pair in pairs)
+                        assert same, f"{cell}: {contender.statement} differs from the oracle"
+                found[contender] = Ready(loop, views, buffers)
             except ImportError:
                 self.absent[name] = "not installed"
             except (Refused, TypeError) as refusal:
@@ -181,18 +190,6 @@ class Experiment:
                 self.absent[name] = f"refuses {cell.dtype}: {refusal}"
         self.checked = True
         return found
-
-    def check(
-        self, contender: Contender, call: Call, views: list[Any], answers: list[tuple[Any, ...]]
-    ) -> None:
-        """Raise AssertionError if a statement is wrong over the very ring that will be timed."""
-        exact = (self.cell.operation, contender.name) not in OTHER_FUNCTIONS
-        for operands, wanted in zip(views, answers, strict=True):
-            with statements.surroundings(contender), refusals():
-                given = operands if isinstance(operands, tuple) else (operands,)
-                results = statements.as_arrays(call(*given))
-            same = all(right(*pair, exact).all() for pair in zip(results, wanted, strict=True))
-            assert same, f"{self.cell}: {contender.statement} differs from the oracle"
 
     def visit(self, seconds: float, seed: int) -> None:
         """Time rounds for about that long; the first visit fixes their number for all visits."""

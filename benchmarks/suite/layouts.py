@@ -7,7 +7,6 @@ them. Only what the index selects is computed, but all of it is allocated and re
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -75,25 +74,28 @@ class Layout:
         return Layout(CONTIGUOUS, self.computed)
 
 
-def _layouts() -> Iterator[Layout]:
-    yield Layout("rows", (64, 128), "[:, :100]")
-    yield Layout("rows", (256, 512), "[:, :256]")
-    yield Layout("rows", (2048, 128), "[:, :64]")
-    yield Layout("rows", (1000, 1024), "[:, :1000]")
-    yield Layout("inside", (8, 16, 34, 34), "[:, :, 1:-1, 1:-1]")
-    yield Layout("steps", (2**20,), "[::2]")
-    yield Layout("steps", (64, 128), "[:, ::2]")
-    yield Layout("columns", (256, 512), slopes=(512,))
-    yield Layout("channels", (8, 32, 28, 28), slopes=(32, 1, 1))
-    yield Layout("transposed", (1000, 1000), transposed="g")
-    for shape in ((64, 128), (200, 100), (32, 4096), (1000, 1000)):
-        yield Layout("bias", shape, bias=shape[1:])
-    for pieces in ((64, 50, 4), (64, 128, 2), (64, 128, 3), (256, 300, 5)):
-        yield Layout("pieces", pieces, axis=-1)
-    yield Layout("pieces", (4, 64, 50), axis=0)
-
-
-VIEWS = {layout.label: layout for layout in _layouts()}
+_VIEWS = (
+    Layout("rows", (64, 128), "[:, :100]"),
+    Layout("rows", (256, 512), "[:, :256]"),
+    Layout("rows", (2048, 128), "[:, :64]"),
+    Layout("rows", (1000, 1024), "[:, :1000]"),
+    Layout("inside", (8, 16, 34, 34), "[:, :, 1:-1, 1:-1]"),
+    Layout("steps", (2**20,), "[::2]"),
+    Layout("steps", (64, 128), "[:, ::2]"),
+    Layout("columns", (256, 512), slopes=(512,)),
+    Layout("channels", (8, 32, 28, 28), slopes=(32, 1, 1)),
+    Layout("transposed", (1000, 1000), transposed="g"),
+    Layout("bias", (64, 128), bias=(128,)),
+    Layout("bias", (200, 100), bias=(100,)),
+    Layout("bias", (32, 4096), bias=(4096,)),
+    Layout("bias", (1000, 1000), bias=(1000,)),
+    Layout("pieces", (64, 50, 4), axis=-1),
+    Layout("pieces", (64, 128, 2), axis=-1),
+    Layout("pieces", (64, 128, 3), axis=-1),
+    Layout("pieces", (256, 300, 5), axis=-1),
+    Layout("pieces", (4, 64, 50), axis=0),
+)
+VIEWS = {layout.label: layout for layout in _VIEWS}
 """The layouts that have a size of their own, by label."""
 LAYOUTS = VIEWS | {view.dense.label: view.dense for view in VIEWS.values()}
 
