@@ -3,9 +3,10 @@
 Contract: raw pointers and no Python objects, with the GIL or without.
 
 `plan` lays out a call, `is_safe` says whether its elements may be computed in any order, and `walk`
-computes them.  It calls the kernel on one run, on rows, or on tiles.  A tile of an array whose rows
-the kernels cannot take where they lie is copied to a scratch buffer first, and a result is computed
-in one and copied back.  Bytes between the elements of an array are never written.
+computes them.  It calls the kernel on one run, on rows, or on tiles.  Rows that lie end to end are
+one run, even if a bias repeats for each of them.  A tile of an array whose rows the kernels cannot
+take where they lie is copied to a scratch buffer first, and a result is computed in one and copied
+back.  Bytes between the elements of an array are never written.
 
 Maxout lays out its arrays by `lay_axes` and has `walk_panels` call a function of its own.
 """
