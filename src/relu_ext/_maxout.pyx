@@ -1,7 +1,8 @@
 """Maxout: the reduction over the axis of the pieces, and its gradient, for arrays of any layout.
 
-Contract: no index out of an array is ever an address.  Where a piece wins is compared with the
-number of each piece, so that whatever other threads do to the memory, nothing else is written.
+Contract: no number that an array holds is ever used as an address.  The kernels compare which
+piece won with the number of each piece, so that nothing outside the result is written, whatever
+other threads do to the memory meanwhile.
 """
 
 cimport numpy as cnp
@@ -38,17 +39,18 @@ cdef extern from "_tiles.h" nogil:
 cdef enum:
     C_ORDER = cnp.NPY_ARRAY_C_CONTIGUOUS
     WRITEABLE = cnp.NPY_ARRAY_WRITEABLE
-    # Where a layout has no kernel of its own, so many elements of so many pieces are gathered into
-    # rows at a time: 16 KiB of the largest dtype, half of a first-level cache.
+    # Where a layout has no kernel of its own, BLOCK elements of ROWS pieces are gathered into rows
+    # at a time.  They take 16 KiB of the largest dtype, which is half of a first-level cache.
     BLOCK = 128
     ROWS = 8
     LARGEST_ITEM = 16
-    # With more pieces than a byte can number, so many at a time are numbered by one, from a base.
+    # A byte can number NUMBERED pieces.  Where there are more, a window of WINDOW pieces at a time
+    # is numbered from a base.
     NUMBERED = 256
     WINDOW = 248
     NOWHERE = 255
 
-cdef enum:  # the arrays of a job by their roles in the driver's plan, whose axes follow X
+cdef enum:  # the arrays of a job as roles of the driver's plan; its axes are in the order of X
     X = OUT
     Y = A
     WHICH = B
@@ -57,10 +59,10 @@ cdef object uint8_dtype = np.dtype(np.uint8)
 
 
 cdef struct Job:
-    # x has an axis more than y: the pieces.  Forward, y and which are computed from x; backward, x
-    # from y and which.
+    # x has one axis more than y: the axis of the pieces.  The forward pass computes y and which
+    # from x, and the backward pass computes x from y and which.
     bint backward
-    bint wide  # which has an int64 for each element, instead of a byte
+    bint wide  # each element of which is an int64 instead of a byte
     int dtype
     Py_ssize_t pieces
     Py_ssize_t piece_step  # in bytes
@@ -87,7 +89,8 @@ cdef void gather(char *rows, Py_ssize_t row_step, const char *x, Py_ssize_t piec
     while piece < pieces:
         many = min(pieces - piece, 4)
         if many < 4 and pieces > 4:
-            # Four again, some of them twice: cheaper than fewer one by one.
+            # Moving four pieces, some of them for a second time, is cheaper than moving fewer
+            # pieces one by one.
             piece = pieces - 4
             many = 4
         move_pieces(itemsize, rows + piece * row_step, row_step, itemsize,
@@ -107,7 +110,7 @@ cdef void scatter(char *x, Py_ssize_t piece_step, Py_ssize_t step, const char *r
 
 cdef void number_from(char *which, Py_ssize_t step, const uint8 *numbers, Py_ssize_t base,
                       Py_ssize_t n) noexcept nogil:
-    """The winners of a window of pieces, which begins at `base`, to where all winners are kept."""
+    """Write to `which` the winners of a window of pieces that begins at `base`."""
     cdef Py_ssize_t i
     for i in range(n):
         if numbers[i] != NOWHERE:
@@ -116,7 +119,7 @@ cdef void number_from(char *which, Py_ssize_t step, const uint8 *numbers, Py_ssi
 
 cdef void number_within(uint8 *numbers, const char *which, Py_ssize_t step, Py_ssize_t base,
                         Py_ssize_t n) noexcept nogil:
-    """The reverse: which of a window's pieces is meant, if any."""
+    """Read from `which` the pieces of a window that begins at `base`, or NOWHERE for others."""
     cdef int64 number
     cdef Py_ssize_t i
     for i in range(n):
@@ -127,7 +130,7 @@ cdef void number_within(uint8 *numbers, const char *which, Py_ssize_t step, Py_s
 # The runs: the elements along the innermost axis.
 
 cdef inline bint has_last(const Job *job) noexcept nogil:
-    """Whether there is a kernel for so many pieces that lie side by side."""
+    """Whether the pieces lie side by side and there is a kernel for their number."""
     if job.pieces > MOST_LAST or job.piece_step != job.laid.itemsize:
         return False
     if job.backward:
@@ -211,7 +214,7 @@ cdef void run_gathered(const Plan *this, char *x, char *y, char *which) noexcept
 
 
 cdef inline void run(const Plan *this, char *x, char *y, char *which) noexcept nogil:
-    """One run, by the kernel for its layout, or gathered."""
+    """Compute one run by the kernel for its layout, or gather it into rows if there is none."""
     cdef const Job *job = <const Job *>this.job
     cdef Py_ssize_t n = this.shape[0]
     cdef bint contiguous = (
@@ -256,7 +259,7 @@ cdef inline void perform(Job *job) noexcept:
     if bytes >= GIL_BYTES:
         with nogil:
             walk_panels(&job.laid, bytes)
-    elif job.laid.axes == 1:  # a single run, on which the walk would cost 70 instructions
+    elif job.laid.axes == 1:  # This is a single run, and walking it would cost 70 instructions.
         run(&job.laid, job.laid.data[X], job.laid.data[Y],
             job.laid.data[WHICH] if job.laid.has[WHICH] else NULL)
     else:
@@ -266,7 +269,7 @@ cdef inline void perform(Job *job) noexcept:
 # Jobs.
 
 cdef struct Piece:
-    # The first of the pieces of x: x without an axis.
+    # The first of the pieces of x, which is x without an axis.
     Operand operand
     Py_ssize_t shape[MOST_AXES]
     Py_ssize_t strides[MOST_AXES]
@@ -313,7 +316,7 @@ cdef inline void lay(Job *job, cnp.ndarray x, int axis, cnp.ndarray y, object wh
         lay_axes(this, active_table.itemsize[job.dtype], &piece.operand, &operands[0],
                  NULL if which is None else &operands[1], NULL)
         return
-    # Everything lies in C's order: the common case, whose axes need no looking for an order.
+    # All arrays lie in C's order.  This is the common case, and needs no search for an order.
     for i in range(axis):
         outer *= cnp.PyArray_DIM(y, i)
     for i in range(axis, cnp.PyArray_NDIM(y)):
@@ -324,7 +327,7 @@ cdef inline void lay(Job *job, cnp.ndarray x, int axis, cnp.ndarray y, object wh
     this.data[Y] = <char *>cnp.PyArray_DATA(y)
     this.data[WHICH] = NULL if which is None else <char *>cnp.PyArray_DATA(<cnp.ndarray>which)
     this.axes = 0
-    job.piece_step = inner * this.itemsize  # of one piece NumPy may count anything
+    job.piece_step = inner * this.itemsize  # The stride of an axis of length 1 may be anything.
     if inner != 1 or outer == 1:
         add_axis(this, inner, this.itemsize, this.itemsize, 1)
     if outer != 1:
@@ -345,12 +348,13 @@ cdef inline int normal_axis(str name, axis, int axes) except -1:
 
 
 cdef as_array(str name, x):
-    """An ndarray proper: over the memory of a tensor, of anything else as NumPy makes it."""
+    """Return an exact ndarray: over the memory of a tensor, or what NumPy makes of another object.
+    """
     return np.asarray(array_over(name, x) if is_tensor(x) else x)
 
 
 cdef native(str name, array, int *dtype):
-    """The array in the machine's byte order, and the kernels' dtype for it."""
+    """Return the array in the machine's byte order, and write the kernels' dtype for it."""
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     dtype[0] = native_dtype(PyArray_DESCR(<PyArrayObject *>array))
@@ -363,16 +367,16 @@ cdef native(str name, array, int *dtype):
 
 
 cdef tuple outputs(str name, out, int number):
-    """The arrays of `out`, each of which may be None."""
+    """Return the arrays of `out`, each of which may be None."""
     if not isinstance(out, tuple):
         return (out, None)[:number]
     if len(out) != number:
-        raise ValueError(f"{name}: out has {len(out)} arrays in the place of {number}")
+        raise ValueError(f"{name}: expected {number} arrays in out, not {len(out)}")
     return out
 
 
 cdef checked_out(str name, out, tuple shape):
-    """An ndarray proper over the memory of `out`, if any."""
+    """Return an exact ndarray over the memory of `out`, or None if `out` is None."""
     if out is None:
         return None
     if is_tensor(out):
@@ -381,38 +385,40 @@ cdef checked_out(str name, out, tuple shape):
         raise TypeError(f"{name}: out is a {type(out).__name__}, neither ndarray nor tensor")
     array = np.asarray(out)
     if array.shape != shape:
-        raise ValueError(f"{name}: out of shape {array.shape} in the place of {shape}")
+        raise ValueError(f"{name}: expected an out of shape {shape}, not {array.shape}")
     if not array.flags.writeable:
         raise ValueError(f"{name}: out is read-only")
     return array
 
 
 cdef check_cast(str name, dtype, out_dtype):
-    # To NumPy a number casts to text and to any structure.
+    # NumPy also allows a cast of a number to text and to any structure.
     if (not np.can_cast(dtype, out_dtype, "same_kind") or out_dtype.kind in "SUmM"
             or out_dtype.kind == "V" and not is_bfloat16(out_dtype)):
         raise TypeError(f"{name}: out of dtype {out_dtype} does not hold {dtype}")
 
 
 cdef bint takes(out, dtype, input, other) except -1:
-    """Whether `out`, if any, takes a result as it is: of its dtype, apart from the other arrays."""
+    """Whether a result can be computed directly into `out`: `out` is not None, has the dtype of the
+    result and shares no memory with the other arrays."""
     return not (out is None or out.dtype != dtype or np.may_share_memory(out, input)
                 or other is not None and np.may_share_memory(out, other))
 
 
 cdef object delivered(result, out, array, tuple operands):
-    """The result as the caller gets it: in `out`, over whose memory `array` lies, or new."""
+    """Return what the caller gets: `out`, after copying the result to `array` if it is not there
+    already, or a new result.  `array` lies over the memory of `out`."""
     if out is None:
         return new_result(result if result.ndim else result[()], operands)
     if result is not array:
-        np.copyto(array, result, casting="unsafe")  # what may be cast has been checked
+        np.copyto(array, result, casting="unsafe")  # check_cast has allowed the cast
     return out
 
 
-# The short cuts: ndarrays and numbers of at most 256 pieces, in an order in memory that is kept.
+# Forward.  `reduce_at_once` is the short cut for exact ndarrays and at most 256 pieces.
 
 cdef bint fits(object out, int number_type, int axes, const Py_ssize_t *shape) noexcept:
-    """Whether `out` takes a result as it is: of that dtype and shape."""
+    """Whether `out` is a writeable exact ndarray of the dtype and the shape of a result."""
     return (
         cnp.PyArray_CheckExact(out) and cnp.PyArray_FLAGS(<cnp.ndarray>out) & WRITEABLE
         and cnp.PyArray_TYPE(<cnp.ndarray>out) == number_type
@@ -422,7 +428,7 @@ cdef bint fits(object out, int number_type, int axes, const Py_ssize_t *shape) n
 
 
 cdef bint is_apart_from_pieces(const Job *job, int role) noexcept:
-    """Whether y, or which, shares no byte with x."""
+    """Whether the array of this role, y or which, shares no byte with x."""
     cdef Py_ssize_t low = 0
     cdef Py_ssize_t high = job.laid.itemsize
     cdef int axis
@@ -437,7 +443,8 @@ cdef bint is_apart_from_pieces(const Job *job, int role) noexcept:
 
 cdef inline object new_like(PyArray_Descr *dtype, Py_ssize_t itemsize, const Piece *piece,
                             bint in_c_order):
-    """A new array for what is made of the pieces, in the order of x, as by NumPy's reductions."""
+    """Return a new array of the shape of a piece, in the memory order that NumPy's reductions keep.
+    """
     cdef Py_ssize_t strides[MOST_AXES]
     if in_c_order:
         return new_array(dtype, piece.operand.axes, piece.shape, NULL, False)
@@ -446,7 +453,7 @@ cdef inline object new_like(PyArray_Descr *dtype, Py_ssize_t itemsize, const Pie
 
 
 cdef object reduce_at_once(cnp.ndarray x, int dtype, axis, out, bint counted):
-    """The short cut: into new arrays or into one that takes the result as it is, or None."""
+    """Reduce into new arrays, or into an `out` that fits.  Return None if this does not apply."""
     cdef Job job
     cdef Piece piece
     cdef int number = normal_axis("maxout", axis, cnp.PyArray_NDIM(x))
@@ -491,7 +498,7 @@ cdef object reduce_any(x, axis, out, bint counted):
     if which_out is not None and (
             which_out.dtype.kind not in "iu" or np.iinfo(which_out.dtype).max < pieces - 1):
         raise TypeError(
-            f"maxout: out of dtype {which_out.dtype} for which does not number {pieces} pieces")
+            f"maxout: out of dtype {which_out.dtype} for which cannot number {pieces} pieces")
 
     like = array[(slice(None),) * number + (0,)]
     numbers = np.min_scalar_type(pieces - 1)
@@ -554,8 +561,9 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
         If the dtype is not supported (complex, datetime, structured, str, object), if `out` is no
         ndarray or tensor or its dtype does not hold the result, or if `axis` is no integer.
     BufferError
-        If the memory of a tensor is not its value, or not all that depends on it: it requires a
-        gradient, is to be negated yet, is sparse, has a tangent.  The message says what to call.
+        If the memory of a tensor does not hold its value, or if something else depends on it: if
+        the tensor requires a gradient, has a tangent, is sparse, or is a lazy negation.  The
+        message says what to call.
     ValueError
         If `axis` has length 0, or `out` is read-only or of another shape.
     numpy.exceptions.AxisError
@@ -602,7 +610,8 @@ cdef Py_ssize_t highest(const uint8 *which, Py_ssize_t n) noexcept nogil:
 
 cdef object spread_at_once(cnp.ndarray grad, int dtype, cnp.ndarray which, Py_ssize_t pieces,
                            axis, out):
-    """The short cut: for two arrays in C's order and a result in the same, or None."""
+    """Spread two arrays in C's order into a new array, or into an `out` that fits.  Return None if
+    `out` does not fit."""
     cdef Job job
     cdef Py_ssize_t shape[MOST_AXES]
     cdef int axes = cnp.PyArray_NDIM(grad)

@@ -1,12 +1,14 @@
-"""Memory that belongs to others, as C or NumPy sees it, to be read and written in place.
+"""Lets C and NumPy read and write, in place, the memory that other objects own.
 
-Contract: the object's own memory, or an error; never a copy to write in.
+Contract: what is written is the object's own memory and never a copy of it.  Where that is not
+possible there is an error.
 
-A PyTorch tensor is asked by DLPack's table of C functions (`describe`), every other object by
-`__dlpack__` or the buffer protocol.  The table says nothing of what makes the memory of a tensor
-differ from its value, so this is asked first: a gradient, which autograd would compute for values
-that are no more; a sign that is still to be changed; a tangent of forward-mode differentiation.
-Of another library's types we do not know what to ask, so that their table is not used.
+`describe` asks a PyTorch tensor by DLPack's table of C functions, and every other object is asked
+by `__dlpack__` or the buffer protocol.  The table does not tell whether the memory of a tensor
+differs from its value, so `describe` first asks for what can make it differ: a gradient, which
+autograd would compute for values that no longer exist; a pending change of sign; a tangent of
+forward-mode differentiation.  For the types of other libraries we do not know what to ask, so
+their tables are not used.
 """
 
 cimport numpy as cnp
@@ -72,8 +74,8 @@ cdef enum:
     CPU = 1
     READ_ONLY = 1
     IS_COPIED = 2
-    DIMENSIONS = 64  # at most, as in NumPy and PyTorch
-    LEAST_ADDRESS = 1 << 16  # that Linux and Windows map
+    DIMENSIONS = 64  # the most that NumPy and PyTorch have
+    LEAST_ADDRESS = 1 << 16  # the lowest that Linux and Windows map
 
 cdef enum:  # dtype codes
     INT = 0
@@ -122,7 +124,7 @@ cdef PyMethodDef *is_neg
 cdef PyMethodDef *is_zerotensor
 cdef dict forward_ad  # the names of its module
 cdef object empty_like
-# Published last and once, under the lock; what is above does not change from then on.
+# These two are published last and once, under the lock.  Nothing above changes afterwards.
 cdef PyTypeObject *parameter_type = NULL
 cdef PyTypeObject *tensor_type = NULL
 cdef object door_lock = allocate_lock()
@@ -196,8 +198,8 @@ cdef inline bint is_false(PyObject *answer) except -1:
 
 
 cdef inline int kernel_dtype(const Tensor *tensor) noexcept:
-    """The kernels' dtype, -1 where there is none; bool, which not every operation keeps, has none.
-    """
+    """The kernels' dtype, or -1 where there is none.  There is none for bool, because only relu
+    takes it."""
     if tensor.dtype_lanes != 1:
         return -1
     if tensor.dtype_code == FLOAT:
@@ -217,7 +219,7 @@ cdef inline int kernel_dtype(const Tensor *tensor) noexcept:
 
 
 cdef bint has_memory(const Tensor *tensor) noexcept:
-    """Whether the tensor's elements, if any, have an address, instead of an offset from NULL."""
+    """Whether the tensor has no elements, or they have an address that is no offset from NULL."""
     cdef int i
     if <uintptr_t>tensor.data >= LEAST_ADDRESS:
         return True
@@ -231,16 +233,17 @@ cdef bint describe(str name, object x, Operand *operand) except -1:
     cdef Tensor tensor
     if not has_door(x):
         return False
-    # The table is asked last: under a TorchFunctionMode the questions run Python.
+    # The table is asked last, because under a TorchFunctionMode the other questions run Python.
     if not (is_false(requires_grad.get(<PyObject *>x, requires_grad.closure))
             and is_false(is_neg.ml_meth(<PyObject *>x, NULL))
             and forward_ad["_current_level"] == -1):  # no dual tensors live
-        refuse_tensor(name, x)  # which may find no tangent
+        refuse_tensor(name, x)  # It returns if the tensor has no tangent after all.
     if exchange.borrow(<PyObject *>x, &tensor) != 0:
         PyErr_Clear()
         refuse_tensor(name, x)
         return False
-    # PyTorch has tensors of zeros without memory: a part of one begins some bytes past NULL.
+    # PyTorch has tensors of zeros that have no memory, and a part of one begins some bytes past
+    # NULL.
     if <uintptr_t>tensor.data < <uintptr_t>1 << 32 and not is_false(
             is_zerotensor.ml_meth(<PyObject *>x, NULL)):
         refuse_tensor(name, x)
@@ -265,15 +268,15 @@ cdef object new_tensor(object x):
 cdef bint is_tensor(object x) except -1:
     """Whether `x` is a tensor of PyTorch, of whatever subclass."""
     if not PyType_HasFeature(Py_TYPE(x), Py_TPFLAGS_HEAPTYPE):
-        return False  # written in C, as Tensor is not
+        return False  # Its type is written in C, and Tensor is not.
     tensor = getattr(sys.modules.get("torch"), "Tensor", None)
     return isinstance(tensor, type) and issubclass(type(x), tensor)
 
 
 cdef int refuse_tensor(str name, object x) except -1:
-    """Raise for a tensor whose memory is not its value, or not all that depends on it."""
+    """Raise if the memory of a tensor does not hold its value, or something else depends on it."""
     torch = sys.modules["torch"]
-    with torch._C.DisableTorchFunctionSubclass():  # else each question runs Python
+    with torch._C.DisableTorchFunctionSubclass():  # Otherwise each question would run Python.
         refuse_plain_tensor(name, x, torch)
     return 0
 
@@ -289,7 +292,7 @@ cdef int refuse_plain_tensor(str name, object x, object torch) except -1:
         raise TypeError(
             f"{name}: dtype {x.dtype} is not supported; use x.dequantize() or x.int_repr()")
     if x._is_zerotensor():
-        raise BufferError(f"{name}: the zeros of this tensor are nowhere; use x.clone()")
+        raise BufferError(f"{name}: the zeros of this tensor are not in memory; use x.clone()")
     try:
         nowhere = x.untyped_storage().device.type != "cpu" or x.data_ptr() == 0 and x.numel() > 0
     except RuntimeError:
@@ -301,9 +304,9 @@ cdef int refuse_plain_tensor(str name, object x, object torch) except -1:
     if x.requires_grad:
         raise BufferError(f"{name}: the tensor requires a gradient; use x.detach()")
     if x.is_conj():
-        raise BufferError(f"{name}: the tensor is to be conjugated yet; use x.resolve_conj()")
+        raise BufferError(f"{name}: the tensor is a lazy conjugation; use x.resolve_conj()")
     if x.is_neg():
-        raise BufferError(f"{name}: the tensor is to be negated yet; use x.resolve_neg()")
+        raise BufferError(f"{name}: the tensor is a lazy negation; use x.resolve_neg()")
     if x.is_complex():
         raise TypeError(f"{name}: dtype {x.dtype} is not supported; use torch.view_as_real(x)")
     if x.is_floating_point() and x.element_size() == 1:
@@ -316,7 +319,7 @@ cdef int refuse_plain_tensor(str name, object x, object torch) except -1:
 
 
 cdef object tensor_capsule(x):
-    """What `x.__dlpack__` returns, at a price of C."""
+    """Return what `x.__dlpack__` returns, without a call of Python."""
     cdef VersionedTensor *managed = NULL
     if exchange.own(<PyObject *>x, &managed) != 0 or managed == NULL:
         PyErr_Clear()
@@ -334,7 +337,7 @@ cdef void free_tensor(object capsule) noexcept:
         managed.deleter(managed)
 
 
-# ndarrays over other people's memory.
+# ndarrays over the memory of other objects.
 
 cdef not_in_place(str name, target):
     return TypeError(
@@ -343,18 +346,18 @@ cdef not_in_place(str name, target):
 
 
 def array_over(str name, target):
-    """An ndarray over the memory of `target`, to be read by the function of this name."""
+    """Return an ndarray over the memory of `target`, for the function `name` to read."""
     return over_memory(name, target, False)
 
 
 def writeable_array(str name, target):
-    """The ndarray over the memory of `target` that `name` is to write."""
+    """Return an ndarray over the memory of `target`, for the function `name` to write."""
     array = over_memory(name, target, True)
     if not array.flags.writeable or array is not target and is_shown_read_only(target, array):
         raise ValueError(
             f"{name}: this {type(target).__name__} is read-only; "
             f"use {name.rstrip('_')}, which returns a new array, or pass a writeable ndarray")
-    if array.size and is_tensor(target) and any(  # as PyTorch; of an ndarray NumPy allows it
+    if array.size and is_tensor(target) and any(  # PyTorch refuses this too; NumPy allows it
             step == 0 and length > 1 for step, length in zip(array.strides, array.shape)):
         raise ValueError(
             f"{name}: elements of this {type(target).__name__} share their memory; use a copy")
@@ -362,7 +365,8 @@ def writeable_array(str name, target):
 
 
 cdef bint is_shown_read_only(target, array) except -1:
-    """Whether NumPy is shown the same memory as read-only: what JAX's export by DLPack conceals."""
+    """Whether `target` shows the same memory to NumPy as read-only.  An array of JAX does, but its
+    export by DLPack conceals it."""
     if is_tensor(target) or not array.size or not (
             PyObject_CheckBuffer(target)
             or any(hasattr(type(target), protocol) for protocol in ARRAY_PROTOCOLS)):
@@ -370,7 +374,7 @@ cdef bint is_shown_read_only(target, array) except -1:
     try:
         shown = np.asarray(target)
     except Exception:
-        return False  # no array for NumPy, so it has nothing to say
+        return False  # NumPy makes no array of it and so does not tell.
     return not shown.flags.writeable and (
         cnp.PyArray_DATA(<cnp.ndarray>shown) == cnp.PyArray_DATA(<cnp.ndarray>array))
 
@@ -379,7 +383,7 @@ cdef tuple ARRAY_PROTOCOLS = ("__array__", "__array_interface__", "__array_struc
 
 
 cdef object over_memory(str name, target, bint writing):
-    if cnp.PyArray_Check(target):  # not isinstance, which believes what an object says it is
+    if cnp.PyArray_Check(target):  # isinstance would believe what the object says it is
         return target
     if hasattr(type(target), "__dlpack__") and not isinstance(target, np.generic):
         return over_dlpack(name, target, writing)
@@ -415,7 +419,7 @@ cdef over_dlpack(str name, target, bint writing):
         try:
             capsule = target.__dlpack__(max_version=(1, 0))
         except TypeError:
-            capsule = target.__dlpack__()  # an exporter from before version 1
+            capsule = target.__dlpack__()  # for exporters older than DLPack 1
     # The capsule is not consumed but kept as the array's base: its destructor frees the tensor.
     if PyCapsule_IsValid(capsule, "dltensor_versioned"):
         versioned = <VersionedTensor *>PyCapsule_GetPointer(capsule, "dltensor_versioned")
@@ -468,19 +472,21 @@ cdef dlpack_dtype(str name, const Tensor *tensor):
 # Calls of ufuncs on what they do not take by themselves.
 
 def arrays_of(str name, tuple operands, like=None):
-    """The operands of a ufunc, each that it would not take by itself as an ndarray over its memory.
+    """Return the operands of a ufunc, with ndarrays instead of those that NumPy would not take.
 
-    Tensors all of them: NumPy takes none of bfloat16, and warns where it makes the result a tensor.
-    Of other exporters those of the kind of `like`, the one to be written.
+    Every tensor is replaced, because NumPy takes none of bfloat16 and warns where it makes the
+    result a tensor.  Other exporters are replaced if they are of the type of `like`, which is
+    written.
     """
     kind = type(like) if hasattr(type(like), "__dlpack__") else None
     return tuple([array_over(name, x) if is_tensor(x) or type(x) is kind else x for x in operands])
 
 
 def call_ufunc(ufunc, tuple operands, dict keywords):
-    """``ufunc(*operands, **keywords)``, whose operands and `out` may be tensors or sparse too.
+    """Return ``ufunc(*operands, **keywords)``, whose operands and `out` may also be tensors or
+    sparse.
 
-    A result that is new is a tensor where an operand is one.
+    A new result is a tensor if an operand is one.
     """
     name = ufunc.__name__
     if any(map(is_sparse, operands)):
@@ -505,12 +511,12 @@ cdef object new_result(object result, tuple operands):
 
 
 cdef tensor_of(result, owner):
-    """A new result as a tensor like one of the operands; other people's stays as it is."""
+    """Return a new result as a tensor of the type of `owner`, or as it is if it is no ndarray."""
     if not isinstance(result, np.generic) and type(result) is not np.ndarray:
         return result
     torch = sys.modules["torch"]
     array = np.asarray(result)
-    if array.dtype.name == "bfloat16":  # which from_numpy does not know
+    if array.dtype.name == "bfloat16":  # from_numpy does not know it
         tensor = torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     else:
         tensor = torch.from_numpy(array)
@@ -520,7 +526,7 @@ cdef tensor_of(result, owner):
     return tensor.as_subclass(kind)
 
 
-# scipy.sparse: what is 0 stays 0, so the elements that are stored are all that change.
+# scipy.sparse: 0 stays 0, so only the stored elements change.
 
 def is_sparse(x):
     """Whether `x` is an array or matrix of scipy.sparse."""
@@ -543,8 +549,8 @@ cdef int refuse_sparse(str name, tuple operands, dict keywords) except -1:
 
 
 cdef int sum_duplicates(matrix) except -1:
-    """What is stored twice counts as its sum, of which the function is to be taken."""
-    if matrix.format != "dia":  # which stores nothing twice
+    """Add elements that are stored twice: they count as their sum, on which the function acts."""
+    if matrix.format != "dia":  # It stores nothing twice.
         matrix.sum_duplicates()
     return 0
 
@@ -558,7 +564,7 @@ cdef call_on_sparse(str name, ufunc, tuple operands, dict keywords):
 
 
 def write_sparse(str name, ufunc, tuple operands):
-    """Write a function of a sparse array over it: over the elements that it stores."""
+    """Write a function of a sparse array over the elements that the array stores."""
     refuse_sparse(name, operands, {})
     matrix, others = operands[0], operands[1:]
     none = matrix.data[:0]

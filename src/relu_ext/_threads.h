@@ -1,5 +1,5 @@
-/* Threads: whether this process may use OpenMP's, how many are asked for, and the floating-point
- * settings under which they compute. Included by one file, _driver.pyx. */
+/* Threads: whether this process may use those of OpenMP, how many the user asked for, and the
+ * floating-point settings under which they compute. Only _driver.pyx includes this file. */
 #ifndef RELU_EXT_THREADS_H
 #define RELU_EXT_THREADS_H
 
@@ -32,11 +32,12 @@ static inline void relu_ext_ask_threads(int threads)
 #include <omp.h>
 #include <unistd.h>
 
-/* libgomp's threads belong to the thread that uses them, and a fork leaves them behind: in the
- * child, the next parallel region on the thread that forked waits for them for ever. No trial
- * shows that in time, because on any other thread of the child a region returns. So a process that
- * may have inherited a team uses one thread: each fork of the one that imported this module, and
- * an importing process that is a fork and had the OpenMP runtime before it had this module. */
+/* The threads of libgomp belong to the thread that uses them, and a fork does not copy them. In the
+ * child, the next parallel region on the thread that forked therefore waits for them for ever. A
+ * trial region would not show this in time, because it returns on any other thread of the child. So
+ * a process that may have inherited such threads uses one thread only: every fork of the process
+ * that imported this module, and an importing process that is itself a fork and loaded the OpenMP
+ * runtime before this module. */
 static pid_t relu_ext_importing_process;
 static int relu_ext_inherited_runtime;
 
@@ -46,10 +47,10 @@ static int relu_ext_inherited_runtime;
 #include <stdio.h>
 #include <string.h>
 
-/* The kernel's PF_FORKNOEXEC: forked, and no other program executed since. */
+/* The kernel's PF_FORKNOEXEC: the process was forked and has executed no other program since. */
 #define RELU_EXT_FORKED 0x40
 
-/* Where it cannot be told, yes. */
+/* The answer is yes where the system does not tell. */
 static int relu_ext_is_fork(void)
 {
     char text[1024];
@@ -78,8 +79,9 @@ static int relu_ext_holds(const struct dl_phdr_info *object, uintptr_t address)
     return 0;
 }
 
-/* Objects are visited in the order in which they were loaded: which comes first, the runtime (2)
- * or this module (1)? By address, because wheels rename the runtimes that they bring. */
+/* Returns 2 if the OpenMP runtime was loaded first and 1 if this module was: objects are visited in
+ * the order of their loading. They are recognised by an address in them, because wheels rename the
+ * runtimes that they bring. */
 static int relu_ext_first_loaded(struct dl_phdr_info *object, size_t size, void *unused)
 {
     (void)size, (void)unused;
@@ -99,14 +101,14 @@ static int relu_ext_may_inherit(void)
 }
 #endif
 
-/* Once, when this module is imported. */
+/* Is called once, when this module is imported. */
 static void relu_ext_start_threads(void)
 {
     relu_ext_importing_process = getpid();
     relu_ext_inherited_runtime = relu_ext_may_inherit();
 }
 
-/* Why there may be one thread only, or NULL. */
+/* Returns why this process may use only one thread, or NULL if it may use several. */
 static const char *relu_ext_one_thread_because(void)
 {
     if (getpid() != relu_ext_importing_process)

@@ -1,6 +1,6 @@
-/* Between elements whose pieces lie side by side and rows of one piece each: four pieces of four
- * elements at a time are loaded, transposed and stored as vectors. One by one, each would cost a
- * store. */
+/* Moves numbers between elements whose pieces lie side by side and rows of one piece each. Four
+ * pieces of four elements at a time are loaded, transposed and stored as vectors. Moved one by
+ * one, each number would cost a store. */
 #ifndef RELU_EXT_TILES_H
 #define RELU_EXT_TILES_H
 
@@ -14,7 +14,7 @@
 #endif
 #endif
 
-/* Four vectors of four, `step` bytes apart, to the four that are their columns. */
+/* Transposes four vectors of four numbers, which lie `step` bytes apart. */
 #if defined(RELU_EXT_HAS_TILES)
 #define RELU_EXT_DEFINE_TILE(BITS)                                                         \
     typedef uint##BITS##_t relu_ext_four##BITS __attribute__((vector_size(BITS / 2)));     \
@@ -52,8 +52,8 @@
 RELU_EXT_DEFINE_TILE(16)
 RELU_EXT_DEFINE_TILE(32)
 
-/* An array of `pieces` by n elements to another. The tiles are for four pieces that lie side by
- * side on one end, and elements that do on the other. */
+/* Copies an array of `pieces` by n elements to another. It goes by tiles where there are four
+ * pieces that lie side by side in one of the arrays, and the elements do in the other. */
 static inline void relu_ext_move(size_t itemsize, char *to, ptrdiff_t to_piece_step,
                                  ptrdiff_t to_step, const char *a, ptrdiff_t piece_step,
                                  ptrdiff_t step, int pieces, ptrdiff_t n)
@@ -87,7 +87,7 @@ static inline void relu_ext_move(size_t itemsize, char *to, ptrdiff_t to_piece_s
         RELU_EXT_ONE_BY_ONE(8)
     } else if (itemsize == 16) {
         RELU_EXT_ONE_BY_ONE(16)
-    } else if (itemsize == 6) { /* from here on, several pieces at once */
+    } else if (itemsize == 6) { /* from here on an item is several pieces */
         RELU_EXT_ONE_BY_ONE(6)
     } else if (itemsize == 12) {
         RELU_EXT_ONE_BY_ONE(12)
@@ -104,7 +104,8 @@ static inline void relu_ext_move(size_t itemsize, char *to, ptrdiff_t to_piece_s
 #undef RELU_EXT_ONE_BY_ONE
 }
 
-/* With permutations of two vectors, APART elements at a time, whatever the number of pieces. */
+/* The functions below take any number of pieces apart, or put them together, by permutations of
+ * two vectors, RELU_EXT_APART elements at a time. */
 #if defined(__AVX512BW__) && defined(__GNUC__) && !defined(__clang__)
 #define RELU_EXT_TAKES_APART 1
 #else
@@ -114,7 +115,7 @@ static inline void relu_ext_move(size_t itemsize, char *to, ptrdiff_t to_piece_s
 
 #if RELU_EXT_TAKES_APART
 #include <immintrin.h>
-/* Not __builtin_convertvector, which GCC 12 computes number by number. */
+/* GCC 12 computes __builtin_convertvector number by number, so these are intrinsics. */
 #define RELU_EXT_WIDEN_WHICH16(which) _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)(which)))
 #define RELU_EXT_WIDEN_WHICH32(which) _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(which)))
 #define RELU_EXT_WIDEN_WHICH64(which) _mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i *)(which)))
@@ -196,7 +197,10 @@ static inline void relu_ext_take_apart(size_t itemsize, void *rows, const void *
     }
 }
 
-/* x[i * pieces + piece] = grad[i] where which[i] is that piece, +0 elsewhere, APART elements. */
+/* x[i * pieces + piece] = maxout_backward(grad[i], which[i], piece) of _scalar.pxd, for APART
+ * elements. A vector cannot be passed to that function, so this restates it: all bits of grad where
+ * which is the piece, +0 elsewhere. A test compares the two, bit for bit
+ * (test_shuffles_mean_what_one_number_means). */
 static inline void relu_ext_spread_apart(size_t itemsize, void *x, const void *grad,
                                          const uint8_t *which, const int pieces)
 {
