@@ -101,6 +101,19 @@ def test_every_bit_pattern(level, dtype):
         compare(x.T.copy().view(dtype), -1)
 
 
+@each_dtype
+def test_shuffles_mean_what_one_number_means(level, dtype):
+    """Runs as long as the shuffles of _tiles.h against runs that are too short for them, which
+    apply _scalar.pxd to one number after the other."""
+    for pieces in (5, 8):
+        grad = some(dtype, 64 * 3 + 7)
+        which = (np.arange(grad.size) * 7 // 3 % pieces).astype("u1")
+        one_by_one = [
+            maxout_backward(grad[i : i + 1], which[i : i + 1], pieces) for i in range(grad.size)
+        ]
+        assert_same_bits(maxout_backward(grad, which, pieces), np.concatenate(one_by_one))
+
+
 def test_zeros_and_nans(level):
     """Zeros are equal, and the first stays, wherever it stands; of NaNs, too."""
     for dtype in map(np.dtype, ("f2", reference.bfloat16, "f4", "f8", "g")):
