@@ -2,7 +2,8 @@
 
 Each is made twice, in two worlds alike: through the front door and through the ufunc. Result or
 exception must be the same, and afterwards every byte of memory; an exception of the caller's own
-must pass unchanged; and where the oracle has an answer, it must be that one.
+must pass unchanged; and where the oracle has an answer, it must be that one. Maxout, which has no
+ufunc, is compared with the oracle behind its documented checks.
 
 `python tests/fuzz.py --examples 200000` or `--minutes 10`. At a difference it prints the case, made
 as small as hypothesis can; should the process die, the file of `--last` has it. Each line of
@@ -15,6 +16,7 @@ import dataclasses
 import itertools
 import json
 import math
+import operator
 import sys
 import tempfile
 import time
@@ -24,6 +26,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import relu_ext
 from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -111,14 +114,45 @@ class Case:
         every = (*self.arrays, self.parameter, self.out, self.where)
         return [x for x in every if isinstance(x, Operand)]
 
+    @property
+    def door(self):
+        return self.in_place
+
     def to_json(self):
         return json.dumps(dataclasses.astuple(self), separators=(",", ":"))
+
+
+@dataclasses.dataclass
+class MaxoutCase:
+    """A call of maxout or maxout_backward."""
+
+    operation: str
+    level: int
+    arrays: list[Operand]  # x, or grad and which
+    pieces: int  # of PIECES, for maxout_backward
+    axis: int  # of AXES
+    out: list[Operand | None]
+    counted: bool  # return_which
+
+    @property
+    def operands(self):
+        return [x for x in (*self.arrays, *self.out) if x is not None]
+
+    @property
+    def door(self):
+        return self.operation
+
+    to_json = Case.to_json
 
 
 def from_json(line):
     def revived(x):
         return Operand(*x) if isinstance(x, list) else x
 
+    if json.loads(line)[0] in ("maxout", "maxout_backward"):
+        operation, level, arrays, pieces, axis, out, counted = json.loads(line)
+        arrays, out = [[*map(revived, some)] for some in (arrays, out)]
+        return MaxoutCase(operation, level, arrays, pieces, axis, out, counted)
     operation, level, in_place, arrays, parameter, out, where, *rest = json.loads(line)
     arrays = [Operand(*x) for x in arrays]
     return Case(operation, level, in_place, arrays, *map(revived, (parameter, out, where)), *rest)
@@ -225,6 +259,14 @@ KEYWORDS = {
     "dtype": [None, "f4", "f8", "f2", "i4", "c8", ">f4", "nonsense", float, 3, reference.bfloat16],
     "subok": [True, False, 0, 1, None, "text"],
 }
+PIECES = [
+    0, 1, 2, 3, 4, 5, 8, 9, 12, 256, 257, 300, -1, 2**70, 1.5, None, "4", True, np.int8(3),
+    Integer(3),
+]  # fmt: skip
+AXES = [
+    -1, 0, 1, 2, 3, 4, -2, -3, 2**31, -(2**70), True, 1.0, None, "0", (0,), np.int8(1), Integer(0),
+    np.array(0), [0],
+]  # fmt: skip
 
 
 def initial_memory(case):
@@ -234,6 +276,12 @@ def initial_memory(case):
             view = operand.view(memory)
             some = samples.values(view.dtype, min(view.size, 500), operand.seed)
             view[...] = np.resize(some, view.shape)
+    if case.operation == "maxout_backward" and case.arrays[1].dtype in SUPPORTED:
+        which, pieces = case.arrays[1], PIECES[case.pieces]
+        if isinstance(pieces, int) and 0 < pieces < 1000 and which.seed % 4:  # else, as it is
+            view = which.view(memory)
+            numbers = np.arange(view.size).reshape(view.shape) * 7 + which.seed
+            view[...] = numbers % min(pieces, 128)
     return memory
 
 
@@ -334,10 +382,6 @@ class World:
         """The oracle's answer, or None where it has none; asked before the call."""
         case = self.case
         inputs = [x for x in (*case.arrays, case.parameter) if isinstance(x, Operand)]
-        disjoint = all(
-            a.stop <= b.offset or b.stop <= a.offset
-            for a, b in itertools.combinations(case.operands, 2)
-        )
         number = not isinstance(case.parameter, int) or case.parameter < NUMBERS
         # A list of no dimension is a Python number, which the oracle would promote as an array.
         plain = all(
@@ -345,7 +389,7 @@ class World:
             for x in inputs
         )
         # Where operands overlap, some hold another dtype's bytes: no booleans, no longdoubles.
-        valid = disjoint or not any(x.dtype in "?g" for x in case.operands)
+        valid = are_disjoint(case) or not any(x.dtype in "?g" for x in case.operands)
         if case.where != 0 or any(case.keywords.values()) or not (number and plain and valid):
             return None
         arrays = [np.array(x) for x in self.arrays]
@@ -357,8 +401,156 @@ class World:
             return reference.evaluate(case.operation, arrays, parameter)
 
 
+def integer(x):
+    """An integer as NumPy takes it, which takes no bool for one."""
+    if isinstance(x, (bool, np.bool)) or (isinstance(x, np.ndarray) and x.ndim):
+        raise TypeError("no integer")
+    return operator.index(x)
+
+
+class MaxoutWorld(World):
+    def __init__(self, case, memory):
+        self.case, self.own = case, CallersOwn()
+        self.memory = samples.aligned_bytes(memory.size)
+        self.memory[:] = memory
+        self.arrays = [self.make(x) for x in case.arrays]
+        self.pieces, self.axis = PIECES[case.pieces], AXES[case.axis]
+        self.out = [self.make(x) for x in case.out]
+
+    def through_the_front_door(self):
+        out = tuple(self.out) if len(self.out) > 1 else self.out[0]
+        if self.case.operation == "maxout_backward":
+            return relu_ext.maxout_backward(*self.arrays, self.pieces, self.axis, out=out)
+        counted = self.case.counted
+        return relu_ext.maxout(*self.arrays, self.axis, out=out, return_which=counted)
+
+    def through_the_oracle(self):
+        if self.case.operation == "maxout_backward":
+            return self.spread_by_the_oracle()
+        x = self.array(self.arrays[0])
+        axis = self.normal_axis(x.ndim)
+        self.check_dtype(x)
+        pieces = x.shape[axis]
+        if pieces == 0:
+            raise ValueError("no pieces")
+        results = [x.max(axis), np.zeros(np.delete(x.shape, axis), np.uint8)]  # of their shapes
+        if x.size:
+            results = [*reference.maxout(x, axis)]
+        numbers = np.min_scalar_type(pieces - 1)
+        results = [results[0].astype(x.dtype), results[1].astype(numbers)][: 1 + self.case.counted]
+        if len(self.out) not in (1, len(results)):
+            raise ValueError("another number of outs")
+        outs = (*self.out, None)[: len(results)]
+        arrays = [self.checked_out(out, y) for out, y in zip(outs, results, strict=True)]
+        self.check_cast(x.dtype, arrays[0])
+        if self.case.counted and arrays[1] is not None:
+            dtype = arrays[1].dtype
+            if dtype.kind not in "iu" or np.iinfo(dtype).max < pieces - 1:
+                raise TypeError("which does not hold the numbers")
+        returned = [*map(self.delivered, outs, arrays, results)]
+        return tuple(returned) if self.case.counted else returned[0]
+
+    def spread_by_the_oracle(self):
+        pieces = integer(self.pieces)
+        if abs(pieces) >= 2**63:
+            raise OverflowError("too many pieces")
+        grad, which = map(self.array, self.arrays)
+        self.check_dtype(grad)
+        if which.dtype.kind not in "iu":
+            raise TypeError("which is no integer")
+        if pieces < 0:
+            raise ValueError("negative pieces")
+        grad, which = np.broadcast_arrays(grad, which)
+        axis = self.normal_axis(grad.ndim + 1)
+        if which.size and not (which.min() >= 0 and which.max() < pieces):
+            raise IndexError("which out of range")
+        result = reference.maxout_backward(grad, which.astype(int), pieces, axis)
+        (out,) = self.out
+        array = self.checked_out(out, result)
+        self.check_cast(grad.dtype, array)
+        return self.delivered(out, array, result)
+
+    @staticmethod
+    def array(x):
+        """A copy in the machine's byte order."""
+        array = np.asarray(x)
+        return array.astype(array.dtype.newbyteorder("="))
+
+    @staticmethod
+    def check_dtype(array):
+        if array.dtype not in SUPPORTED.values():
+            raise TypeError("not supported")
+
+    def normal_axis(self, axes):
+        axis = integer(self.axis)
+        if not -(2**31) <= axis < 2**31:
+            raise OverflowError("axis")
+        if not -axes <= axis < axes:
+            raise np.exceptions.AxisError(axis, axes)
+        return axis % axes
+
+    @staticmethod
+    def checked_out(out, result):
+        if out is None:
+            return None
+        if not issubclass(type(out), np.ndarray):
+            raise TypeError("out is no array")
+        array = np.asarray(out)
+        if array.shape != result.shape or not array.flags.writeable:
+            raise ValueError("out of another shape or read-only")
+        return array
+
+    @staticmethod
+    def check_cast(dtype, out):
+        if out is not None and (
+            not np.can_cast(dtype, out.dtype, "same_kind")
+            or (out.dtype.kind in "SUmMV" and out.dtype != reference.bfloat16)
+        ):
+            raise TypeError("out does not hold the result")
+
+    @staticmethod
+    def delivered(out, array, result):
+        if out is None:
+            return result if result.ndim else result[()]
+        np.copyto(array, result, casting="unsafe")
+        return out
+
+    def outcome(self, call):
+        try:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("error")
+                with samples.at_level(pick(samples.LEVELS, self.case.level)):
+                    results = call(self)
+        except CallersOwn as error:
+            return "raised", "CallersOwn", error is self.own
+        except Exception as error:
+            return "raised", public_class(error).__name__
+        found = []
+        for result in results if isinstance(results, tuple) else [results]:
+            place = [i for i, out in enumerate(self.out) if out is not None and out is result]
+            array = np.asarray(result)
+            found += place or [type(result).__name__, array.dtype, array.shape]
+            found.append(b"" if place else samples.bits(array).tobytes())
+        return "computed", *found
+
+
+def check_maxout(case):
+    memory = initial_memory(case)
+    front, apart = MaxoutWorld(case, memory), MaxoutWorld(case, memory)
+    one = front.outcome(MaxoutWorld.through_the_front_door)
+    other = apart.outcome(MaxoutWorld.through_the_oracle)
+    assert one == other, (one, other)
+    for world in (front, apart):
+        for operand in case.operands:
+            operand.clear_padding(world.memory)
+    assert np.array_equal(front.memory, apart.memory), "memory"
+    return (one[0], one[1]) if one[0] == "raised" else ("computed", "oracle")
+
+
 def check(case):
     """Fail where the doors, or door and oracle, differ; else say in two words how it ended."""
+    if isinstance(case, MaxoutCase):
+        return check_maxout(case)
     memory = initial_memory(case)
     front, apart = World(case, memory), World(case, memory)
     try:
@@ -423,7 +615,52 @@ ANY_KIND = st.sampled_from(["array"] * 80 + [*ARRAYS, *EXPORTERS, *READABLE] * 2
 
 
 @st.composite
+def maxout_cases(draw):
+    shape = draw(SHAPES)
+    place = draw(st.integers(0, len(shape)))
+    pieces = draw(st.sampled_from([1, 2, 3, 4, 5, 6, 8, 9] * 3 + [0, 256, 257, 300]))
+    whole = [*shape[:place], pieces, *shape[place:]]
+    backward, counted = draw(st.booleans()), draw(st.booleans())
+    case = MaxoutCase(
+        operation="maxout_backward" if backward else "maxout",
+        level=draw(st.integers(0, 2)),
+        arrays=[draw(operands(shape if backward else whole, ANY_KIND))],
+        pieces=0,
+        axis=draw(st.sampled_from([AXES.index(place)] * 60 + [*range(len(AXES))])),
+        out=[None],
+        counted=counted and not backward,
+    )
+    some = st.one_of(st.none(), operands(whole if backward else shape, ANY_KIND))
+    case.out = draw(st.lists(some, min_size=1, max_size=1))
+    if draw(st.integers(0, 3)) == 0 or (case.counted and draw(st.booleans())):
+        case.out = [*case.out, draw(some)]
+    if backward:
+        case.out = case.out[:1]
+        case.arrays.append(draw(operands(shape, ANY_KIND)))
+        case.arrays[1].dtype = draw(st.sampled_from([*"B" * 20, *"bhHiIlLqQ", *DTYPES]))
+        known = PIECES.index(pieces) if pieces in PIECES else PIECES.index(8)
+        case.pieces = draw(st.sampled_from([known] * 40 + [*range(len(PIECES))]))
+    for out in filter(None, case.out):
+        out.steps = [step or 1 for step in out.steps]  # NumPy's order of writing one element twice
+        if draw(st.booleans()):
+            out.dtype = case.arrays[0].dtype if out is case.out[0] else "B"
+    # An element where operands overlap holds another dtype's bytes: no boolean, no longdouble.
+    assume(are_disjoint(case) or not any(x.dtype in "?g" for x in case.operands))
+    assume(all(x.stop < MOST_BYTES for x in case.operands))
+    return case
+
+
+def are_disjoint(case):
+    return all(
+        a.stop <= b.offset or b.stop <= a.offset
+        for a, b in itertools.combinations(case.operands, 2)
+    )
+
+
+@st.composite
 def cases(draw):
+    if draw(st.integers(0, 4)) == 4:
+        return draw(maxout_cases())
     operation = draw(st.sampled_from(samples.OPERATIONS))
     shape = draw(SHAPES)
     of_any_kind = operands(shape, ANY_KIND)
@@ -464,7 +701,7 @@ def cases(draw):
 def behaviours(case, outcome):
     """What a corpus is to have an example of: how each operation ends, and each kind of operand at
     each door."""
-    return {(case.operation, *outcome)} | {(case.in_place, x.kind, *outcome) for x in case.operands}
+    return {(case.operation, *outcome)} | {(case.door, x.kind, *outcome) for x in case.operands}
 
 
 def batches(first_seed, examples, seconds):
