@@ -141,6 +141,14 @@ def calls_of(operation):
     yield call("buffer", door, [numbers, *others])
     yield call("memoryview", door, [memoryview(bytearray(32)).cast("d"), *others])
     yield call("DLPack", door, [exporter(np.ones(4)), *others])
+    four = np.ones(4)
+    older = exporter(four, __dlpack__=lambda self: four.__dlpack__())
+    yield call("DLPack of version 0", door, [older, *others])
+    yield call("DLPack without elements", door, [exporter(np.ones(0)), *[np.ones(0)] * len(others)])
+    yield call("DLPack, strided", door, [exporter(np.ones(8)[::2]), *others])
+    yield call("DLPack, complex", door, [exporter(np.ones(4, "D")), *others], TypeError)
+    no_capsule = exporter(np.ones(4), __dlpack__=constant(None))
+    yield call("no capsule", door, [no_capsule, *others], ValueError)
     elsewhere = exporter(np.ones(4), __dlpack_device__=constant((2, 0)))
     yield call("another device", door, [elsewhere, *others], TypeError)
     yield call("exporter raises", door, [raises, *others], ZeroDivisionError)
@@ -162,7 +170,8 @@ def maxout_calls():
         for label, some_x in {
             "contiguous": x, "strided": strided, "F": x.T, "wide": wide, "one axis": wide[0],
             "swapped": x.astype(">f4"), "list": [[1.0, 2.0]],
-            "bfloat16": x.astype(reference.bfloat16),
+            "bfloat16": x.astype(reference.bfloat16), "subclass": x.view(samples.Labelled),
+            "memoryview": memoryview(x), "another order": x.transpose(1, 0, 2), "empty": x[:0],
             "large": np.ones((1 << 10, 300), "f4"),
         }.items():  # fmt: skip
             yield Call(label, relu_ext.maxout, (some_x,), keywords)
@@ -171,11 +180,16 @@ def maxout_calls():
         yield Call("no pieces", relu_ext.maxout, (np.ones((2, 0)),), keywords, ValueError)
         yield Call("complex", relu_ext.maxout, (np.ones((2, 2), "D"),), keywords, TypeError)
         yield Call("raises", relu_ext.maxout, (raises,), keywords, ZeroDivisionError)
+        yield Call("DLPack", relu_ext.maxout, (exporter(x),), keywords, ValueError)
         yield Call(
             "out of another shape", relu_ext.maxout, (x,), keywords | {"out": y.T}, ValueError
         )
     yield Call("out", relu_ext.maxout, (x,), {"out": y.copy()})
     yield Call("out, cast", relu_ext.maxout, (x,), {"out": y.astype("f8")})
+    yield Call("out, strided", relu_ext.maxout, (x,), {"out": np.ones((9, 8), "f4").T})
+    yield Call("out overlaps", relu_ext.maxout, (x,), {"out": x[..., 0]})
+    yield Call("out a DLPack", relu_ext.maxout, (x,), {"out": exporter(y)}, TypeError)
+    yield Call("outs too many", relu_ext.maxout, (x,), {"out": (y, which)}, ValueError)
     yield Call(
         "outs", relu_ext.maxout, (x,), {"out": (y.copy(), which.copy()), "return_which": True}
     )
@@ -184,6 +198,14 @@ def maxout_calls():
     yield Call("out, cast", relu_ext.maxout_backward, (y, which, 4), {"out": x.astype("f8")})
     yield Call("strided", relu_ext.maxout_backward, (y.T, which.T, 4, 0))
     yield Call("wide", relu_ext.maxout_backward, (y, which, 300))
+    yield Call("memoryviews", relu_ext.maxout_backward, (memoryview(y), memoryview(which), 4))
+    yield Call("out overlaps", relu_ext.maxout_backward, (x[..., 0], which, 4), {"out": x})
+    yield Call("negative", relu_ext.maxout_backward, (y, which, -1), {}, ValueError)
+    yield Call("pieces a float", relu_ext.maxout_backward, (y, which, 4.0), {}, TypeError)
+    yield Call("no axis", relu_ext.maxout_backward, (y, which, 4, 3), {}, ValueError)
+    yield Call(
+        "out a DLPack", relu_ext.maxout_backward, (y, which, 4), {"out": exporter(x)}, TypeError
+    )
     yield Call("broadcast", relu_ext.maxout_backward, (1.0, which, 4))
     yield Call("out of range", relu_ext.maxout_backward, (y, which + 4, 4), {}, IndexError)
     yield Call(
