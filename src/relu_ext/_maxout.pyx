@@ -657,11 +657,11 @@ cdef object spread_any(grad, which, Py_ssize_t pieces, axis, out):
         raise ValueError(f"maxout_backward: grad of shape {grad_array.shape} and "
                          f"which of shape {which_array.shape} do not fit") from None
     number = normal_axis("maxout_backward", axis, len(shape) + 1)
-    shape = (*shape[:number], pieces, *shape[number:])
-    if which_array.size:
+    if 0 not in shape:
         least, most = int(which_array.min()), int(which_array.max())
         if least < 0 or most >= pieces:
             raise index_error(least if least < 0 else most, pieces)
+    shape = (*shape[:number], pieces, *shape[number:])
 
     out, = outputs("maxout_backward", out, 1)
     x_out = checked_out("maxout_backward", out, shape)
