@@ -6,25 +6,19 @@
 #include <fenv.h>
 #include <stddef.h>
 
+#include "_atomic.h"
+
 /* Any thread may ask for threads while others compute. */
 static int relu_ext_asked = 1;
 
 static inline int relu_ext_threads_asked(void)
 {
-#ifdef __GNUC__
-    return __atomic_load_n(&relu_ext_asked, __ATOMIC_RELAXED);
-#else
-    return *(volatile int *)&relu_ext_asked;
-#endif
+    return RELU_EXT_LOAD(relu_ext_asked);
 }
 
 static inline void relu_ext_ask_threads(int threads)
 {
-#ifdef __GNUC__
-    __atomic_store_n(&relu_ext_asked, threads, __ATOMIC_RELAXED);
-#else
-    *(volatile int *)&relu_ext_asked = threads;
-#endif
+    RELU_EXT_STORE(relu_ext_asked, threads);
 }
 
 #ifdef _OPENMP

@@ -18,13 +18,17 @@ cdef extern from "numpy/ndarrayobject.h":
         PyTypeObject *, PyArray_Descr *, int, cnp.npy_intp *, cnp.npy_intp *, void *, int,
         PyObject *)
 
+cdef extern from "_atomic.h" nogil:
+    int load "RELU_EXT_LOAD"(int number)
+    void store "RELU_EXT_STORE"(int number, int value)
+
 cdef enum:
     # The numbers of NumPy's legacy dtypes lie below; others are -1 or, as those that another
     # package registers, from 256.
     TYPES = 24
 
 cdef signed char kernel_dtypes[TYPES]
-cdef int bfloat16_number
+cdef int bfloat16_number  # a relaxed atomic
 
 cdef bint is_bfloat16(dtype) except -1
 cdef int remember_bfloat16(dtype) except -1
@@ -36,7 +40,7 @@ cdef inline int native_dtype(const PyArray_Descr *dtype) noexcept nogil:
         return -1
     if dtype.type_num < TYPES:
         return kernel_dtypes[dtype.type_num]
-    return BFLOAT16 if dtype.type_num == bfloat16_number else -1
+    return BFLOAT16 if dtype.type_num == load(bfloat16_number) else -1
 
 
 cdef inline void describe_ndarray(object x, int dtype, Operand *operand) noexcept:

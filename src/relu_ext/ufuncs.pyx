@@ -192,9 +192,9 @@ cdef bint is_bfloat16(dtype) except -1:
 
 cdef int remember_bfloat16(dtype) except -1:
     """Let `native_dtype` know the dtype; return its number, the same whoever asks."""
-    global bfloat16_number
-    bfloat16_number = dtype.num
-    return bfloat16_number
+    cdef int number = dtype.num
+    store(bfloat16_number, number)
+    return number
 
 
 cdef register_bfloat16(ufunc, _Operation this, dtype):
