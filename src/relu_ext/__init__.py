@@ -7,9 +7,9 @@ with a trailing underscore, as in `relu_`, they overwrite their first argument a
 
 `maxout` is the maximum over an axis of pieces, and `maxout_backward` its gradient.
 
-`set_num_threads`, or the environment variable ``RELU_EXT_NUM_THREADS``, lets large arrays be
-computed by several threads.  `cpu_levels` tells which CPU level computes (``RELU_EXT_CPU_LEVEL``
-chooses another at import) and `show_config` everything there is to know of an installation.
+`set_num_threads`, or the environment variable ``RELU_EXT_NUM_THREADS``, lets several threads share
+large arrays.  `cpu_levels` tells which CPU level is in use (``RELU_EXT_CPU_LEVEL`` chooses another
+at import), and `show_config` prints what was built and what runs.
 """
 
 from relu_ext import ufuncs

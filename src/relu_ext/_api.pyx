@@ -111,8 +111,8 @@ cdef inline char *data_of(object x) noexcept:
 
 
 cdef bint match(object x, object other) noexcept:
-    """Whether `other` is an exact ndarray that agrees with x, which is a contiguous one, in shape,
-    memory order, dtype and byte order, and shares all of its memory with x or none."""
+    """Whether `other` is an exact ndarray with the shape, memory order, dtype and byte order of x,
+    which is contiguous, and shares all of its memory with x or none."""
     if not cnp.PyArray_CheckExact(other):
         return False
     cdef cnp.ndarray a = <cnp.ndarray>x
@@ -154,8 +154,8 @@ cdef inline object new_like(object x):
 cdef bint pack(object value, int dtype, object x, Number *number) noexcept:
     """Write a Python number in the dtype of x, as NumPy would.
 
-    False leaves the value to the ufunc.  That is so for values of another type, for a float beside
-    integers, which promotes, and for numbers out of range, about which NumPy warns or raises.
+    Return False to leave the value to the ufunc: a value of another type, a float that promotes
+    integers, or a number out of range, about which NumPy warns or raises.
     """
     cdef double real
     if PyFloat_CheckExact(value):
@@ -212,8 +212,8 @@ cdef inline bint is_bool(object x) noexcept:
 
 
 cdef bint agree(object x, const Operand *a, object y, const Operand *b) noexcept:
-    """Whether two arrays have one dtype.  Their kernels do not tell: bool is computed as uint8, and
-    several of NumPy's integers are computed as one."""
+    """Whether two arrays have one dtype.  The kernels' dtypes do not tell: bool is computed as
+    uint8, and several of NumPy's integers are computed as one."""
     if cnp.PyArray_CheckExact(x) and cnp.PyArray_CheckExact(y):
         return cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.PyArray_TYPE(<cnp.ndarray>y)
     return a.dtype == b.dtype and not is_bool(x) and not is_bool(y)
@@ -396,12 +396,12 @@ cdef object call_in_place(int operation, object x, object y, object parameter):
     if ufunc(*others, out=array) is not array:
         raise TypeError(
             f"{name}: an __array_ufunc__ or __array_wrap__ of the operands returned "
-            f"another object than the one to write in, which may have been written")
+            f"an object other than the one to write, which may have been written")
     return x
 
 
-# The public functions.  `fill_docs` writes what their docstrings share, and into those of the
-# functions in place what the other ones say about the result.
+# The public functions.  `fill_docs` writes what their docstrings share.  Those of the functions in
+# place get what the others say about the result.
 
 def relu(x, /, *, out=None, where=True, casting="same_kind", order="K", dtype=None, subok=True):
     """Rectified linear unit: max(0, x) for each element.
@@ -533,7 +533,7 @@ def relu_backward_(grad, x, /, *, at_zero=0):
 
 def leaky_relu(x, /, negative_slope=0.01, *, out=None, where=True, casting="same_kind", order="K",
                dtype=None, subok=True):
-    """Leaky rectified linear unit: x, multiplied by `negative_slope` where it is negative.
+    """Leaky rectified linear unit: x, multiplied by `negative_slope` where x is negative.
 
     {parameters}
 
@@ -658,8 +658,8 @@ def add_relu(x, y, /, *, out=None, where=True, casting="same_kind", order="K", d
     -------
     ndarray or scalar
         ``np.maximum(x + y, 0)`` to the last bit: the sum is rounded to the dtype first, and
-        integers wrap.  The result is +0 where the sum is <= 0 and NaN where it is NaN; where x and
-        y are both NaN, it is x's.  The dtype is that of ``x + y``; bool is not supported.
+        integers wrap.  The result is +0 where the sum is <= 0 and NaN where the sum is NaN; where x
+        and y are both NaN, it is x's NaN.  The dtype is that of ``x + y``; bool is not supported.
 
     Notes
     -----
@@ -702,7 +702,7 @@ def add_leaky_relu(x, y, /, negative_slope=0.01, *, out=None, where=True, castin
     -------
     ndarray or scalar
         ``leaky_relu(x + y, negative_slope)`` to the last bit: the sum is rounded to the dtype
-        first.  Where x and y are both NaN, the result is x's.  The dtype is that of
+        first.  Where x and y are both NaN, the result is x's NaN.  The dtype is that of
         ``(x + y) * negative_slope``; bool is not supported.
 
     Notes
@@ -734,15 +734,15 @@ def add_leaky_relu_(x, y, /, negative_slope=0.01):
     return evaluate_in_place(ADD_LEAKY_RELU, x, y, negative_slope)
 
 
-# Of the operands, as the first of a function and as another one.
+# What docstrings say of an operand: of the first one, and of the others.
 cdef dict FIRST = {
     "x": """\
 x : array_like
-    Any shape.  Of floating dtype, ml_dtypes' bfloat16 included, or of integer dtype.""",
+    Any shape, and any floating (ml_dtypes' bfloat16 included) or integer dtype.""",
     "grad": """\
 grad : array_like
-    The gradient with respect to the output.  Any shape.  Of floating dtype, ml_dtypes' bfloat16
-    included, or of integer dtype.""",
+    The gradient with respect to the output, of any shape and any floating (ml_dtypes' bfloat16
+    included) or integer dtype.""",
 }
 cdef dict OTHERS = {
     "x": """\
@@ -750,11 +750,11 @@ x : array_like
     The input of the forward pass.""",
     "y": """\
 y : scalar or array_like
-    Broadcasts: a bias, a residual, a number.  A Python number keeps the dtype of x.""",
+    A bias, a residual or a number; it broadcasts.  A Python number keeps the dtype of x.""",
     "at_zero": """\
 at_zero : scalar or array_like, default 0
-    The subgradient at x = ±0.  Every value from 0 to 1 is one; PyTorch, JAX and scikit-learn
-    take 0, some textbooks 1.  A Python number keeps a floating dtype.""",
+    The subgradient at x = ±0.  Every value from 0 to 1 is a subgradient; PyTorch, JAX and
+    scikit-learn use 0, some textbooks 1.  A Python number keeps a floating dtype.""",
     "negative_slope": """\
 negative_slope : scalar or array_like, default 0.01
     The slope for negative values (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a
@@ -766,8 +766,8 @@ out, where, casting, order, dtype, subok
     As for any NumPy ufunc."""
 cdef str TARGET = """\
 {} : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
-    Overwritten; nothing is copied.  Any shape and layout.  PyTorch's autograd does not notice the
-    change; if it may have saved the tensor, call ``torch.autograd.graph.increment_version``."""
+    It is overwritten without a copy, in any shape and layout.  PyTorch's autograd does not notice
+    the change; if it may have saved the tensor, call ``torch.autograd.graph.increment_version``."""
 cdef str IN_PLACE = """\
 {parameters}
 
@@ -830,7 +830,7 @@ cdef fill_docs():
 
 
 cdef str without_dtype(str result):
-    """What is said of the elements, and not of the dtype, which comes last."""
+    """What a docstring says of the elements, before it comes to the dtype."""
     return result[:result.index("The dtype is")].rstrip()
 
 

@@ -10,9 +10,9 @@ from importlib import import_module
 cdef extern from *:
     """
     #include <string.h>
-    /* setup.py gives one LEVEL(name, cpu) for each level above base that it built. The question is
-     * asked from this module, compiled for the baseline: the initialisation of a level's own
-     * module already executes that level's instructions. */
+    /* setup.py gives one LEVEL(name, cpu) for each level above base that it built. This module asks
+     * the CPU, because it is compiled for the baseline: even initialising a level's own module
+     * executes that level's instructions. */
     static int relu_ext_cpu_supports(const char *level)
     {
     #define LEVEL(name, cpu) \\
@@ -62,8 +62,8 @@ def cpu_levels():
 def use(level):
     """Make `level` the active one, for tests and benchmarks.
 
-    A call that runs meanwhile in another thread computes with either level's table: they stay where
-    they are for as long as the process runs.
+    A call that another thread runs meanwhile computes with the old or the new level's table.  Both
+    stay in place for as long as the process runs.
     """
     global active, active_table
     if level not in available:
@@ -72,7 +72,7 @@ def use(level):
     # ImportError says so.
     module = import_module(f"relu_ext._kernels_{level}")
     active_table = <KernelTable *>PyCapsule_GetPointer(module.kernel_table, "relu_ext.KernelTable")
-    # The tuple's own, so that a thread that reads the name meanwhile reads one that is kept.
+    # This string belongs to the tuple, so it stays alive while another thread reads it.
     active = available[available.index(level)]
 
 
@@ -84,7 +84,7 @@ cdef str describe(level):
     elif level in missing:
         reason = f"was not built ({missing[level]})"
     else:
-        reason = "is no CPU level"
+        reason = "is not a CPU level"
     return f"{level!r} {reason}; valid here: {', '.join(map(repr, available))}"
 
 

@@ -62,7 +62,7 @@ cdef struct Job:
     # x has one axis more than y: the axis of the pieces.  The forward pass computes y and which
     # from x, and the backward pass computes x from y and which.
     bint backward
-    bint wide  # each element of which is an int64 instead of a byte
+    bint wide  # an element of `which` is an int64 instead of a byte
     int dtype
     Py_ssize_t pieces
     Py_ssize_t piece_step  # in bytes
@@ -488,7 +488,7 @@ cdef object reduce_any(x, axis, out, bint counted):
     pieces = array.shape[number]
     shape = array.shape[:number] + array.shape[number + 1:]
     if pieces == 0:
-        raise ValueError(f"maxout: axis {number} has length 0, and no pieces have no maximum")
+        raise ValueError(f"maxout: axis {number} has length 0, so there is no maximum")
 
     out = outputs("maxout", out, 1 + counted)
     y_out = checked_out("maxout", out[0], shape)
@@ -527,39 +527,39 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
     """The maximum of linear pieces: a maxout layer's activation.
 
     A unit of a maxout layer is the greatest of several linear functions of its input (Goodfellow,
-    Warde-Farley, Mirza, Courville and Bengio, 2013).  ReLU is its case of two pieces of which one
+    Warde-Farley, Mirza, Courville and Bengio, 2013).  ReLU is the case of two pieces, one of which
     is 0.
 
     Parameters
     ----------
     x : array_like
-        At least one axis; floating (bfloat16 of ml_dtypes too), integer or bool; a tensor of
-        PyTorch on the CPU too.  A subclass of ndarray is taken as a plain array; a mask is not
-        looked at.
+        At least one axis; floating (ml_dtypes' bfloat16 included), integer or bool.  It may be a
+        PyTorch tensor on the CPU.  A subclass of ndarray is taken as a plain array; a mask is
+        ignored.
     axis : int, default -1
-        The axis of the pieces: one or more of them.
+        The axis of the pieces, of length 1 or more.
     out : ndarray or tensor, or tuple of them, optional
-        Where to write the maximum; with `return_which` also a pair, for the maximum and the
-        numbers of the pieces, either of which may be None.  It may overlap `x`.
+        Where to write the maximum.  With `return_which` it may be a pair, for the maximum and for
+        `which`, either of which may be None.  It may overlap `x`.
     return_which : bool, default False
         Whether to tell which piece won, for `maxout_backward`.
 
     Returns
     -------
     maximum : ndarray, scalar or tensor
-        A tensor where `x` is one.  The shape of `x` without `axis`, and its dtype.  As in
-        ``np.max``, NaN wins, the first of them.  +0.0 and -0.0 are equal, and of equal pieces the
-        first wins, so that a zero has the sign of the first; in ``np.max`` its sign depends on the
-        zeros' positions.
+        A tensor if `x` is one, with the dtype of `x` and its shape without `axis`.  As in
+        ``np.max``, the first NaN wins.  +0.0 and -0.0 are equal, and the first of equal pieces
+        wins, so that a zero has the sign of the first; in ``np.max`` its sign depends on the zeros'
+        positions.
     which : ndarray, scalar or tensor
-        With `return_which` alone: the number of the piece that won, as in ``np.argmax``, in the
-        smallest unsigned integer that numbers them all: uint8 up to 256 pieces.
+        Only with `return_which`: the number of the piece that won, as in ``np.argmax``.  Its dtype
+        is the smallest unsigned one that can number all pieces: uint8 up to 256.
 
     Raises
     ------
     TypeError
-        If the dtype is not supported (complex, datetime, structured, str, object), if `out` is no
-        ndarray or tensor or its dtype does not hold the result, or if `axis` is no integer.
+        If the dtype is not supported (complex, datetime, structured, str, object), if `out` is
+        no ndarray or tensor or its dtype cannot hold the result, or if `axis` is not an integer.
     BufferError
         If the memory of a tensor does not hold its value, or if something else depends on it: if
         the tensor requires a gradient, has a tangent, is sparse, or is a lazy negation.  The
@@ -650,12 +650,12 @@ cdef object spread_any(grad, which, Py_ssize_t pieces, axis, out):
         raise TypeError("maxout_backward: which has dtype "
                         f"{which_array.dtype.type.__name__}, not an integer one")
     if pieces < 0:
-        raise ValueError(f"maxout_backward: {pieces} pieces")
+        raise ValueError(f"maxout_backward: expected at least 0 pieces, not {pieces}")
     try:
         shape = np.broadcast_shapes(grad_array.shape, which_array.shape)
     except ValueError:
         raise ValueError(f"maxout_backward: grad of shape {grad_array.shape} and "
-                         f"which of shape {which_array.shape} do not fit") from None
+                         f"which of shape {which_array.shape} do not broadcast") from None
     number = normal_axis("maxout_backward", axis, len(shape) + 1)
     if 0 not in shape:
         least, most = int(which_array.min()), int(which_array.max())
@@ -684,13 +684,13 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
     Parameters
     ----------
     grad : array_like
-        Gradient with respect to the output of `maxout`: floating (bfloat16 of ml_dtypes too),
-        integer or bool; a tensor of PyTorch on the CPU too.
+        The gradient with respect to the output of `maxout`: floating (ml_dtypes' bfloat16
+        included), integer or bool.  It may be a PyTorch tensor on the CPU.
     which : array_like
-        The number of the piece that won, from ``maxout(x, axis, return_which=True)``: of any
-        integer dtype, and of a shape that broadcasts with that of `grad`; a tensor too.
+        The number of the piece that won, from ``maxout(x, axis, return_which=True)``, in any
+        integer dtype and any shape that broadcasts with that of `grad`.  It may be a tensor.
     pieces : int
-        How many there were.
+        The number of pieces.
     axis : int, default -1
         The axis of the pieces in the result.
     out : ndarray or tensor, optional
@@ -699,10 +699,10 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
     Returns
     -------
     ndarray or tensor
-        The gradient with respect to the input of `maxout`, a tensor where `grad` or `which` is one:
-        the shape of `grad` with `axis`, of length `pieces`, inserted; of grad's dtype.  Every bit
-        of grad is kept, that of NaN and -0.0 too; elsewhere it is +0.0, also where grad is infinite
-        or NaN.
+        The gradient with respect to the input of `maxout`: a tensor if `grad` or `which` is one,
+        with grad's dtype, and its shape with `axis`, of length `pieces`, inserted.  Every bit of
+        grad is kept, also of NaN and -0.0.  At the other pieces the result is +0.0, even where grad
+        is infinite or NaN.
 
     Raises
     ------
@@ -710,10 +710,10 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
         If `which` has a negative number or one that is not below `pieces`.
     TypeError
         If a dtype is not supported (complex, datetime, structured, str, object), if that of `which`
-        is no integer, if `out` is no ndarray or tensor or its dtype does not hold the result, or if
-        `pieces` or `axis` is no integer.
+        is not an integer one, if `out` is no ndarray or tensor or its dtype cannot hold the
+        result, or if `pieces` or `axis` is not an integer.
     BufferError
-        As `maxout`.
+        As for `maxout`.
     ValueError
         If the shapes of `grad` and `which` do not broadcast, if `pieces` is negative, or if `out`
         is read-only or of another shape.

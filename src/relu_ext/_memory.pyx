@@ -3,8 +3,8 @@
 Contract: what is written is the object's own memory and never a copy of it.  Where that is not
 possible there is an error.
 
-`describe` asks a PyTorch tensor by DLPack's table of C functions, and every other object is asked
-by `__dlpack__` or the buffer protocol.  The table does not tell whether the memory of a tensor
+`describe` reads a PyTorch tensor by DLPack's table of C functions; every other object is read by
+`__dlpack__` or the buffer protocol.  The table does not tell whether the memory of a tensor
 differs from its value, so `describe` first asks for what can make it differ: a gradient, which
 autograd would compute for values that no longer exist; a pending change of sign; a tangent of
 forward-mode differentiation.  For the types of other libraries we do not know what to ask, so
@@ -25,7 +25,7 @@ from relu_ext._table cimport (
 )
 
 import sys
-from _thread import allocate_lock  # which threading, 0.6 ms to import, calls Lock
+from _thread import allocate_lock  # threading.Lock, but threading takes 0.6 ms to import
 
 import numpy as np
 
@@ -137,7 +137,7 @@ cdef bint is_question(method, kind) except -1:
 
 
 cdef int open_door() except -1:
-    """Publish PyTorch's table, if PyTorch is imported and is one that we know what to ask."""
+    """Publish PyTorch's table, if PyTorch is imported and has all that `describe` asks."""
     global exchange, requires_grad, is_neg, is_zerotensor, forward_ad, empty_like
     torch = sys.modules.get("torch")
     tensor = getattr(torch, "Tensor", None)
@@ -176,9 +176,9 @@ cdef int open_door() except -1:
 cdef inline bint has_door(object x) except -1:
     """Whether `x` is a tensor of PyTorch that can be asked by its C door.
 
-    Exactly a Tensor or a Parameter: another subclass may keep its values elsewhere (FakeTensor)
-    and inherits the table all the same.  A Parameter is made of a Tensor only; made of another
-    subclass it is of that one's type.
+    Its type is exactly Tensor or Parameter: another subclass inherits the table, but may keep its
+    values elsewhere (FakeTensor).  A Parameter made of such a subclass has the type of the
+    subclass.
     """
     cdef PyTypeObject *known = load(&tensor_type)
     if known == NULL and PyType_HasFeature(Py_TYPE(x), Py_TPFLAGS_HEAPTYPE):
@@ -190,7 +190,7 @@ cdef inline bint has_door(object x) except -1:
 
 
 cdef inline bint is_false(PyObject *answer) except -1:
-    """Whether PyTorch answered False; an error where it raised one."""
+    """Whether PyTorch answered False; raise the error that it raised."""
     if answer == NULL:
         return -1
     Py_XDECREF(answer)
@@ -219,7 +219,7 @@ cdef inline int kernel_dtype(const Tensor *tensor) noexcept:
 
 
 cdef bint has_memory(const Tensor *tensor) noexcept:
-    """Whether the tensor has no elements, or they have an address that is no offset from NULL."""
+    """Whether the tensor has no elements, or their address is not a small offset from NULL."""
     cdef int i
     if <uintptr_t>tensor.data >= LEAST_ADDRESS:
         return True
@@ -366,7 +366,7 @@ def writeable_array(str name, target):
 
 cdef bint is_shown_read_only(target, array) except -1:
     """Whether `target` shows the same memory to NumPy as read-only.  An array of JAX does, but its
-    export by DLPack conceals it."""
+    DLPack export hides that."""
     if is_tensor(target) or not array.size or not (
             PyObject_CheckBuffer(target)
             or any(hasattr(type(target), protocol) for protocol in ARRAY_PROTOCOLS)):
@@ -474,9 +474,9 @@ cdef dlpack_dtype(str name, const Tensor *tensor):
 def arrays_of(str name, tuple operands, like=None):
     """Return the operands of a ufunc, with ndarrays instead of those that NumPy would not take.
 
-    Every tensor is replaced, because NumPy takes none of bfloat16 and warns where it makes the
-    result a tensor.  Other exporters are replaced if they are of the type of `like`, which is
-    written.
+    Every tensor is replaced, because NumPy takes no tensor of bfloat16, and warns when it turns the
+    result into a tensor.  Other exporters are replaced if they have the type of `like`, the object
+    that is written.
     """
     kind = type(like) if hasattr(type(like), "__dlpack__") else None
     return tuple([array_over(name, x) if is_tensor(x) or type(x) is kind else x for x in operands])
@@ -540,8 +540,8 @@ cdef int refuse_sparse(str name, tuple operands, dict keywords) except -1:
             or any(is_sparse(x) or np.ndim(x) > 0 for x in operands[1:])
             or not keywords.keys() <= {"casting", "dtype"}):
         raise TypeError(
-            f"{name}: only relu and leaky_relu by one slope take a sparse array, and neither `out` "
-            f"nor `where` with it; use x.toarray(), or x.data for the elements that are stored")
+            f"{name}: only relu and leaky_relu with a single slope take a sparse array, without "
+            f"`out` or `where`; use x.toarray(), or x.data for the stored elements")
     if matrix.format in ("lil", "dok"):
         raise TypeError(f"{name}: a sparse array of format {matrix.format} is not supported; "
                         f"use x.tocsr()")
@@ -549,7 +549,7 @@ cdef int refuse_sparse(str name, tuple operands, dict keywords) except -1:
 
 
 cdef int sum_duplicates(matrix) except -1:
-    """Add elements that are stored twice: they count as their sum, on which the function acts."""
+    """Add up elements that are stored twice, because the function acts on their sum."""
     if matrix.format != "dia":  # It stores nothing twice.
         matrix.sum_duplicates()
     return 0
@@ -568,6 +568,6 @@ def write_sparse(str name, ufunc, tuple operands):
     refuse_sparse(name, operands, {})
     matrix, others = operands[0], operands[1:]
     none = matrix.data[:0]
-    ufunc(none, *others, out=none)  # raises, if at all, before duplicates are summed
+    ufunc(none, *others, out=none)  # an error comes before duplicates are summed
     sum_duplicates(matrix)
     ufunc(matrix.data, *others, out=matrix.data)
