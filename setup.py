@@ -23,8 +23,8 @@ class Level(NamedTuple):
 LEVELS = {
     "base": Level(None, []),
     # Where AVX2 is missing: Intel's CPUs before 2013 and small cores to 2021, virtual machines of
-    # type x86-64-v2. Against base, GCC 14 on an EPYC (Zen 4), 8,192 elements: 64-bit integers take
-    # 1.4 to 3.9 times less (SSE2 does not compare them), products of 32 bits 1.3 to 1.6 times,
+    # type x86-64-v2. Against base, GCC 14 on an EPYC (Zen 4), 8,192 elements: 64-bit integers are
+    # 1.4 to 3.9 times as fast (SSE2 does not compare them), products of 32 bits 1.3 to 1.6 times,
     # float32 and float64 1.1 to 1.3 times, float16 1.1 to 1.2 times.
     "v2": Level("x86-64-v2", ["-march=x86-64-v2"]),
     "v3": Level("x86-64-v3", ["-march=x86-64-v3"]),
@@ -32,8 +32,8 @@ LEVELS = {
 }
 X86_64 = {"x86_64", "amd64"}
 
-# Comparisons may become selects, and results are the same at every level. None of these changes a
-# value, as -ffast-math would: it loses NaN.
+# Comparisons may become selects, and results are the same at every level. None of these flags
+# changes a value; -ffast-math would, because it loses NaN.
 # Always inline: a float16 block called through its pointer takes 1.5 times as long.
 KERNEL_FLAGS = [
     "-fno-trapping-math",
@@ -51,7 +51,7 @@ KERNEL_FLAGS = [
 # (GCC 12, AMD EPYC, Zen 4).
 GCC_KERNEL_FLAGS = ["-fno-thread-jumps", "-fvect-cost-model=unlimited", "-fno-tree-sink"]
 # -O3, because GCC 12 vectorises no ReLU at -O2.
-# Clang would name each of Cython's inline helpers that a module does not use: 69.
+# Clang would warn of 69 inline helpers of Cython that modules do not use.
 UNIX_FLAGS = ["-O3", "-g0", "-Wno-unused-function"]
 OPENMP_FLAGS = ["-fopenmp"]
 

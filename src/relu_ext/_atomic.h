@@ -1,4 +1,4 @@
-/* Integers that several threads read and write, each of which is whole: relaxed atomics. */
+/* Relaxed atomics: integers that several threads read and write, never half of one. */
 #ifndef RELU_EXT_ATOMIC_H
 #define RELU_EXT_ATOMIC_H
 

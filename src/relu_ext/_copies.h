@@ -1,5 +1,5 @@
-/* Copies of memory: strided, and past the caches; prefetching. With plain equivalents where a
- * compiler or CPU has none. Compiled once per CPU level. */
+/* Copies of memory, strided or past the caches, and prefetching; in plain C where a compiler or CPU
+ * has no instruction for it. Compiled once per CPU level. */
 #ifndef RELU_EXT_COPIES_H
 #define RELU_EXT_COPIES_H
 
@@ -56,8 +56,8 @@ static inline void relu_ext_stream_fence(void)
 #endif
 }
 
-/* Every second item: AVX-512 narrows and widens in registers what
- * masked loads and stores take and leave, so that the bytes between are neither read nor written. */
+/* Every second item: masked loads and stores neither read nor write the bytes between, and AVX-512
+ * narrows and widens the items in registers. */
 #if defined(__AVX512F__) && defined(__AVX512BW__)
 #define RELU_EXT_SECOND(BITS, MASK, NARROW, WIDEN, LOAD, STORE)                                   \
     static inline ptrdiff_t relu_ext_gather_second##BITS(char *to, const char *from, ptrdiff_t n) \
@@ -101,7 +101,7 @@ RELU_EXT_SECOND(64, 0x55, RELU_EXT_NARROW64, RELU_EXT_WIDEN64, _mm512_maskz_load
 #define relu_ext_scatter_second64(to, from, n) 0
 #endif
 
-/* Defines a copy of a matrix of items, of which one side, a tile, lies close. */
+/* Defines a copy of a matrix of items, of which one side is a contiguous tile. */
 #define RELU_EXT_COPY_ITEMS(BITS)                                                                 \
     static inline void relu_ext_copy_items##BITS(                                                 \
         char *to, ptrdiff_t to_column, ptrdiff_t to_row, const char *from, ptrdiff_t column,      \

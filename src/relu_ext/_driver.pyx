@@ -4,9 +4,9 @@ Contract: raw pointers and no Python objects, with the GIL or without.
 
 `plan` lays out a call, `is_safe` says whether its elements may be computed in any order, and `walk`
 computes them.  It calls the kernel on one run, on rows, or on tiles.  Rows that lie end to end are
-one run, even if a bias repeats for each of them.  A tile of an array whose rows the kernels cannot
-take where they lie is copied to a scratch buffer first, and a result is computed in one and copied
-back.  Bytes between the elements of an array are never written.
+one run, even if a bias repeats for each of them.  Where the kernels cannot take the rows of an
+array, a tile of an input is first copied to a scratch buffer, and a result is computed in one and
+copied back.  Bytes between the elements of an array are never written.
 
 Maxout lays out its arrays by `lay_axes` and has `walk_panels` call a function of its own.
 """
@@ -62,12 +62,12 @@ cdef extern from *:
 # Ratios are medians of interleaved runs of float32: 1.20 means faster, 0.95 slower.
 cdef enum:
     # An existing output that is no input is streamed past the caches from half of the last-level
-    # cache on, where it outgrows the cache together with an input.  Below that, whoever reads the
-    # output next would miss it there.  AMD EPYC with 32 MiB: Zen 5 1.25 times as fast at 8 MiB of
+    # cache on, where it outgrows the cache together with an input.  Below that, the next reader of
+    # the output would miss it there.  AMD EPYC with 32 MiB: Zen 5 1.25 times as fast at 8 MiB of
     # output, 1.27 at 16, 1.38 at 32, 1.34 at 64; Zen 4 with two inputs 1.30 at 16 MiB, 1.27 at 128.
     STREAM_CACHES = 2
     # How far ahead of a streamed block a single input is prefetched; two inputs are not, because
-    # so many requested lines stall the core.  Blocks of 512 bytes, 128 MiB.  Zen 4, buffers at one
+    # requests for many lines stall the core.  Blocks of 512 bytes, 128 MiB.  Zen 4, buffers at one
     # offset in their pages: one input takes 8.2 ms with 2 KiB, 8.6 with 1 KiB and 6.7 without
     # prefetching; two take 17.8 with it, 12.3 without.  Intel Xeon (Ice Lake), one input: 13.7 with
     # 1 to 8 KiB; blocks of 1 KiB take 14.4, of 2 KiB 15.4; stores of 16 bytes instead of 64 take
@@ -217,8 +217,8 @@ cdef void memory_order(Py_ssize_t *strides, Py_ssize_t itemsize, int axes, const
     """Write the strides of a new array in the order "K", as NumPy's iterator would allocate it.
 
     An insertion sort orders the axes from the innermost outwards.  Of two axes, the one with the
-    shorter steps goes further in.  An array tells only if it broadcasts along neither of them.
-    Where the arrays disagree, and where none tells, the order is C's.
+    shorter steps goes further in.  An array counts only if it broadcasts along neither of them.
+    Where the arrays disagree or none counts, the order is C's.
     """
     cdef const Operand *operands[3]
     cdef int order[MOST_AXES]
@@ -402,8 +402,8 @@ cdef void run_rows(const Plan *this, char **start, Py_ssize_t rows) noexcept nog
 
 
 cdef bint is_end_to_end(const Plan *this) noexcept nogil:
-    """Whether the rows lie end to end, except those of an array of which each row is the same one,
-    and there is such an array."""
+    """Whether at least one array repeats a single row, and the rows of all others lie end to
+    end."""
     cdef Py_ssize_t row = this.shape[0] * this.itemsize
     cdef Py_ssize_t step, row_step
     cdef bint any_repeats = False
@@ -412,7 +412,7 @@ cdef bint is_end_to_end(const Plan *this) noexcept nogil:
         step = this.step[role][0]
         row_step = this.step[role][1] if this.axes > 1 else step * this.shape[0]
         if step == 0 and row_step == 0:
-            # One number: an array's is repeated, and the kernels take a parameter as it is.
+            # One number: it is repeated for an array; the kernels take a parameter as it is.
             any_repeats |= this.has[role] and role != PARAMETER
         elif step == this.itemsize and row_step == 0 and row <= TILE_BYTES // 2:
             any_repeats = True
@@ -424,8 +424,8 @@ cdef bint is_end_to_end(const Plan *this) noexcept nogil:
 cdef void run_end_to_end(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
     """Compute rows that lie end to end as one run, a piece at a time.
 
-    An array of which each row is the same one is copied row after row to a tile, which serves every
-    piece.  So the result is aligned to cache lines, and no row ends with less than a vector.  In
+    An array that repeats a single row is copied, row after row, to a tile that serves every piece.
+    So the result is aligned to cache lines, and no row ends with less than a vector.  In
     place with a bias on Zen 4, against a call for each row: 200 rows of 100 float32 1.45 times as
     fast, 64 rows of 128 1.04, and with one slope per column 256 rows of 512 1.3.  Tiles of 2 KiB
     and 8 KiB are slower.
@@ -472,7 +472,7 @@ cdef void run_end_to_end(const Plan *this, char **start, Py_ssize_t rows) noexce
 
 cdef inline void repeat(char *to, const char *row, Py_ssize_t step, Py_ssize_t columns,
                         Py_ssize_t items, Py_ssize_t itemsize) noexcept nogil:
-    """Fill `items` places with a row, again and again, or with the one number of a step of 0."""
+    """Fill `items` places with a row, again and again, or with one number if the step is 0."""
     cdef Py_ssize_t filled, more
     if step == 0:
         active_table.copy(to, itemsize, 0, row, 0, 0, items, 1, itemsize)
@@ -515,7 +515,7 @@ cdef void run_tiles(const Plan *this, char **start, Py_ssize_t rows) noexcept no
                 at[role] = start[role] + row * step[role] + column * this.step[role][0]
                 row_step[role] = step[role]
                 if copied[role]:
-                    # The first tile of one number serves for all: none is larger.
+                    # The first tile of one number serves for all, because none is larger.
                     if role != OUT and (row + column == 0 or step[role] != 0
                                         or this.step[role][0] != 0):
                         active_table.copy(
@@ -620,7 +620,7 @@ cdef void walk(Plan *this) noexcept nogil:
         this.panel = run_end_to_end
     elif lay_tiles(this):
         this.panel = run_tiles
-    # The size of the whole array decides, not of a thread's part: threads share the cache.
+    # The size of the whole array decides, not that of a part: threads share the cache.
     this.stream = (not in_place and not this.fresh
                    and bytes >= last_level_cache // STREAM_CACHES)
     walk_panels(this, bytes)
@@ -629,7 +629,7 @@ cdef void walk(Plan *this) noexcept nogil:
 cdef void walk_share(const Plan *whole, int part, int parts) noexcept nogil:
     """Walk one of `parts` parts, split along the outermost axis that is long enough for them.
 
-    Parts of rows would not lie end to end.
+    Rows that lie end to end stay whole, because parts of them would not.
     """
     cdef int lowest = whole.panel == run_end_to_end and whole.axes > 1
     cdef Plan this

@@ -2,8 +2,8 @@
 # that include this file.
 #
 # Contract: `Kernel` and `RowsKernel` in _table.pxd.
-# The parameter is read from its array or, where one serves all, held in a register: two loops,
-# because a stride that is not known defeats the vectoriser.
+# One loop reads the parameter from its array, another holds a single one in a register, because a
+# stride that is not known defeats the vectoriser.
 
 from cpython.pycapsule cimport PyCapsule_New
 from libc.string cimport memcmp, memcpy, memset
@@ -42,7 +42,7 @@ ctypedef void (*BlockFunction)(float16 *out, const float16 *a, const float16 *b,
 
 cdef inline void multiply_block(float16 *out, const float16 *a, const float16 *b,
                                 const float *factors, bint any_nan) noexcept nogil:
-    """out[i] = a[i] * b[i], of two NaNs b's; the factors are b in float32."""
+    """out[i] = a[i] * b[i]; if both are NaN, b's NaN. The factors are b in float32."""
     cdef int i
     float16_multiply(out, a, factors)
     if any_nan:
@@ -51,7 +51,7 @@ cdef inline void multiply_block(float16 *out, const float16 *a, const float16 *b
 
 
 cdef inline void add_block(float16 *out, const float16 *a, const float16 *b) noexcept nogil:
-    """out[i] = a[i] + b[i], of two NaNs a's."""
+    """out[i] = a[i] + b[i]; if both are NaN, a's NaN."""
     cdef float addends[BLOCK]
     cdef int i
     float16_expand(addends, b)

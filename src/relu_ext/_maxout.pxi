@@ -1,8 +1,8 @@
 # The loops of maxout, included by _kernels.pxi.
 #
-# With few pieces last, a loop per number of pieces, which is a constant there: compilers take the
-# pieces apart with permutations.  Everything else is rows: the vector maximum of up to four at a
-# time, in blocks whose results stay in the first-level cache.
+# With few pieces last, each number of pieces has a loop in which it is a constant: compilers take
+# the pieces apart with permutations.  Everything else is rows: the vector maximum of up to four at
+# a time, in blocks whose results stay in the first-level cache.
 
 from relu_ext._scalar cimport uint8
 from relu_ext._table cimport (
@@ -229,8 +229,7 @@ cdef void maxout_rows(number *out, uint8 *which, const number *x, Py_ssize_t ste
                       int rows, bint champion, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t start = 0
     cdef Py_ssize_t count
-    # Here, and not where the caller wants it, because only of a local array do compilers know
-    # that none of the rows overlaps it.
+    # A local array and not the caller's, because compilers know that no row overlaps a local one.
     cdef uint8 pieces[ROW_BLOCK]
     while start < n:
         count = min(n - start, <Py_ssize_t>ROW_BLOCK)

@@ -1,7 +1,7 @@
 /* The C types of the buffers, and what compilers do badly by themselves:
  * - 64-bit comparisons in SSE2, which they do not vectorise;
  * - the order of float16, bfloat16 and x87's long double, from their bits;
- * - products and sums of float16 and bfloat16, neither: in float32, rounded once to nearest even,
+ * - products and sums of float16 and bfloat16: in float32, rounded once to nearest even,
  *   bit for bit as in NumPy and ml_dtypes;
  * - choices between long doubles, which in x87 become branches. */
 #ifndef RELU_EXT_NUMBERS_H
@@ -154,10 +154,10 @@ static inline uint64_t relu_ext_int64_choose(int condition, uint64_t a, uint64_t
 #endif
 
 #if RELU_EXT_X87
-/* long double as its bits, because a choice between x87 registers compiles to a branch, and at
- * random signs one costs 4 to 6 ns: 64 of mantissa, whose leading bit is stored, 15 of exponent,
- * the sign, and 48 of padding. An exponent without the leading bit is no number: like NaN, no
- * comparison holds for it. */
+/* long double as its bits, because a choice between x87 registers compiles to a branch, which costs
+ * 4 to 6 ns at random signs. There are 64 bits of mantissa, whose leading bit is stored, 15 of
+ * exponent, the sign, and 48 of padding. An exponent without the leading bit is no number: like
+ * NaN, no comparison holds for it. */
 #define RELU_EXT_LONGDOUBLE_ONE ((relu_ext_longdouble)0x3fff << 64 | (uint64_t)1 << 63)
 
 static inline int relu_ext_longdouble_is_zero(unsigned __int128 x)
@@ -291,14 +291,14 @@ static inline relu_ext_bfloat16 relu_ext_bfloat16_rounded(float value, uint16_t 
     return (relu_ext_bfloat16)(value != value ? (signed_by & 0x8000) | 0x7fc0 : rounded);
 }
 
-/* a * b: of two NaNs b's. */
+/* a * b; if both are NaN, b's NaN. */
 static inline relu_ext_bfloat16 relu_ext_bfloat16_product(uint16_t a, uint16_t b)
 {
     return relu_ext_bfloat16_rounded(
         relu_ext_float_from_bfloat16(a) * relu_ext_float_from_bfloat16(b), b);
 }
 
-/* a + b: of two NaNs a's. */
+/* a + b; if both are NaN, a's NaN. */
 static inline relu_ext_bfloat16 relu_ext_bfloat16_total(uint16_t a, uint16_t b)
 {
     return relu_ext_bfloat16_rounded(

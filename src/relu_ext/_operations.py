@@ -1,7 +1,7 @@
-"""What there is to compute: the one description of each operation, for code, tests and benchmarks.
+"""Describes each operation once, for the code, the tests and the benchmarks.
 
-The position of an operation is its number in `_table.pxd`; what it means for one number stands in
-`_scalar.pxd`.
+The position of an operation is its number in `_table.pxd`.  `_scalar.pxd` says what it means for
+one number.
 """
 
 import inspect
@@ -28,13 +28,13 @@ class Operation(NamedTuple):
 
     name: str
     signature: str
-    """Of the function in place; the other one takes the ufunc's keywords too."""
+    """That of the function in place; the other one also takes the ufunc's keywords."""
     dtypes: str = _NUMBERS
     """The characters of NumPy's dtypes that it computes in, narrow before wide."""
     loops: int = 2
     """The vectorised loops of a kernel: one for a single parameter, one for an array of them."""
     float16_loops: int = 1
-    """The same for float16, where one loop over blocks serves both if it multiplies."""
+    """The same for float16, where one loop over blocks serves both if the operation multiplies."""
 
     @property
     def arrays(self) -> tuple[str, ...]:
@@ -43,7 +43,7 @@ class Operation(NamedTuple):
 
     @property
     def parameter(self) -> str | None:
-        """The name of the number that it takes beside its arrays."""
+        """The name of the number that it takes besides its arrays."""
         return _parse(self.signature)[1]
 
     @property

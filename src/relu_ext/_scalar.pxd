@@ -107,8 +107,8 @@ cdef inline bint is_negative(number x) noexcept nogil:
 
 
 cdef inline bint rectifies_to_zero(number x) noexcept nogil:
-    """x < 0 or x = -0.0.  A format may count +0.0 too: the result is +0.0 either way, and so each
-    needs one comparison only."""
+    """x < 0 or x = -0.0.  A format may also count +0.0, whose result is +0.0 either way, so
+    that one comparison is enough."""
     if number is float16:
         return float16_rectifies_to_zero(x)
     elif number is bfloat16:
@@ -171,8 +171,8 @@ cdef inline bint is_one(number x) noexcept nogil:
 
 
 cdef inline number product(number a, number b) noexcept nogil:
-    """a * b, rounded once; of two NaNs b's, quieted, because compilers commute a product and CPUs
-    return the NaN that stands first.
+    """a * b, rounded once; if both are NaN, b quieted, because compilers commute a product and CPUs
+    return the NaN that comes first.
 
     Integers wrap, as NumPy's do: in unsigned arithmetic, because in C a signed overflow, to which
     a product of two uint16 is promoted, is undefined.  float16 has no product of one number.
@@ -195,7 +195,7 @@ cdef inline number product(number a, number b) noexcept nogil:
 
 
 cdef inline number total(number a, number b) noexcept nogil:
-    """a + b, rounded once; of two NaNs a's, quieted.
+    """a + b, rounded once; if both are NaN, a quieted.
 
     Integers wrap, as NumPy's do: in unsigned arithmetic, because in C a signed overflow is
     undefined.  float16 has no sum of one number.
@@ -260,9 +260,9 @@ cdef inline number leaky_relu_backward(number grad, number x,
     return choose(is_positive(x), grad, grad_times_slope)
 
 
-# Maxout: of two pieces the later wins only where it outranks the other.  NaN outranks every number
-# and no NaN; +0.0 and -0.0 are equal, and of equals neither outranks the other.  So the first of
-# the greatest wins, and the first NaN before all.  `rank` is what decides, made once per piece.
+# Maxout: the later of two pieces wins only where it outranks the other.  NaN outranks every number
+# but no NaN; +0.0 and -0.0 are equal, and equal pieces do not outrank each other.  So the first NaN
+# wins, or else the first of the greatest pieces.  Ranks decide, computed once per piece.
 
 cdef inline number rank(number x) noexcept nogil:
     """The place of x in that order, in a form that `winner` compares."""
@@ -277,7 +277,7 @@ cdef inline number rank(number x) noexcept nogil:
 
 
 cdef inline bint exceeds(number a, number b) noexcept nogil:
-    """Whether rank a is above rank b; the ranks of float32 and float64 may be NaN, and not here."""
+    """Whether rank a is above rank b.  Ranks of float32 and float64 must not be NaN here."""
     if number is float16 or number is bfloat16:
         return half_rank_exceeds(a, b)
     elif number is longdouble:
@@ -294,7 +294,7 @@ cdef inline number winner(number first_rank, number later_rank,
                           number first, number later) noexcept nogil:
     """`later` where its rank is above the first one's, `first` elsewhere."""
     if number is float32 or number is float64:
-        # Two selects: of one condition with `&` GCC 12 makes branches.
+        # Two selects, because GCC 12 makes branches of one condition with `&`.
         return choose(first_rank != first_rank, first,
                       choose(later_rank <= first_rank, first, later))
     else:
@@ -303,7 +303,7 @@ cdef inline number winner(number first_rank, number later_rank,
 
 cdef inline uint8 winning_piece(number first_rank, number later_rank,
                                 uint8 first, uint8 later) noexcept nogil:
-    """As `winner`, of the numbers of two pieces."""
+    """As `winner`, for the numbers of the pieces."""
     if number is float32 or number is float64:
         return choose(first_rank != first_rank, first,
                       choose(later_rank <= first_rank, first, later))

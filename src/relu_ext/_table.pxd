@@ -35,14 +35,14 @@ cdef enum:  # roles: the arrays of a kernel, in the order of its arguments
     ROLES
 
 # out[i] = operation(a[i], b[i], parameter[i * step]) for n elements, in the dtype's own type
-# throughout.  Operations of one array leave b aside, and those without a parameter the parameter.
-# step is 1 for an array of parameters (PReLU), 0 for one that serves all.  Each input is out itself
+# throughout.  Operations of one array ignore b, and those without a parameter ignore parameter.
+# step is 1 for an array of parameters (PReLU), 0 for a single one.  Each input is out itself
 # or disjoint from it; any alignment; any n >= 0; no Python.
 ctypedef void (*Kernel)(void *out, const void *a, const void *b,
                         const void *parameter, Py_ssize_t step, Py_ssize_t n) noexcept nogil
 
-# The same for `rows` rows, at least one, each row_steps[role] bytes further in each array.  Short
-# rows want this: calling a kernel costs as much as 64 float32.
+# The same for `rows` rows, at least one, each row_steps[role] bytes further in each array.  This
+# is for short rows: calling a kernel takes as long as 64 float32.
 ctypedef void (*RowsKernel)(void *out, const void *a, const void *b, const void *parameter,
                             Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows,
                             const Py_ssize_t *row_steps) noexcept nogil
@@ -55,8 +55,8 @@ ctypedef void (*Copy)(char *to, Py_ssize_t to_column, Py_ssize_t to_row,
 # Copies whole cache lines past the caches; both addresses are aligned to one.
 ctypedef void (*StreamCopy)(char *to, const char *source, Py_ssize_t bytes) noexcept nogil
 
-# Maxout with the pieces last, a kernel for each number of them that pays: out[i] is the winner of
-# x[i * pieces], x[i * pieces + 1], ..., and which[i] its number.
+# Maxout with the pieces last, one kernel for each number of pieces that pays off: out[i] is the
+# winner of x[i * pieces], x[i * pieces + 1], ..., and which[i] its number.
 ctypedef void (*MaxoutLast)(void *out, unsigned char *which, const void *x,
                             Py_ssize_t n) noexcept nogil
 
@@ -65,8 +65,8 @@ ctypedef void (*MaxoutBackwardLast)(void *out, const void *grad, const unsigned 
                                     Py_ssize_t n) noexcept nogil
 
 # Maxout of rows: the pieces of i are x[i] in each of `rows` rows, `step` bytes apart, the first of
-# them numbered `first`.  With a champion, out[i] is a piece too, that before them all, and its
-# number is which[i].  first + rows <= 256.
+# them numbered `first`.  With a champion, out[i] already holds the piece that won before them,
+# and which[i] its number.  first + rows <= 256.
 ctypedef void (*MaxoutRows)(void *out, unsigned char *which, const void *x, Py_ssize_t step,
                             int first, int rows, bint champion, Py_ssize_t n) noexcept nogil
 
@@ -74,7 +74,8 @@ ctypedef void (*MaxoutBackwardRows)(void *out, Py_ssize_t step, const void *grad
                                     const unsigned char *which, int first, int rows,
                                     Py_ssize_t n) noexcept nogil
 
-# In all of these which may be NULL forward, no buffer overlaps another, and any alignment will do.
+# In all of these, no buffer overlaps another, and any alignment will do.
+# In the forward pass, which may be NULL.
 cdef enum:
     MOST_LAST = 8  # pieces in a kernel of their own
 

@@ -52,8 +52,8 @@
 RELU_EXT_DEFINE_TILE(16)
 RELU_EXT_DEFINE_TILE(32)
 
-/* Copies an array of `pieces` by n elements to another. It goes by tiles where there are four
- * pieces that lie side by side in one of the arrays, and the elements do in the other. */
+/* Copies an array of `pieces` by n elements to another. It goes by tiles where four pieces lie
+ * side by side in one of the arrays, and the elements lie side by side in the other. */
 static inline void relu_ext_move(size_t itemsize, char *to, ptrdiff_t to_piece_step,
                                  ptrdiff_t to_step, const char *a, ptrdiff_t piece_step,
                                  ptrdiff_t step, int pieces, ptrdiff_t n)

@@ -23,8 +23,8 @@ cdef extern from "_atomic.h" nogil:
     void store "RELU_EXT_STORE"(int number, int value)
 
 cdef enum:
-    # The numbers of NumPy's legacy dtypes lie below; others are -1 or, as those that another
-    # package registers, from 256.
+    # NumPy's legacy dtypes have numbers below this.  Others have -1 or, if another package
+    # registers them, 256 and more.
     TYPES = 24
 
 cdef signed char kernel_dtypes[TYPES]

@@ -34,8 +34,8 @@ cnp.import_ufunc()
 
 cdef extern from *:
     """
-    /* Which floating-point exceptions have been raised, and taking back those raised since. Reading
-     * MXCSR takes 1 ns, fenv.h, which reads x87's status too, 10. */
+    /* Tell which floating-point exceptions were raised, and take back those raised since. Reading
+     * MXCSR takes 1 ns; fenv.h takes 10, because it also reads x87's status. */
     #include <fenv.h>
     #if defined(__SSE2__)
     #include <xmmintrin.h>
@@ -135,12 +135,12 @@ cdef void loop(char **operands, const cnp.npy_intp *dimensions, const cnp.npy_in
     cdef Py_ssize_t parameter_step = steps[this.arrays] if this.parameters else 0
     cdef char one_parameter[16]  # of the largest itemsize
     cdef bint x87 = this.dtype == LONGDOUBLE
-    cdef int before = raised_exceptions(x87)  # by NumPy's casts, and NumPy's to warn of
+    cdef int before = raised_exceptions(x87)  # by NumPy's casts, of which NumPy warns
     cdef Operand described[4]
     cdef Plan laid
     cdef Py_ssize_t i
     if parameter != NULL and parameter_step == 0:
-        # Out of the reach of what the loop writes.
+        # What the loop writes cannot reach this copy.
         memcpy(one_parameter, parameter, itemsize)
         parameter = one_parameter
     for i in range(inputs + 1):
@@ -154,8 +154,8 @@ cdef void loop(char **operands, const cnp.npy_intp *dimensions, const cnp.npy_in
     if is_safe(&laid):
         walk(&laid)
     else:
-        # One by one: `reduce` and `accumulate` hand a loop its own output, one element back; for
-        # everything else NumPy has made a copy.
+        # One by one: `reduce` and `accumulate` pass a loop its own output, one element back.  For
+        # any other overlap NumPy has made a copy.
         for i in range(n):
             active_table.kernel[this.operation][this.dtype](
                 out + i * steps[inputs], a + i * steps[0], b + i * steps[1] if b != NULL else NULL,
@@ -185,13 +185,13 @@ cdef str name_of(dtype):
 
 cdef bint is_bfloat16(dtype) except -1:
     ml_dtypes = sys.modules.get("ml_dtypes")
-    # None, too, while another thread is still importing it.
+    # This is None also while another thread imports ml_dtypes.
     bfloat16 = getattr(ml_dtypes, "bfloat16", None)
     return bfloat16 is not None and dtype.type is bfloat16
 
 
 cdef int remember_bfloat16(dtype) except -1:
-    """Let `native_dtype` know the dtype; return its number, the same whoever asks."""
+    """Let `native_dtype` know the dtype; return its number, which never changes."""
     cdef int number = dtype.num
     store(bfloat16_number, number)
     return number
@@ -200,8 +200,8 @@ cdef int remember_bfloat16(dtype) except -1:
 cdef register_bfloat16(ufunc, _Operation this, dtype):
     """Give a ufunc its bfloat16 loop: ml_dtypes may be imported long after this module.
 
-    Each ufunc gets its own, from its promoter, which NumPy without the GIL calls under that ufunc's
-    lock: nobody searches the loops meanwhile.
+    Each ufunc's promoter registers its own.  Without the GIL, NumPy calls the promoter under that
+    ufunc's lock, so that no thread searches the loops meanwhile.
     """
     cdef int numbers[4]
     cdef int number = np.dtype(dtype.type).num
@@ -242,7 +242,7 @@ cdef int promote(PyObject *c_ufunc, PyObject **operand_dtypes, PyObject **fixed,
                  PyObject **chosen) except -1 with gil:
     """Choose one dtype for all operands, as NumPy does for `multiply`.
 
-    NumPy asks when no loop has exactly the operands' dtypes.  Its own search, by safe casting,
+    NumPy calls this if no loop has exactly the operands' dtypes.  Its own search, by safe casting,
     would take float32 for bfloat16 with a Python float.
     """
     ufunc = <object>c_ufunc
@@ -258,7 +258,7 @@ cdef int promote(PyObject *c_ufunc, PyObject **operand_dtypes, PyObject **fixed,
     if dtype not in this.dtypes and dtype is not None and is_bfloat16(dtype):
         register_bfloat16(ufunc, this, dtype)
     if dtype not in this.dtypes:
-        # Where each is supported, it is what they promote to that is not.
+        # If each of them is supported, the dtype to which they promote is not.
         unsupported = [d for d in dtypes if not (d in supported or is_bfloat16(d))] or dtypes
         names = ", ".join(dict.fromkeys(map(name_of, unsupported)))
         raise TypeError(f"{ufunc.__name__}: dtype {names} is not supported")
