@@ -58,7 +58,7 @@ def arguments(argv: list[str]) -> Any:
     for extent, text in (
         ("quick", "measure float32 against NumPy, within 20 seconds"),
         ("full", "measure everything against every library, in about 20 minutes"),
-        ("self-check", "check that statements are as fast as themselves, and on rectified input"),
+        ("self-check", "check that statements are as fast as themselves and on rectified input"),
     ):
         extents.add_argument(
             f"--{extent}", dest="extent", action="store_const", const=extent, help=text

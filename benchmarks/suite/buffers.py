@@ -29,8 +29,8 @@ NUMPY_ALIGNMENT, TORCH_ALIGNMENT, MMAP_THRESHOLD, PAGE = 16, 64, 128 * 2**10, 40
 """Those of glibc's malloc: where it puts successive arrays is part of what a user gets."""
 HUGE_PAGE = 2**21
 RING_LEVELS = {"L1": 32, "L2": 2}
-"""A ring fills half of the first of these caches whose half holds the operands of at least so many
-calls. If there is none, the ring has the operands of one call."""
+"""A ring fills half of the first of these caches whose half holds the operands of this many calls.
+If there is none, the ring has the operands of one call."""
 
 
 def memory(nbytes: int) -> np.ndarray:

@@ -6,7 +6,7 @@ numbers before each. A ratio compares two times of one round, so that whatever s
 down for longer than a round slows both. Contenders that are much slower than relu_ext take part in
 some rounds only, and are compared with the median of relu_ext's times of the rounds around them.
 
-Each visit to a cell is in another process, and the visits are spread over the whole run. The
+Each visit to a cell has a process of its own, and the visits are spread over the whole run. The
 interval is bootstrapped over visits, because what differs from visit to visit (where code and heap
 lie, what else the machine does) does not average out within one. It is widened by what differs from
 run to run. The time that is left goes to the cells whose intervals it can still make narrow.
@@ -44,7 +44,7 @@ RUN = 0.02
 """Half of a 95 % interval for what all processes of a run share and the next run does not.
 
 Two full runs of one commit had 4,910 ratios in common. With this number 5.5 % of them differed by
-more than their intervals, which is as many as should; without it 13 % did.
+more than their intervals, which is as expected; without it 13 % did.
 """
 
 

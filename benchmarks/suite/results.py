@@ -19,7 +19,7 @@ from suite.layouts import CONTIGUOUS
 NOISE_FLOOR = 0.95
 """A cell is lost if the ratio lies below this number, and all of its interval below 1."""
 GOOD_HALF_WIDTH = 0.05
-"""The half-width of an interval, as a share of the ratio, that a run aims at."""
+"""The half-width of an interval that a run aims at, as a share of the ratio."""
 UNITS = {"s": 1e9, "ms": 1e6, "µs": 1e3, "ns": 1.0}
 
 

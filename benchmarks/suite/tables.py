@@ -82,7 +82,7 @@ def headlines(cells: Cells) -> tuple[list[str], Rows]:
 
 
 def remarks(data: dict[str, Any], cells: Cells, most: int | None = None) -> Iterator[str]:
-    """What the tables do not show; at most so many of the cells that lose are named."""
+    """What the tables do not show; at most `most` of the cells that lose are named."""
     lost = results.lost(cells)
     worst = "; ".join(f"{m.cell} ({named(timing)})" for m, timing in lost[:most])
     yield f"{len(lost)} of {len(cells)} cells lose to a rival{': ' if worst else ''}{worst}."

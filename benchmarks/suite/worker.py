@@ -1,7 +1,7 @@
 """Measure in fresh interpreters, each of which visits a cell at most once.
 
-Where code and heap lie and how strings hash differs between two starts of Python and stays the same
-while it runs. Within one process, its effect cannot be told from what is measured.
+The addresses of code and heap and the hashes of strings differ between two starts of Python, but
+not while it runs. Within one process, their effect cannot be told from what is measured.
 """
 
 from __future__ import annotations
