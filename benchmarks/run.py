@@ -16,6 +16,7 @@ import time
 from argparse import ArgumentTypeError
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import accumulate, count, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -104,6 +105,8 @@ def experiments(args: Any) -> tuple[list[Experiment], list[str]]:
             left_out.append(f"left out: {cell}: there is {machine.processors()} CPU")
         elif needed > memory:
             left_out.append(f"left out: {cell}: needs {needed / 1e9:.1f} GB of memory")
+        elif cell.layout == layouts.TENSORS and not find_spec("torch"):
+            left_out.append(f"left out: {cell}: PyTorch is not installed")
         else:
             found.append(Experiment(cell, list(plan.taking_part(cell, args)), caches))
     return found, left_out

@@ -336,6 +336,13 @@ def test_layouts_are_chosen(arguments, expected, tmp_path):
     assert expected <= found and len({layouts.layout(name, 1).kind for name in found}) == 1
 
 
+def test_tensors_are_left_out_without_pytorch(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "find_spec", lambda name: None)
+    found, left_out = run.experiments(run.arguments(["--json", str(tmp_path / "out.json")]))
+    assert found and "tensors" not in {experiment.cell.layout for experiment in found}
+    assert [why for why in left_out if "PyTorch" in why]
+
+
 @pytest.mark.parametrize(
     ("arguments", "valid"),
     [
