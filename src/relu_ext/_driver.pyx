@@ -401,22 +401,31 @@ cdef void run_rows(const Plan *this, char **start, Py_ssize_t rows) noexcept nog
             at[role] += steps[role]
 
 
+cdef inline Py_ssize_t row_step(const Plan *this, int role) noexcept nogil:
+    return this.step[role][1] if this.axes > 1 else this.step[role][0] * this.shape[0]
+
+
+cdef inline bint is_repeated(const Plan *this, int role) noexcept nogil:
+    """Whether each row of an array is the same one; the kernels take one parameter as it is."""
+    return (this.has[role] and row_step(this, role) == 0
+            and (role != PARAMETER or this.step[role][0] != 0))
+
+
 cdef bint is_end_to_end(const Plan *this) noexcept nogil:
     """Whether at least one array repeats a single row, and the rows of all others lie end to
     end."""
     cdef Py_ssize_t row = this.shape[0] * this.itemsize
-    cdef Py_ssize_t step, row_step
+    cdef Py_ssize_t step
     cdef bint any_repeats = False
     cdef int role
     for role in range(ROLES):
         step = this.step[role][0]
-        row_step = this.step[role][1] if this.axes > 1 else step * this.shape[0]
-        if step == 0 and row_step == 0:
-            # One number: it is repeated for an array; the kernels take a parameter as it is.
-            any_repeats |= this.has[role] and role != PARAMETER
-        elif step == this.itemsize and row_step == 0 and row <= TILE_BYTES // 2:
+        if is_repeated(this, role):
+            if step != 0 and (step != this.itemsize or row > TILE_BYTES // 2):
+                return False
             any_repeats = True
-        elif step != this.itemsize or row_step != row:
+        elif ((step != 0 or row_step(this, role) != 0)
+              and (step != this.itemsize or row_step(this, role) != row)):
             return False
     return any_repeats
 
@@ -444,9 +453,7 @@ cdef void run_end_to_end(const Plan *this, char **start, Py_ssize_t rows) noexce
     head = head // this.itemsize if aligned else 0
     for role in range(ROLES):
         at[role] = start[role]
-        repeated[role] = role == A or role == B and this.has[B] or (
-            role == PARAMETER and this.step[role][0] != 0)
-        repeated[role] &= this.step[role][0] == 0 or this.axes > 1 and this.step[role][1] == 0
+        repeated[role] = is_repeated(this, role)
         if repeated[role]:
             repeat(tiles[role].bytes, start[role], this.step[role][0], columns,
                    min(items, size), this.itemsize)
