@@ -325,7 +325,8 @@ cdef bint meets(const Plan *this, Py_ssize_t offset, int axis) noexcept nogil:
 
 cdef inline void apply(const Plan *this, char **at, char *out, Py_ssize_t n) noexcept nogil:
     """Call the kernel on n elements, with the result in `out`."""
-    this.kernel(out, at[A], at[B], at[PARAMETER], this.parameter_step, n)
+    call_kernel(this.kernel, this.rows_kernel, out, at[A], at[B], at[PARAMETER],
+                this.parameter_step, n)
 
 
 cdef inline void advance(const Plan *this, char **at, int axis, Py_ssize_t count) noexcept nogil:

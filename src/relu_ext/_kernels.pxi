@@ -33,6 +33,12 @@ cdef extern from "_copies.h" nogil:
         Py_ssize_t columns, Py_ssize_t rows, Py_ssize_t itemsize)
     void stream_copy "relu_ext_stream_copy"(char *to, const char *source, Py_ssize_t bytes)
 
+cdef extern from "_numbers.h" nogil:
+    bint SEES_ONE_ARRAY "RELU_EXT_SEES_ONE_ARRAY"
+
+cdef enum:
+    SUMS = 1024  # numbers of float16 that are added before a kernel reads the sums
+
 # float16, a block at a time: an operation on BLOCK numbers.  `factors` are the parameters in
 # float32, `any_nan` says whether one of them may be NaN.
 ctypedef void (*BlockFunction)(float16 *out, const float16 *a, const float16 *b,
@@ -50,7 +56,9 @@ cdef inline void multiply_block(float16 *out, const float16 *a, const float16 *b
             out[i] = float16_nan_first(b[i], out[i])
 
 
-cdef inline void add_block(float16 *out, const float16 *a, const float16 *b) noexcept nogil:
+cdef inline void add_block(float16 *out, const float16 *a, const float16 *b,
+                           const float16 *unused_parameters, const float *unused_factors,
+                           bint unused_nan) noexcept nogil:
     """out[i] = a[i] + b[i]; if both are NaN, a's NaN."""
     cdef float addends[BLOCK]
     cdef int i
@@ -97,6 +105,19 @@ cdef inline void run_blocks(BlockFunction function, float16 *out, const float16 
         memcpy(out + start, last[0], count * sizeof(float16))
 
 
+cdef inline void run_on_sums(Kernel kernel, float16 *out, const float16 *x, const float16 *y,
+                             const float16 *parameter, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
+    """A kernel on x + y, a piece at a time, so that the sums are still in the cache."""
+    cdef float16 sums[SUMS]
+    cdef Py_ssize_t start = 0
+    cdef Py_ssize_t count
+    while start < n:
+        count = min(n - start, <Py_ssize_t>SUMS)
+        run_blocks(add_block, sums, x + start, y + start, x, 0, count)
+        kernel(out + start, sums, sums, parameter + start * step, step, count)
+        start += count
+
+
 cdef void relu_backward_block(float16 *out, const float16 *grad, const float16 *x,
                               const float16 *at_zero, const float *factors,
                               bint any_nan) noexcept nogil:
@@ -126,24 +147,6 @@ cdef void leaky_relu_backward_block(float16 *out, const float16 *grad, const flo
     multiply_block(products, grad, slopes, factors, any_nan)
     for i in range(BLOCK):
         out[i] = _scalar.leaky_relu_backward(grad[i], x[i], products[i])
-
-
-cdef void add_relu_block(float16 *out, const float16 *x, const float16 *y,
-                         const float16 *unused_parameters, const float *unused_factors,
-                         bint unused_nan) noexcept nogil:
-    cdef float16 sums[BLOCK]
-    cdef int i
-    add_block(sums, x, y)
-    for i in range(BLOCK):
-        out[i] = _scalar.relu(sums[i])
-
-
-cdef void add_leaky_relu_block(float16 *out, const float16 *x, const float16 *y,
-                               const float16 *slopes, const float *factors,
-                               bint any_nan) noexcept nogil:
-    cdef float16 sums[BLOCK]
-    add_block(sums, x, y)
-    leaky_relu_block(out, sums, sums, slopes, factors, any_nan)
 
 
 cdef inline void relu(number *out, const number *x, const number *unused_array,
@@ -255,9 +258,8 @@ cdef inline void add_relu(number *out, const number *x, const number *y,
                           const number *unused_parameter, Py_ssize_t unused_step,
                           Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
-    cdef number unused = 0
     if number is float16:
-        run_blocks(add_relu_block, out, x, y, &unused, 0, n)
+        run_on_sums(<Kernel>relu[number], out, x, y, x, 0, n)
     else:
         for i in range(n):
             out[i] = _scalar.relu(total(x[i], y[i]))
@@ -269,7 +271,7 @@ cdef inline void add_leaky_relu(number *out, const number *x, const number *y, c
     cdef number z
     cdef number value
     if number is float16:
-        run_blocks(add_leaky_relu_block, out, x, y, slope, step, n)
+        run_on_sums(<Kernel>leaky_relu[number], out, x, y, slope, step, n)
     elif step == 0:
         value = slope[0]
         for i in range(n):
@@ -287,7 +289,15 @@ cdef inline void each_row(Kernel kernel, char *out, const char *a, const char *b
                           const char *parameter, Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows,
                           const Py_ssize_t *row_steps) noexcept nogil:
     while True:
-        kernel(out, a, b, parameter, step, n)
+        # One pointer for each array, where the compiler needs that.
+        if SEES_ONE_ARRAY or a != out and b != out:
+            kernel(out, a, b, parameter, step, n)
+        elif a != out:
+            kernel(out, a, out, parameter, step, n)
+        elif b != out:
+            kernel(out, out, b, parameter, step, n)
+        else:
+            kernel(out, out, out, parameter, step, n)
         rows -= 1
         if rows <= 0:
             return

@@ -17,6 +17,16 @@
 #include <arm_neon.h>
 #endif
 
+/* Whether the compiler vectorises a loop that gets one array by two pointers, as an input and as the
+ * output. GCC does. Clang's loops compute number by number unless the arrays are apart: relu_ on
+ * 16,384 float32 takes 5.2 us, and 0.66 by one pointer (AMD EPYC, Zen 4, Clang 19 with AVX2 or
+ * AVX-512). Clang 22 alone makes slow masked stores of that with AVX2 (LLVM issue 213195): 6.9 us. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define RELU_EXT_SEES_ONE_ARRAY 1
+#else
+#define RELU_EXT_SEES_ONE_ARRAY 0
+#endif
+
 /* Types of numbers that stand at any address, in memory of any type. In two steps: a type that is
  * made to alias and loses its alignment at once is one of its own, with no alignment to fall back
  * on, and passing it by value ends GCC 14 for aarch64 in an internal error. */
