@@ -6,6 +6,7 @@ promotes first.
 
 import ml_dtypes
 import numpy as np
+from relu_ext import _operations
 
 bfloat16 = np.dtype(ml_dtypes.bfloat16)
 
@@ -70,14 +71,7 @@ def add_leaky_relu(x, y, negative_slope):
     return leaky_relu(_total(x, y), negative_slope)
 
 
-OPERATIONS = {
-    operation.__name__: operation
-    for operation in (
-        relu, relu_subgradient, relu_backward,
-        leaky_relu, leaky_relu_subgradient, leaky_relu_backward,
-        add_relu, add_leaky_relu,
-    )
-}  # fmt: skip
+OPERATIONS = {operation.name: globals()[operation.name] for operation in _operations.OPERATIONS}
 
 
 def is_weak(operand):

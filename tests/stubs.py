@@ -37,6 +37,9 @@ _Written = TypeVar("_Written", bound=NDArray[Any] | Buffer | _DLPack)
 _Casting: TypeAlias = Literal["no", "equiv", "safe", "same_kind", "unsafe"]
 _Order: TypeAlias = Literal["K", "A", "C", "F"]
 
+__all__ = [
+{exported}]
+
 def _empty(x: _T, /) -> _T: ...
 """
 KEYWORDS = [
@@ -98,9 +101,15 @@ def overloads(operation):
     yield [*anything, *star, "out: None = None", *KEYWORDS], "Any"
 
 
+def exported(names):
+    """The lines of `__all__`."""
+    return "".join(f'    "{name}",\n' for name in sorted(names))
+
+
 def api():
     """_api.pyi."""
-    parts = [HEAD]
+    names = [operation.name for operation in OPERATIONS]
+    parts = [HEAD.format(exported=exported([*names, *(name + "_" for name in names)]))]
     for operation in OPERATIONS:
         for parameters, result in overloads(operation):
             parts.append("@overload\n" + function(operation.name, parameters, result))
@@ -112,10 +121,9 @@ def api():
 def ufuncs():
     """ufuncs.pyi."""
     names = [operation.name for operation in OPERATIONS]
-    exported = "".join(f'    "{name}",\n' for name in sorted(names))
     types = "".join(f"{name}: np.ufunc\n" for name in names)
     head = "# Written by tests/stubs.py.\n\nimport numpy as np\n"
-    return f"{head}\n__all__ = [\n{exported}]\n\n{types}"
+    return f"{head}\n__all__ = [\n{exported(names)}]\n\n{types}"
 
 
 STUBS = {"_api.pyi": api, "ufuncs.pyi": ufuncs}

@@ -1,11 +1,14 @@
 """What is written: docstrings, the README's Python blocks, the trees of files."""
 
 import ast
+import contextlib
 import doctest
+import importlib.util
 import inspect
 import io
 import re
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import relu_ext
@@ -87,8 +90,14 @@ def packages(block):
 
 @pytest.fixture(scope="module")
 def namespace():
-    """What the README's blocks have defined so far."""
-    return {"__name__": "__main__"}
+    """What the README's blocks have defined so far; what they change in scikit-learn is undone."""
+    with contextlib.ExitStack() as changed:
+        if importlib.util.find_spec("sklearn"):
+            from sklearn.neural_network import _base
+
+            changed.enter_context(mock.patch.dict(_base.ACTIVATIONS))
+            changed.enter_context(mock.patch.dict(_base.DERIVATIVES))
+        yield {"__name__": "__main__"}
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ MEMORY_BOUND = (
 THREADS = Cell("relu", "float32", 2**20, IN_PLACE, threads=2)
 
 BASIC, PRELU = ("relu", "leaky_relu", "relu_backward"), tuple(cases.PRELU)
+ADDING = tuple(name for name in ELEMENTWISE if "y" in OPERATIONS[name].operands)
 MAXOUTS = ("maxout", "maxout_which", "maxout_backward")
 VIEWED = (  # in a full run: a layout or a kind of layouts, operations, dtypes and modes
     ("rows", BASIC, FLOAT32, (IN_PLACE,)),
@@ -52,9 +53,8 @@ VIEWED = (  # in a full run: a layout or a kind of layouts, operations, dtypes a
     ("columns", PRELU, FLOAT32, (IN_PLACE, NEW)),
     ("channels", PRELU, FLOAT32, (IN_PLACE, NEW)),
     ("transposed", ("relu_backward",), FLOAT32, (IN_PLACE,)),
-    ("bias", ("add_relu",), FLOAT32, (IN_PLACE, NEW)),
-    (BIAS, ("add_relu",), HALVES, (IN_PLACE,)),
-    (BIAS, ("add_leaky_relu",), FLOAT32, (IN_PLACE,)),
+    ("bias", ADDING, FLOAT32, (IN_PLACE, NEW)),
+    (BIAS, ADDING, HALVES, (IN_PLACE,)),
     ("pieces", MAXOUTS, FLOAT32, (NEW,)),
     (MAXOUT, MAXOUTS, HALVES, (NEW,)),
 )

@@ -23,6 +23,25 @@ _Written = TypeVar("_Written", bound=NDArray[Any] | Buffer | _DLPack)
 _Casting: TypeAlias = Literal["no", "equiv", "safe", "same_kind", "unsafe"]
 _Order: TypeAlias = Literal["K", "A", "C", "F"]
 
+__all__ = [
+    "add_leaky_relu",
+    "add_leaky_relu_",
+    "add_relu",
+    "add_relu_",
+    "leaky_relu",
+    "leaky_relu_",
+    "leaky_relu_backward",
+    "leaky_relu_backward_",
+    "leaky_relu_subgradient",
+    "leaky_relu_subgradient_",
+    "relu",
+    "relu_",
+    "relu_backward",
+    "relu_backward_",
+    "relu_subgradient",
+    "relu_subgradient_",
+]
+
 def _empty(x: _T, /) -> _T: ...
 @overload
 def relu(x: NDArray[_Scalar], /) -> NDArray[_Scalar]: ...

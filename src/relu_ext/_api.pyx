@@ -55,6 +55,7 @@ cdef str K_ORDER = "K"
 cdef tuple operations = ufuncs.in_order
 cdef tuple names = tuple([ufunc.__name__ for ufunc in operations])
 cdef tuple in_place_names = tuple([f"{name}_" for name in names])
+__all__ = sorted(names + in_place_names)
 
 ctypedef union Number:
     float float32

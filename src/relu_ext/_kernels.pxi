@@ -106,7 +106,8 @@ cdef inline void run_blocks(BlockFunction function, float16 *out, const float16 
 
 
 cdef inline void run_on_sums(Kernel kernel, float16 *out, const float16 *x, const float16 *y,
-                             const float16 *parameter, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
+                             const float16 *parameter, Py_ssize_t step,
+                             Py_ssize_t n) noexcept nogil:
     """A kernel on x + y, a piece at a time, so that the sums are still in the cache."""
     cdef float16 sums[SUMS]
     cdef Py_ssize_t start = 0
