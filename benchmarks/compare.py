@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """Tell what is faster or slower in one results file of run.py than in another, beyond the noise."""
 
-from __future__ import annotations
-
 import statistics
 import sys
 from pathlib import Path

@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """Show how ReLU units die: train a network at too high a rate with ReLU and with Leaky ReLU."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any

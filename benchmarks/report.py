@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """Make the README's tables and pictures, and for each CPU a page with every cell."""
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Iterable, Iterator

@@ -5,8 +5,6 @@ Results go to standard output and to a JSON file, progress to standard error. Af
 been measured so far is still reported.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import statistics

@@ -6,8 +6,6 @@ bound is the speed-up from a ReLU that costs nothing: the time of a fit, divided
 what scikit-learn's ReLU takes of it.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 import warnings

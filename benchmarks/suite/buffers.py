@@ -1,7 +1,5 @@
 """Provide the operands of a visit, a ring of buffers with fresh numbers, and the right answers."""
 
-from __future__ import annotations
-
 import mmap
 import sys
 from collections.abc import Callable, Iterator, Mapping

@@ -7,8 +7,6 @@ slope as scalars of the array's dtype. Where the layout has an array of slopes, 
 that array.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
@@ -261,7 +259,7 @@ class Contender:
     statement: str
     rectified: bool = False
     """Whether its input is rectified already, which shows that this changes nothing."""
-    cell: Cell | None = None
+    cell: "Cell | None" = None
     """The cell whose operands it is given, if not those of the cell in which it takes part."""
 
     @property
@@ -304,7 +302,7 @@ class Cell:
     layout: str = CONTIGUOUS
 
     @classmethod
-    def of(cls, operation: str, dtype: str, label: str, mode: str, threads: int = 1) -> Cell:
+    def of(cls, operation: str, dtype: str, label: str, mode: str, threads: int = 1) -> "Cell":
         """A cell whose layout determines its size."""
         return cls(operation, dtype, size_of(label), mode, threads, label)
 

@@ -1,7 +1,5 @@
 """A small multilayer perceptron in plain NumPy that learns scikit-learn's handwritten digits."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field

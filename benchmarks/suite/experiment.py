@@ -12,8 +12,6 @@ lie, what else the machine does) does not average out within one. It is widened 
 run to run. The time that is left goes to the cells whose intervals it can still make narrow.
 """
 
-from __future__ import annotations
-
 import gc
 import time
 from collections.abc import Iterator, Mapping

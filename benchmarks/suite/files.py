@@ -1,7 +1,5 @@
 """Read the command line with one-line errors and exit code 2, and write files in one step."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

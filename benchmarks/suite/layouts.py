@@ -4,8 +4,6 @@ A layout has the shape with which operands are allocated, and the index that a u
 them. Only what the index selects is computed, but all of it is allocated and refilled.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -69,7 +67,7 @@ class Layout:
         return self.view("x", np.broadcast_to(np.uint8(0), self.shape)).shape
 
     @property
-    def dense(self) -> Layout:
+    def dense(self) -> "Layout":
         """The same elements in contiguous arrays, with one slope and nothing to broadcast."""
         return Layout(CONTIGUOUS, self.computed)
 

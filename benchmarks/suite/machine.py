@@ -1,7 +1,5 @@
 """Describe the machine, and give every library the same number of threads."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import platform

@@ -1,7 +1,5 @@
 """Draw the README's pictures: time and speed-up over size, dtypes as a heat map, the functions."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 from typing import Any

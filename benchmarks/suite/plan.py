@@ -1,7 +1,5 @@
 """Which cells a run measures, and which contenders take part in them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import Any

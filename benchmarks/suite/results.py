@@ -5,8 +5,6 @@ that is, and both ends of that ratio's 95 % interval. Contenders have names, by 
 knows their statements.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property

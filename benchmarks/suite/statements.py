@@ -1,7 +1,5 @@
 """Compile statements: provide the names they use and each library's arrays, and write the loop."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib
 import os

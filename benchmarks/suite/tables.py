@@ -1,7 +1,5 @@
 """Write results as text: a table for each operation, and remarks on what tables do not show."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Iterable, Iterator
 from typing import Any

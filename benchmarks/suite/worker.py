@@ -4,8 +4,6 @@ The addresses of code and heap and the hashes of strings differ between two star
 not while it runs. Within one process, their effect cannot be told from what is measured.
 """
 
-from __future__ import annotations
-
 import os
 import pickle
 import subprocess
