@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from suite import digits, files, pictures
@@ -54,8 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     for name, run in found.items():
         print(f"{name}: accuracy {run.accuracy:.1%}")
     if args.pictures:
-        with mpl.rc_context(pictures.STYLE):
-            pictures.save(picture(found, args.learning_rate), args.pictures, "dying_relu")
+        pictures.save(picture(found, args.learning_rate), args.pictures, "dying_relu")
     return 0
 
 

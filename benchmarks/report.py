@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-
 from suite import files, pictures, plan, results, tables
 from suite.cases import IN_PLACE
 from suite.tables import call, named
@@ -90,12 +88,11 @@ def main(argv: list[str] | None = None) -> int:
     print(text)
     for path, read in published.items():
         files.write(path.with_suffix(".md"), "\n".join(page(read)) + "\n")
-    with mpl.rc_context(pictures.STYLE):
-        for name, figure in pictures.draw(data, cells).items():
-            if figure:
-                pictures.save(figure, args.pictures, name)
-            else:
-                print(f"report.py: too few cells for '{name}': use run.py --full", file=sys.stderr)
+    for name, figure in pictures.draw(data, cells).items():
+        if figure:
+            pictures.save(figure, args.pictures, name)
+        else:
+            print(f"report.py: too few cells for '{name}': use run.py --full", file=sys.stderr)
     return 0
 
 

@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import relu_ext
 from cycler import cycler
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from suite import cases
-from suite.cases import ELEMENTWISE, IN_PLACE, OPERATIONS, OURS, TORCH, Cell
+from suite.cases import ELEMENTWISE, IN_PLACE, OURS, TORCH, Cell
 from suite.results import Cells, Measured, number_text
 
 HEAT_SIZE = 16_384
@@ -19,12 +20,12 @@ HEAT_SIZE = 16_384
 BLUE, RED, *_ = COLOURS = (
     "#0072B2", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#999999",
 )  # fmt: skip
-STYLE: dict[Any, Any] = {
+mpl.rcParams.update({
     "font.size": 15, "axes.titlesize": 16, "axes.spines.top": False, "axes.spines.right": False,
     "lines.linewidth": 2.5, "lines.markersize": 7, "legend.fontsize": 12, "axes.grid": True,
     "grid.color": "#E5E5E5", "figure.constrained_layout.use": True,
     "axes.prop_cycle": cycler(color=COLOURS, marker="osD^vPX*"),
-}  # fmt: skip
+})  # fmt: skip
 TIMED = (OURS, "maximum", "zeros", "clip", TORCH, "tanh")
 
 
@@ -42,15 +43,10 @@ def new_figure(height: float = 5.6) -> tuple[Figure, Any]:
     return figure, figure.subplots()
 
 
-def label(operation: str, contender: str) -> str:
-    """What a contender writes to work in place."""
+def label(operation: str, contender: str = "") -> str:
+    """What a contender, or else NumPy's users, write to work in place."""
     cell = Cell(operation, "float32", HEAT_SIZE, IN_PLACE)
-    return next(str(c) for c in cell.contenders() if c.name == contender)
-
-
-def against(operation: str) -> str:
-    """An operation, and what NumPy's users write instead."""
-    return f"{operation}: {label(operation, next(iter(OPERATIONS[operation].spellings)))}"
+    return next(str(c) for c in cell.contenders() if c.name == (contender or cell.usual))
 
 
 def sweep(cells: Cells, operation: str) -> list[Measured]:
@@ -72,14 +68,11 @@ def over_size(axes: Any, caches: dict[str, int], title: str, columns: int) -> No
     axes.figure.legend(ncols=columns, loc="outside lower center")
 
 
-def time_picture(cells: Cells, caches: dict[str, int]) -> Figure | None:
-    series = sweep(cells, "relu")
-    if len(series) < 4:
-        return None
+def time_picture(cells: Cells, caches: dict[str, int]) -> Figure:
     figure, axes = new_figure(6.4)
     for name in TIMED:
         points = {m.cell.size: m.timings[name].ns / m.cell.size
-                  for m in series if name in m.timings}  # fmt: skip
+                  for m in sweep(cells, "relu") if name in m.timings}  # fmt: skip
         style = {"linewidth": 4, "zorder": 3} if name == OURS else {}
         text = "relu_ext.relu_(x)" if name == OURS else label("relu", name)
         axes.plot(points.keys(), points.values(), label=text, **style)
@@ -88,15 +81,13 @@ def time_picture(cells: Cells, caches: dict[str, int]) -> Figure | None:
     return figure
 
 
-def speedup_picture(cells: Cells, caches: dict[str, int]) -> Figure | None:
-    if len(sweep(cells, "relu")) < 4:
-        return None
+def speedup_picture(cells: Cells, caches: dict[str, int]) -> Figure:
     figure, axes = new_figure(7.6)
     for operation in ELEMENTWISE:
         found = {m.cell.size: m.usual[2:] for m in sweep(cells, operation) if m.usual}
         if found:
             middle, low, high = zip(*found.values(), strict=True)
-            (line,) = axes.plot(found.keys(), middle, label=against(operation))
+            (line,) = axes.plot(found.keys(), middle, label=f"{operation}: {label(operation)}")
             shade = {"color": line.get_color(), "alpha": 0.2, "linewidth": 0}
             axes.fill_between(found.keys(), low, high, **shade)
     over_size(axes, caches, "In place, against what NumPy's users write", columns=1)
@@ -134,7 +125,7 @@ def heat_picture(cells: Cells, architecture: str) -> Figure | None:
     axes.tick_params(length=0)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    listed = "\n".join(map(against, operations))
+    listed = "\n".join(f"{name}: {label(name)}" for name in operations)
     axes.set_xlabel(f"times as fast in place on {HEAT_SIZE:,} elements as\n{listed}", fontsize=12)
     return figure
 
@@ -161,10 +152,10 @@ def functions_picture() -> Figure:
 
 def draw(data: dict[str, Any], cells: Cells) -> dict[str, Figure | None]:
     """Every picture by name; None where the run has too few cells for it."""
-    machine = data["machine"]
+    caches, enough = data["machine"]["caches"], len(sweep(cells, "relu")) >= 4
     return {
-        "time": time_picture(cells, machine["caches"]),
-        "speedup": speedup_picture(cells, machine["caches"]),
-        "heat": heat_picture(cells, machine["architecture"]),
+        "time": time_picture(cells, caches) if enough else None,
+        "speedup": speedup_picture(cells, caches) if enough else None,
+        "heat": heat_picture(cells, data["machine"]["architecture"]),
         "functions": functions_picture(),
     }
