@@ -28,8 +28,7 @@ from rich.progress import Progress
 
 from suite import cases, digits, files, layouts, machine, plan, tables
 from suite.cases import IN_PLACE, OPERATIONS, OURS, Cell
-from suite.experiment import Experiment
-from suite.worker import worker
+from suite.experiment import Experiment, worker
 
 SECONDS = {"quick": 8.0, "default": 85.0, "self-check": 15.0}
 SECONDS_PER_FULL_CELL = 2.2
@@ -94,7 +93,8 @@ def arguments(argv: list[str]) -> Any:
 
 def experiments(args: Any) -> tuple[list[Experiment], list[str]]:
     """The cells that this machine can hold, with their contenders; why others are left out."""
-    caches, memory = machine.caches(), machine.available_memory()
+    caches = machine.caches()
+    memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     found, left_out = [], []
     for cell in plan.cells(args):
         # The operands, the fresh numbers, the right answers, and the temporaries of a contender.

@@ -44,7 +44,6 @@ from suite import (
     results,
     statements,
     tables,
-    worker,
 )
 from suite.cases import IN_PLACE, MODES, NEW, OPERATIONS, OURS, OUT, Cell, Contender
 
@@ -390,7 +389,7 @@ def tiny(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "SECONDS", {"default": 0.2})
         patch.setattr(buffers, "FRESH", 64)
-        patch.setattr(run, "worker", worker.worker)
+        patch.setattr(run, "worker", experiment.worker)
         sizes = ["16", "64", "2^8", "1,024", "16384"]  # in processes of their own
         arguments = ["--op", "relu", "leaky_relu", "--dtype", "float32", "float16", "--size"]
         assert run.main([*arguments, *sizes, "--against", "numpy", "--json", str(path)]) == 0
@@ -549,7 +548,7 @@ def test_a_worker_is_another_process(tmp_path):
     pid = Contender("pid", f"assert __import__('os').getpid() != {os.getpid()}; relu_(x)")
     found = experiment.Experiment(cell, [contenders(cell)[0], noisy, pid], TINY)
     for seed in range(2):
-        with worker.worker("base", str(tmp_path)) as visit:
+        with experiment.worker("base", str(tmp_path)) as visit:
             visit(found, 0, seed)
     assert found.checked and found.rounds and len(found.visits) == 2
     assert min(found.ratios("noisy").min(), found.ratios("pid").min()) > 0
@@ -560,7 +559,7 @@ def test_a_worker_that_dies_is_an_error():
     deadly = Contender("deadly", "__import__('os')._exit(7)")
     found = experiment.Experiment(cell, [deadly], TINY)
     with (
-        worker.worker("base", "") as visit,
+        experiment.worker("base", "") as visit,
         pytest.raises(RuntimeError, match="64 float32 ended with 7"),
     ):
         visit(found, 0, 0)

@@ -17,8 +17,6 @@ TIMES = {
     "activation": "bias and ReLU, forward and backward",
     "training": "whole training",
 }
-
-
 Function = Callable[..., object]
 
 
@@ -145,13 +143,13 @@ def compare(repeats: int) -> dict[str, Any]:
             assert np.array_equal(a, b), "the weights differ"
         pairs.append([[run.seconds[name] for name in TIMES] for run in (theirs, ours)])
     times = np.array(pairs[1:])  # the first pair has warmed the caches
-    numpy, relu_ext = np.median(times, axis=0).tolist()
-    ratios = np.median(times[:, 0] / times[:, 1], axis=0).tolist()
-    found: dict[str, Any] = {"hidden": HIDDEN, "batch": BATCH, "epochs": EPOCHS}
-    found |= {"repeats": repeats, "loss": ours.losses[-1], "accuracy": ours.accuracy}
-    rows = zip(TIMES, numpy, relu_ext, ratios, strict=True)
-    found["seconds"] = {name: {"numpy": a, "relu_ext": b, "ratio": c} for name, a, b, c in rows}
-    return found
+    ratios = np.median(times[:, 0] / times[:, 1], axis=0)
+    columns = zip(TIMES, *np.median(times, axis=0).tolist(), ratios.tolist(), strict=True)
+    return {
+        "hidden": HIDDEN, "batch": BATCH, "epochs": EPOCHS, "repeats": repeats,
+        "loss": ours.losses[-1], "accuracy": ours.accuracy,
+        "seconds": {name: {"numpy": a, "relu_ext": b, "ratio": c} for name, a, b, c in columns},
+    }  # fmt: skip
 
 
 def describe(found: dict[str, Any]) -> str:

@@ -6,16 +6,21 @@ numbers before each. A ratio compares two times of one round, so that whatever s
 down for longer than a round slows both. Contenders that are much slower than relu_ext take part in
 some rounds only, and are compared with the median of relu_ext's times of the rounds around them.
 
-Each visit to a cell has a process of its own, and the visits are spread over the whole run. The
-interval is bootstrapped over visits, because what differs from visit to visit (where code and heap
-lie, what else the machine does) does not average out within one. It is widened by what differs from
-run to run. The time that is left goes to the cells whose intervals it can still make narrow.
+The visits to a cell are spread over the whole run, and each has an interpreter of its own: the
+addresses of code and heap and the hashes of strings differ between two starts of Python, but not
+while it runs. The interval is bootstrapped over visits, because what differs from visit to visit
+does not average out within one. It is widened by what differs from run to run. The time that is
+left goes to the cells whose intervals it can still make narrow.
 """
 
 import gc
+import os
+import pickle
+import subprocess
+import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -28,6 +33,7 @@ from suite import buffers as ring
 from suite import cases, machine, statements
 from suite.buffers import Buffers, oracle
 from suite.cases import OTHER_FUNCTIONS, OURS, Cell, Contender
+from suite.files import BENCHMARKS
 from suite.layouts import CONTIGUOUS, TENSORS
 from suite.results import GOOD_HALF_WIDTH
 from suite.statements import Loop
@@ -46,19 +52,15 @@ more than their intervals, which is as expected; without it 13 % did.
 """
 
 
-class Refused(Exception):
-    """A contender does not take the dtype."""
-
-
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Turn what a library raises into a refusal, unless the library is not installed."""
+    """Raise TypeError for whatever a library raises, unless the library is not installed."""
     try:
         yield
     except ImportError:
         raise
     except Exception as error:
-        raise Refused(str(error).strip().partition("\n")[0] or type(error).__name__) from error
+        raise TypeError(str(error).strip().partition("\n")[0] or type(error).__name__) from error
 
 
 def right(result: np.ndarray, expected: np.ndarray, exact: bool) -> np.ndarray:
@@ -88,7 +90,7 @@ def differences(cell: Cell, contender: Contender) -> list[str]:
             views = [statements.view(contender.library, row[name]) for name in cell.operands]
             result, *_ = statements.as_arrays(call(*views))
         if not np.can_cast(dtype, result.dtype):
-            raise Refused(f"computes in {result.dtype}")
+            raise TypeError(f"computes in {result.dtype}")
         if finite and result.dtype != dtype:
             found.append(f"returns {result.dtype}")
         same = right(result, expected, exact=True)
@@ -182,7 +184,7 @@ class Experiment:
                 found[contender] = Ready(loop, views, buffers)
             except ImportError:
                 self.absent[name] = "not installed"
-            except (Refused, TypeError) as refusal:
+            except TypeError as refusal:
                 if contender.library == OURS:
                     raise
                 self.absent[name] = f"refuses {cell.dtype}: {refusal}"
@@ -294,3 +296,49 @@ def summary(samples: np.ndarray, rng: np.random.Generator) -> tuple[float, float
     ends = np.quantile(np.median(resampled, axis=(1, 2)), (outside, 1 - outside))
     reaches = np.hypot(ends - median, RUN * median)
     return median, median - reaches[0], median + reaches[1]
+
+
+@contextmanager
+def worker(level: str, kernels: str) -> Iterator[Callable[[Experiment, float, int], None]]:
+    """`Experiment.visit` in a fresh interpreter, given the CPU level and numba's cache.
+
+    The process is in a session of its own, so that Ctrl-C reaches its parent alone.
+    """
+    path = f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r})"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{path}; from suite import experiment; experiment.serve()"],
+        env=os.environ | {"RELU_EXT_CPU_LEVEL": level, "NUMBA_CACHE_DIR": kernels},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdin and process.stdout
+    requests, replies = process.stdin, process.stdout
+
+    def visit(experiment: Experiment, seconds: float, seed: int) -> None:
+        try:
+            pickle.dump((replace(experiment, visits=[]), seconds, seed), requests)
+            requests.flush()
+            found = pickle.load(replies)
+        except (EOFError, BrokenPipeError) as error:
+            text = f"the process that visited {experiment.cell} ended with {process.wait()}"
+            raise RuntimeError(text) from error
+        vars(experiment).update(vars(found), visits=experiment.visits + found.visits)
+
+    try:
+        yield visit
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def serve() -> None:
+    """Visit the experiments that arrive on standard input, and reply on standard output."""
+    requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints must not mix with the replies
+    with suppress(EOFError):
+        while True:
+            experiment, seconds, seed = pickle.load(requests)
+            experiment.visit(seconds, seed)
+            pickle.dump(experiment, replies)
+            replies.flush()

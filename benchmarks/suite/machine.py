@@ -14,7 +14,6 @@ import relu_ext
 from threadpoolctl import threadpool_limits
 
 SYSTEM = Path("/sys/devices/system/cpu/cpu0/cache")
-UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 LIBRARIES = (
     "numpy", "scipy", "scikit-learn", "numexpr", "numba", "torch", "jax", "thinc", "ml_dtypes",
 )  # fmt: skip
@@ -25,21 +24,17 @@ ASSUMED_CACHES = {"L1": 32 * 2**10, "L2": 2**20, "L3": 32 * 2**20}
 def caches() -> dict[str, int]:
     """The bytes of each data cache of one core."""
     found = {}
-    with suppress(OSError, ValueError, KeyError):
+    with suppress(OSError, ValueError):
         for index in sorted(SYSTEM.glob("index*")):
             kind, level, size = ((index / f).read_text().strip() for f in ("type", "level", "size"))
             if kind != "Instruction":
-                found[f"L{level}"] = int(size[:-1]) * UNITS[size[-1]]
+                found[f"L{level}"] = 1024 * int(size.removesuffix("K"))
     return found or ASSUMED_CACHES
 
 
 def processors() -> int:
     """The CPUs that this process may run on."""
     return len(os.sched_getaffinity(0))
-
-
-def available_memory() -> int:
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def microarchitecture(vendor: str, family: int, model: int) -> str:
