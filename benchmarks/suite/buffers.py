@@ -1,11 +1,11 @@
 """Provide the operands of a visit, a ring of buffers with fresh numbers, and the right answers."""
 
+import math
 import mmap
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache, cached_property
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -97,33 +97,32 @@ class Buffers:
         alignment: int = NUMPY_ALIGNMENT,
         pages: Callable[[int], np.ndarray] = memory,
     ):
-        dtype = np.dtype(cell.dtype)
-        drawn = [name for name in cell.operands if name != "w"]
-        shapes = [cell.allocated(name) for name in drawn]
-        lengths = [int(np.prod(shape)) * dtype.itemsize for shape in shapes]
-        slots = []
-        for nbytes in lengths:
+        dtype, places, step = np.dtype(cell.dtype), {}, 0
+        for name in cell.operands.replace("w", ""):
+            places[name] = step
+            nbytes = math.prod(cell.allocated(name)) * dtype.itemsize
             small = nbytes + alignment < MMAP_THRESHOLD
             slot = nbytes + (alignment if small else TORCH_ALIGNMENT)  # malloc's header in between
-            slots.append(slot + -slot % (alignment if small else PAGE))
-        *starts, step = accumulate(slots, initial=0)
+            step += slot + -slot % (alignment if small else PAGE)
         calls = {level: caches.get(level, 0) // 2 // step for level in RING_LEVELS}
         count = next((n for level, n in calls.items() if n >= RING_LEVELS[level]), 0)
         self.cell, self.warm = cell, min(count, 1)
-        self.total = max(count, 1) * step
-        fitting = [level for level, size in caches.items() if self.total <= size]
+        total = max(count, 1) * step
+        fitting = [level for level, size in caches.items() if total <= size]
         self.resident = min(fitting, key=caches.__getitem__, default="memory")
-        self.arena = pages(TORCH_ALIGNMENT + self.total)[alignment:][: self.total]
-        self.rows = []
-        for row in range(0, self.total, step):
-            found = {}
-            for name, shape, nbytes, start in zip(drawn, shapes, lengths, starts, strict=True):
-                array = self.arena[row + start :][:nbytes].view(dtype).reshape(shape)
-                found[name] = cell.where.view(name, array)
-            if "w" in cell.operands:
-                winners = inputs(np.dtype(np.uint8), row + found["g"].size)[row:]
-                found["w"] = (winners % cell.where.pieces).reshape(found["g"].shape)
-            self.rows.append({name: found[name] for name in cell.operands})
+        self.arena = pages(TORCH_ALIGNMENT + total)[alignment:][:total]
+        self.rows: list[dict[str, np.ndarray]] = []
+        for start in range(0, total, step):
+            row: dict[str, np.ndarray] = {}
+            for name in cell.operands:
+                if name == "w":
+                    winners = inputs(np.dtype(np.uint8), start + row["g"].size)[start:]
+                    row["w"] = (winners % cell.where.pieces).reshape(row["g"].shape)
+                else:
+                    place = start + places[name]
+                    array = np.ndarray(cell.allocated(name), dtype, self.arena, place)
+                    row[name] = cell.where.view(name, array)
+            self.rows.append(row)
         self.all = self.arena.view(dtype)
         self.pool = inputs(dtype, self.all.size + FRESH)
         self.repeats = cell.mode != IN_PLACE and self.all.size >= FRESH

@@ -135,8 +135,8 @@ class Experiment:
     """A contender takes part in one round out of this many."""
     resident: str = ""
     """The smallest cache that holds the ring."""
-    checked: bool = False
     rounds: int = 0
+    """Those of a visit; 0 until the contenders have been checked."""
     seconds: float = float("inf")
     """The duration of the shortest visit."""
 
@@ -154,7 +154,7 @@ class Experiment:
         found = {}
         for contender in self.contenders:
             name, cell = contender.name, contender.cell or self.cell
-            check = contender.computes and not self.checked
+            check = contender.computes and not self.rounds
             own = name == cases.OWN_TENSORS or self.cell.layout == TENSORS
             buffers = buffers_of(cell, ring.TORCH_ALIGNMENT if own else ring.NUMPY_ALIGNMENT)
             if name == OURS:
@@ -188,7 +188,6 @@ class Experiment:
                 if contender.library == OURS:
                     raise
                 self.absent[name] = f"refuses {cell.dtype}: {refusal}"
-        self.checked = True
         return found
 
     def visit(self, seconds: float, seed: int) -> None:
@@ -197,33 +196,29 @@ class Experiment:
         ready = self.prepare()
         machine.equalise(self.cell.threads)
         times: dict[str, list[float]] = {contender.name: [] for contender in ready}
-        order, turn = list(ready), {contender: at for at, contender in enumerate(ready)}
 
-        def one_round(number: int, everyone: bool = False) -> dict[str, float]:
-            """Time those whose turn it is; return the seconds that each takes, refilled."""
+        def one_round(contenders: list[Contender]) -> dict[str, float]:
+            """Time these contenders; return the seconds that each takes, refilled."""
             took = {}
-            rng.shuffle(order)
-            for contender in order:
-                name = contender.name
-                if not everyone and (number + turn[contender]) % self.every[name]:
-                    continue
+            rng.shuffle(contenders)
+            for contender in contenders:
+                name, (loop, views, buffers) = contender.name, ready[contender]
                 start = time.perf_counter()
-                views, buffers = ready[contender].views, ready[contender].buffers
                 if self.cell.threads > 1:
                     one = name == cases.ONE_THREAD
                     relu_ext.set_num_threads(1 if one else self.cell.threads)
                 buffers.refill(int(rng.integers(ring.FRESH)), contender.rectified)
                 with statements.surroundings(contender):
-                    elapsed = ready[contender].loop(views[: buffers.warm], views[buffers.warm :])
+                    elapsed = loop(views[: buffers.warm], views[buffers.warm :])
                 times[name].append(elapsed / (len(views) - buffers.warm))
                 took[name] = time.perf_counter() - start
             return took
 
         gc.disable()
         try:
-            one_round(0, everyone=True)
+            one_round(list(ready))
             if not self.rounds:
-                took = one_round(0, everyone=True)
+                took = one_round(list(ready))
                 slow = {name for name, t in times.items() if t[-1] > SLOW * times[OURS][-1]}
                 cost = sum(t / (BLOCK if name in slow else 1) for name, t in took.items())
                 rounds = int(min(max(seconds / cost, LEAST_ROUNDS), MOST_ROUNDS))
@@ -232,7 +227,8 @@ class Experiment:
             for recorded in times.values():
                 recorded.clear()
             for number in range(self.rounds):
-                one_round(number)
+                turns = enumerate(ready, number)
+                one_round([c for turn, c in turns if turn % self.every[c.name] == 0])
         finally:
             gc.enable()
         self.visits.append(times)
