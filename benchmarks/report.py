@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from suite import files, pictures, plan, results, tables
+from suite import cases, files, pictures, plan, results, tables
 from suite.cases import IN_PLACE
 from suite.tables import call, named
 
@@ -50,7 +50,7 @@ def page(data: dict[str, Any]) -> Iterator[str]:
     yield from (f"# {data['machine']['processor']}", "", origin(data), "")
     yield "The ratios say how many times as fast relu_ext is: medians of paired ratios on fresh"
     yield "input with 95 % intervals. Numbers for programs stand in the JSON file beside this page."
-    yield from ("", tables.LEGEND, "", *(f"* {line}" for line in tables.remarks(data, cells)))
+    yield from ("", cases.LEGEND, "", *(f"* {line}" for line in tables.remarks(data, cells)))
     for operation, headings, rows, statements in tables.by_operation(cells, intervals=True):
         lines = (f"* {line}" for line in statements)
         yield from ("", f"## {operation}", "", *markdown(headings, rows), "", *lines)

@@ -1,10 +1,8 @@
 """The registry: what can be measured, and the statements that compute the same.
 
 A cell is one operation on one dtype, size, layout and mode. A contender is a statement that a user
-would write. In a statement, x, y and the gradient g are inputs, w holds the pieces that won in
-Maxout, o is an output that exists, `slope` is a Python number, and zero, one and s are 0, 1 and the
-slope as scalars of the array's dtype. Where the layout has an array of slopes, `slope` and `s` are
-that array.
+would write. LEGEND says what its names mean; where the layout has an array of slopes, `slope` and
+`s` are that array.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,6 +34,10 @@ ONE_THREAD, DENSE, ONE_SLOPE, WITHOUT_ADDING, NDARRAY = SELVES = (
     "one thread", "contiguous", "one slope", "without adding", "ndarray",
 )  # fmt: skip
 """relu_ext itself under other conditions, which tells what the conditions of the cell cost."""
+LEGEND = (
+    "x, y, g: inputs and gradient, fresh each time; o: an existing output; w: the pieces that won; "
+    "slope: a Python number; zero, one, s: 0, 1 and the slope as scalars of the array's dtype."
+)
 SMALL, LARGE = 1024, 2**24
 """The empty call is timed too up to SMALL elements, and the roofline from LARGE bytes on."""
 LIBRARIES = ("scipy", "numexpr", "numba", TORCH, "jax", "thinc", "numpy")
@@ -193,14 +195,15 @@ def form(spelling: Spelling, mode: str) -> str:
     return (spelling[0], *spelling)[-3:][MODES.index(mode)]
 
 
-def _elementwise(name: str) -> Operation:
-    described = DESCRIBED[name]
-    arguments = ", slope" if described.parameter == "negative_slope" else ""
-    operands = "".join(array[0] for array in described.arrays)
-    return Operation(name, operands, arguments, SPELLINGS[name])
-
-
-OPERATIONS = {name: _elementwise(name) for name in DESCRIBED} | {
+OPERATIONS = {
+    name: Operation(
+        name,
+        operands="".join(array[0] for array in described.arrays),
+        arguments=", slope" if described.parameter == "negative_slope" else "",
+        spellings=SPELLINGS[name],
+    )
+    for name, described in DESCRIBED.items()
+} | {
     "maxout": Operation("maxout", "x", ", axis", {
         "max": "x.max(axis{out})",
         "chain": "{chain}",
@@ -266,11 +269,6 @@ class Contender:
     def computes(self) -> bool:
         """Whether it has an answer to check, unlike an empty call or a pass of the roofline."""
         return self.name != FLOOR and not self.name.startswith(ROOFLINE)
-
-    @property
-    def rival(self) -> bool:
-        """Whether another library computes what relu_ext computes."""
-        return self.computes and self.library != OURS
 
     @cached_property
     def library(self) -> str:

@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -52,8 +51,6 @@ def dumps(data: dict[str, Any]) -> str:
 
 def write(path: Path, text: str) -> None:
     """Replace the file in one step, so that an interruption leaves the old one whole."""
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
-        file.write(text)
-    written = Path(file.name)
-    written.chmod(0o644)
+    written = path.with_name(f"{path.name}.part")
+    written.write_text(text, encoding="utf-8")
     written.replace(path)

@@ -57,20 +57,16 @@ class Measured:
         return self.timings[OURS]
 
     @property
+    def compared(self) -> dict[str, Timing]:
+        """What computes the same: the rivals, and relu_ext under other conditions."""
+        return {name: timing for name, timing in self.timings.items()
+                if timing.contender.computes and name != OURS
+                and (self.cell.operation, name) not in cases.OTHER_FUNCTIONS}  # fmt: skip
+
+    @property
     def rivals(self) -> list[Timing]:
         """The statements of other libraries that compute the same."""
-        return [timing for name, timing in self.timings.items() if timing.contender.rival
-                and (self.cell.operation, name) not in cases.OTHER_FUNCTIONS]  # fmt: skip
-
-    @property
-    def selves(self) -> list[Timing]:
-        """relu_ext under other conditions."""
-        return [timing for name, timing in self.timings.items() if name in cases.SELVES]
-
-    @property
-    def compared(self) -> dict[str, Timing]:
-        """Everything whose ratio tells a change of relu_ext, by the contender's name."""
-        return {timing.contender.name: timing for timing in (*self.rivals, *self.selves)}
+        return [t for t in self.compared.values() if t.contender.library != OURS]
 
     @property
     def usual(self) -> Timing | None:
@@ -116,9 +112,9 @@ def lost(cells: Cells) -> list[tuple[Measured, Timing]]:
 
 def worst_layouts(cells: Cells) -> Iterator[tuple[str, Measured, Timing]]:
     """The layout that does worst against any rival, and the one that costs most."""
-    views = [found for found in cells.values() if found.cell.layout != CONTIGUOUS]
-    rivals = [(found, rival) for found in views for rival in found.rivals]
-    selves = [(found, own) for found in views for own in found.selves]
+    views = [m for m in cells.values() if m.cell.layout != CONTIGUOUS]
+    rivals = [(m, rival) for m in views for rival in m.rivals]
+    selves = [(m, m.timings[name]) for m in views for name in cases.SELVES if name in m.timings]
     for what, pairs in (("does worst against a rival", rivals), ("costs most", selves)):
         if pairs:
             yield what, *min(pairs, key=lambda pair: pair[1].ratio)

@@ -8,15 +8,11 @@ from rich.console import Console
 from rich.table import Table
 
 from suite import cases, digits, plan, results
-from suite.cases import OURS, TORCH
+from suite.cases import LEGEND, OURS, TORCH
 from suite.experiment import Experiment
 from suite.layouts import CONTIGUOUS
 from suite.results import Cells, Measured, Timing, time_text
 
-LEGEND = (
-    "x, y, g: inputs and gradient, fresh each time; o: an existing output; w: the pieces that won; "
-    "slope: a Python number; zero, one, s: 0, 1 and the slope as scalars of the array's dtype."
-)
 Rows = list[list[str]]
 
 
@@ -31,19 +27,17 @@ def machine_line(data: dict[str, Any]) -> str:
     )
 
 
-def place(m: Measured) -> tuple[bool, int, int, int]:
-    """The place of a cell among those of its operation."""
-    cell, view = m.cell, m.cell.layout != CONTIGUOUS
-    return view, cases.MODES.index(cell.mode), cases.DTYPES.index(cell.dtype), cell.size
-
-
 def by_operation(
     cells: Cells, *, intervals: bool = False
 ) -> Iterator[tuple[str, list[str], Rows, list[str]]]:
     """Yield each operation's name, the headings, a row for each cell, and every statement."""
+    ordered = sorted(cells.values(), key=lambda m: (
+        m.cell.layout != CONTIGUOUS, cases.MODES.index(m.cell.mode),
+        cases.DTYPES.index(m.cell.dtype), m.cell.size,
+    ))  # fmt: skip
     for operation in cases.OPERATIONS:
         rows, statements = [], {OURS: dict[str, None]()}
-        found = sorted((m for m in cells.values() if m.cell.operation == operation), key=place)
+        found = [m for m in ordered if m.cell.operation == operation]
         for m in found:
             for name, timing in m.timings.items():
                 statements.setdefault(name, {})[timing.contender.statement] = None
