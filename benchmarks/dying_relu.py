@@ -25,10 +25,9 @@ def picture(found: dict[str, digits.Training], learning_rate: float) -> Figure:
     for (name, run), colour in zip(found.items(), (pictures.RED, pictures.BLUE), strict=True):
         epochs = range(1, len(run.dead) + 1)
         axes.plot(epochs, run.dead, color=colour, label=name, clip_on=False)
+    title = f"Units silent on every image, learning rate {learning_rate}"
+    axes.set(title=title, xlabel="epoch", ylabel=f"silent units of {sum(HIDDEN)}")
     axes.set_ylim(0, sum(HIDDEN))
-    axes.set_xlabel("epoch")
-    axes.set_ylabel(f"silent units of {sum(HIDDEN)}")
-    axes.set_title(f"Units silent on every image, learning rate {learning_rate}")
     axes.legend()
     return figure
 

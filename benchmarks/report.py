@@ -3,7 +3,7 @@
 
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,7 @@ SHARED = (*plan.HEADLINES, *(cell for cell in plan.MEMORY_BOUND if cell.size >= 
 """The rows of the README's table of CPUs."""
 
 
-def markdown(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
-    headings = list(headings)
+def markdown(headings: Sequence[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
     for row in (headings, ["---"] * len(headings), *rows):
         yield f"| {' | '.join(row)} |"
 

@@ -143,8 +143,7 @@ def functions_picture() -> Figure:
         axes.axhline(0, color="black", linewidth=0.8, zorder=1)
         axes.axvline(0, color="black", linewidth=0.8, zorder=1)
         axes.set_title(name, fontsize=14)
-        axes.set_xticks((-2, 0, 2))
-        axes.set_xlabel("x")
+        axes.set(xticks=(-2, 0, 2), xlabel="x")
     panels[1].plot(0, 1, "o", color=BLUE, markerfacecolor="white", zorder=3)
     panels[1].plot(0, relu_ext.relu_subgradient(0.0), "o", color=BLUE, zorder=4)
     return figure
