@@ -174,18 +174,15 @@ class Operation:
         name, given = self.function, ", ".join(self.operands) + self.arguments
         return f"{name}_({given})", f"{name}({given}, out=o)", f"{name}({given})"
 
-    def modes(self, kind: str) -> list[str]:
-        """The modes in which it is measured: those of its first spelling that the layout allows."""
-        first = next(iter(self.spellings.values()))
-        possible = {TENSORS: MODES[:1], "pieces": MODES[1:]}.get(kind, MODES)
-        return [mode for mode in possible if form(first, mode)]
-
-    def takes(self, where: Layout) -> bool:
-        """Whether it has the operands that the layout is about."""
+    def modes(self, where: Layout) -> list[str]:
+        """The modes of its first spelling, if it has the operands that the layout is about."""
         special = where.transposed + ("y" if where.bias else "")
         with_slopes = not where.slopes or self.function in PRELU
-        pieces = where.axis is not None
-        return {*special} <= {*self.operands} and with_slopes and pieces == bool(self.reduced)
+        with_pieces = bool(self.reduced) == (where.axis is not None)
+        possible = {TENSORS: MODES[:1], "pieces": MODES[1:]}.get(where.kind, MODES)
+        if not ({*special} <= {*self.operands} and with_slopes and with_pieces):
+            return []
+        return [mode for mode in possible if form(next(iter(self.spellings.values())), mode)]
 
 
 def form(spelling: Spelling, mode: str) -> str:

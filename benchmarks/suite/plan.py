@@ -104,15 +104,12 @@ def asked_for(args: Any) -> Iterator[Cell]:
     wanted = {*(args.layout or (CONTIGUOUS, "pieces"))}
     sized = product(SIZED, args.size or TABLE_SIZES)
     own_size = () if args.size else ((label, size_of(label)) for label in VIEWS)
-    places = [(label, layout(label, size), size) for label, size in (*sized, *own_size)]
-    for name, dtype in product(args.op or OPERATIONS, args.dtype or FLOAT32):
-        operation = OPERATIONS[name]
-        if dtype not in cases.dtypes(name):
-            continue
-        for label, where, size in places:
-            if {label, where.kind} & wanted and operation.takes(where):
-                for mode in operation.modes(where.kind):
-                    yield Cell(name, dtype, size, mode, args.threads, label)
+    names, dtypes, places = args.op or OPERATIONS, args.dtype or FLOAT32, (*sized, *own_size)
+    for name, dtype, (label, size) in product(names, dtypes, places):
+        where = layout(label, size)
+        if {label, where.kind} & wanted and dtype in cases.dtypes(name):
+            for mode in OPERATIONS[name].modes(where):
+                yield Cell(name, dtype, size, mode, args.threads, label)
 
 
 def cells(args: Any) -> list[Cell]:
