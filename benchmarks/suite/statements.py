@@ -122,14 +122,13 @@ def _numba_statement(expression: str, cell: Cell, names: dict[str, Any]) -> str:
     shapes |= {name: shape for name, shape in (("y", where.bias), ("s", where.slopes)) if shape}
     letters = "ijkl"[: len(where.computed)]
     for name, shape in shapes.items():
-        own = letters[len(letters) - len(shape) :]
-        index = ", ".join("0" if n == 1 else letter for letter, n in zip(own, shape, strict=True))
+        pairs = zip(letters[-len(shape) :], shape, strict=True)
+        index = ", ".join("0" if length == 1 else letter for letter, length in pairs)
         expression = re.sub(rf"\b{name}\b", f"{name}[{index}]", expression)
-    loops = "".join(
-        f"{'    ' * depth}for {letter} in {'prange' if depth == 1 else 'range'}"
-        f"({target}.shape[{depth - 1}]):\n"
-        for depth, letter in enumerate(letters, 1)
-    )
+    loops = expression
+    for depth, letter in reversed(list(enumerate(letters))):
+        each = f"{'range' if depth else 'prange'}({target}.shape[{depth}])"
+        loops = f"for {letter} in {each}:\n{indent(loops, ' ' * 4)}"
     numbers = {name: names[name] for name in ("zero", "one", "s") if name not in inputs}
     source = f"""
 import numpy
@@ -138,7 +137,7 @@ number = numpy.dtype("{cell.dtype}").type
 {"; ".join(f"{name} = number({value})" for name, value in numbers.items())}
 
 def kernel({", ".join(dict.fromkeys([*inputs, target]))}):
-{loops}{"    " * (len(letters) + 1)}{expression}
+{indent(loops, " " * 4)}
     return {target}
 """
     names["kernel"] = _numba_kernel(source, cell.threads > 1)
