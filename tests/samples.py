@@ -33,17 +33,22 @@ def at_level(level):
 
 
 def slots(level):
-    """The kernels of a level's table, by operation and dtype, and the dtypes' itemsizes; written
-    to, the table changes."""
+    """The kernels of a level's table by operation and dtype, the dtypes' itemsizes, and the kernels
+    for rows; written to, the table changes."""
     get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
     get_pointer.restype = ctypes.c_void_p
     get_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
     table = importlib.import_module(f"relu_ext._kernels_{level}").kernel_table
     address = get_pointer(table, b"relu_ext.KernelTable")
     dtypes = len({dtype.name for dtype in loop_dtypes(OPERATIONS[-1])})  # no bool, unlike relu
-    kernels = (ctypes.c_size_t * dtypes * len(OPERATIONS)).from_address(address)
-    itemsizes = (ctypes.c_ssize_t * dtypes).from_address(address + ctypes.sizeof(kernels))
-    return np.ctypeslib.as_array(kernels), np.ctypeslib.as_array(itemsizes)
+    each_kernel = ctypes.c_size_t * dtypes * len(OPERATIONS)
+
+    class Table(ctypes.Structure):
+        _fields_ = [("kernel", each_kernel), ("itemsize", ctypes.c_ssize_t * dtypes),
+                    ("rows_kernel", each_kernel)]  # fmt: skip
+
+    found = Table.from_address(address)
+    return [np.ctypeslib.as_array(getattr(found, name)) for name, _ in Table._fields_]
 
 
 def run_python(program, **environment):
