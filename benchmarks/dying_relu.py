@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Show how ReLU units die: train a network at too high a rate with ReLU and with Leaky ReLU."""
 
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.pictures:
         parser.output(args.pictures / "_" if args.pictures.exists() else args.pictures)
     found = runs(learning_rate=args.learning_rate, epochs=args.epochs, seed=args.seed)
+    if args.pictures:  # before anything is printed, because the reader may close standard output
+        pictures.save(picture(found, args.learning_rate), args.pictures, "dying_relu")
     print(f"Hidden units, of {sum(HIDDEN)}, that are positive for no image, "
           f"learning rate {args.learning_rate}")  # fmt: skip
     print("epoch" + "".join(f"{name:>14}" for name in found))
@@ -51,10 +54,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{epoch:5}" + "".join(f"{count:14}" for count in dead))
     for name, run in found.items():
         print(f"{name}: accuracy {run.accuracy:.1%}")
-    if args.pictures:
-        pictures.save(picture(found, args.learning_rate), args.pictures, "dying_relu")
     return 0
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly once `| head` has read enough
     sys.exit(main())

@@ -84,7 +84,6 @@ def main(argv: list[str] | None = None) -> int:
     if not place.search(old):
         parser.error(f"no place in {args.readme}; valid: a file with '{BEGIN}' and '{END}'")
     files.write(args.readme, place.sub(lambda _: text, old))
-    print(text)
     for path, read in published.items():
         files.write(path.with_suffix(".md"), "\n".join(page(read)) + "\n")
     for name, figure in pictures.draw(data, cells).items():
@@ -92,6 +91,7 @@ def main(argv: list[str] | None = None) -> int:
             pictures.save(figure, args.pictures, name)
         else:
             print(f"report.py: too few cells for '{name}': use run.py --full", file=sys.stderr)
+    print(text)
     return 0
 
 

@@ -32,7 +32,7 @@ from suite.experiment import Experiment, worker
 
 SECONDS = {"quick": 8.0, "default": 85.0, "self-check": 15.0}
 SECONDS_PER_FULL_CELL = 2.2
-"""With 491 cells a full run takes 18 minutes."""
+"""With 500 cells a full run takes 18 minutes."""
 SWEEPS = {"quick": 3, "default": 5, "self-check": 5, "full": 7}
 SWEEPING = 0.6
 """The share of the time for the first sweeps, which visit every cell. The rest is for the cells
@@ -81,12 +81,13 @@ def arguments(argv: list[str]) -> Any:
     text = "the results file (default: last.json, but results/<this CPU>.json for --full alone)"
     add("--json", type=Path, metavar="FILE", help=text)
     args = parser.parse_args(argv)
-    shown = [text for text in argv if not text.startswith("--json") and text != str(args.json)]
-    args.command = ["run.py", *shown]
+    hidden = files.Parser(add_help=False)  # what is recorded is the command without the file
+    hidden.add_argument("--json")
+    args.command = ["run.py", *hidden.parse_known_args(argv)[1]]
     args.narrowed = bool(args.op or args.dtype or args.size or args.layout)
     if args.json is None:
         published = files.RESULTS / machine.file_name(machine.processor_name())
-        args.json = published if args.command == ["run.py", "--full"] else files.LAST
+        args.json = published if args.extent == "full" and len(argv) == 1 else files.LAST
     parser.output(args.json)
     return args
 

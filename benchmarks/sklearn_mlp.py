@@ -6,6 +6,7 @@ bound is the speed-up from a ReLU that costs nothing: the time of a fit, divided
 what scikit-learn's ReLU takes of it.
 """
 
+import signal
 import sys
 import time
 import warnings
@@ -80,4 +81,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly once `| head` has read enough
     sys.exit(main())

@@ -34,7 +34,7 @@ def at_level(level):
 
 def slots(level):
     """The kernels of a level's table by operation and dtype, the dtypes' itemsizes, and the kernels
-    for rows; written to, the table changes."""
+    for rows. Writing to them changes the table."""
     get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
     get_pointer.restype = ctypes.c_void_p
     get_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]

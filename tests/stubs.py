@@ -1,4 +1,5 @@
-"""Write the static types of the front door and of the ufuncs from the operations' descriptions.
+"""Write the package's names, and the static types of the front door and of the ufuncs, from the
+operations' descriptions.
 
     python tests/stubs.py
 
@@ -7,6 +8,7 @@ A test fails where the files are not what this writes.
 
 from pathlib import Path
 
+import relu_ext
 from relu_ext._operations import OPERATIONS
 
 PACKAGE = Path(__file__).parents[1] / "src/relu_ext"
@@ -41,6 +43,21 @@ __all__ = [
 {exported}]
 
 def _empty(x: _T, /) -> _T: ...
+"""
+PACKAGE_HEAD = """\
+# Written by tests/stubs.py: mypy does not read `__all__ += _api.__all__`.
+# ruff: noqa: F403, F405
+
+from relu_ext import ufuncs
+from relu_ext._api import *
+from relu_ext._config import show_config
+from relu_ext._dispatch import cpu_levels
+from relu_ext._driver import get_num_threads, set_num_threads
+from relu_ext._maxout import maxout, maxout_backward
+from relu_ext._version import __version__
+
+__all__ = [
+{exported}]
 """
 KEYWORDS = [
     "where: ArrayLike = True",
@@ -126,7 +143,12 @@ def ufuncs():
     return f"{head}\n__all__ = [\n{exported(names)}]\n\n{types}"
 
 
-STUBS = {"_api.pyi": api, "ufuncs.pyi": ufuncs}
+def package():
+    """__init__.pyi."""
+    return PACKAGE_HEAD.format(exported=exported(relu_ext.__all__))
+
+
+STUBS = {"__init__.pyi": package, "_api.pyi": api, "ufuncs.pyi": ufuncs}
 
 if __name__ == "__main__":
     for file, write in STUBS.items():

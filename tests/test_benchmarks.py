@@ -211,6 +211,18 @@ def test_absent_and_refusing_contenders_are_listed(monkeypatch):
     assert visited(cell, contenders(cell)).absent["heaviside"].startswith("refuses int8: ")
 
 
+@pytest.mark.parametrize("name", ["compile_statement", "slopes", "_bind"])
+def test_a_mistake_of_the_suite_is_no_refusal(name, monkeypatch):
+    def mistaken(*arguments):
+        raise TypeError("a mistake")
+
+    cell = Cell("relu", "float32", 10, NEW)
+    found = experiment.Experiment(cell, contenders(cell)[1:2], TINY)
+    monkeypatch.setattr(statements, name, mistaken)
+    with pytest.raises(TypeError, match="a mistake"):
+        found.prepare()
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_input_is_fresh(mode, monkeypatch):
     monkeypatch.setattr(buffers, "FRESH", 2**20)
@@ -331,6 +343,31 @@ def test_layouts_are_chosen(arguments, expected, tmp_path):
     cells = plan.cells(run.arguments([*arguments, "--json", str(tmp_path / "out.json")]))
     found = {cell.layout for cell in cells}
     assert expected <= found and len({layouts.layout(name, 1).kind for name in found}) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "recorded"),
+    [
+        (["--json", "relu", "--op", "relu", "add_relu"], ["--op", "relu", "add_relu"]),
+        (["--op", "relu", "--js", "./relu", "--threads", "1"], ["--op", "relu", "--threads", "1"]),
+        (["--quick", "--j=relu"], ["--quick"]),
+        (["--layout", "(64, 128)[:, :100]", "--json", "relu"], ["--layout", "(64, 128)[:, :100]"]),
+    ],
+)
+def test_the_command_is_recorded_without_the_file(arguments, recorded, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    args = run.arguments(arguments)
+    assert args.command == ["run.py", *recorded] and args.json == Path("relu")
+
+
+@pytest.mark.parametrize("full", ["--full", "--ful"])
+def test_only_a_full_run_is_for_publication(full, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(files, "LAST", tmp_path / "last.json")
+    files.RESULTS.mkdir()
+    assert run.arguments([full]).json.parent == files.RESULTS
+    for arguments in ([full, "--threads", "1"], ["--quick"], []):
+        assert run.arguments(arguments).json == files.LAST
 
 
 def test_tensors_are_left_out_without_pytorch(tmp_path, monkeypatch):
@@ -649,3 +686,25 @@ def test_scikit_learn_fits_alike(dtype, solver):
     assert found["bound"] > 1 and min(found.values()) > 0
     assert sklearn_mlp._base.ACTIVATIONS["relu"] is sklearn_mlp.THEIRS[0]
     assert sklearn_mlp._base.DERIVATIVES["relu"] is sklearn_mlp.THEIRS[1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGPIPE")
+@pytest.mark.parametrize(
+    "command",
+    [
+        [dying_relu.__file__, "--epochs", "1", "--pictures"],
+        [sklearn_mlp.__file__, "--epochs", "1", "--repeats", "1"],
+    ],
+)
+def test_a_closed_pipe_is_no_error(command, tmp_path):
+    drawn = command[-1] == "--pictures"
+    process = subprocess.Popen(
+        [sys.executable, *command, *([str(tmp_path)] if drawn else [])],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()
+    with process:
+        assert process.stderr.read() == b""
+    assert process.returncode == -signal.SIGPIPE
+    assert (tmp_path / "dying_relu.png").exists() == drawn

@@ -192,15 +192,17 @@ def test_padding_is_not_compared(order):
 
 @pytest.mark.parametrize("operation", ["relu", "leaky_relu", "relu_backward", "add_relu"])
 def test_in_place_is_vectorised_too(operation):
-    """In place a call writes half as many lines of memory, and is not slower than with out=: some
-    compilers' loops compute number by number where an input is the output."""
+    """In place a call touches less memory than with out=, and takes no longer; where a compiler's
+    loops go number by number because an input is the output, it takes two to eight times as long.
+
+    At the level base, which every machine has: at v3 Clang 22 makes masked stores, slow on AMD.
+    """
     operation = samples.NAMED[operation]
     arrays = samples.arrays(operation, np.dtype("f4"), 16_384)
     parameter = operation.parameter and 0
-    out = np.empty_like(arrays[0])
-
-    def fastest(call):
-        return min(timeit.repeat(lambda: call(*arrays), number=20, repeat=20))
-
-    one_array = fastest(partial(operation.in_place, parameter=parameter))
-    assert one_array < 2 * fastest(partial(operation.front, parameter=parameter, out=out))
+    in_place = partial(operation.in_place, *arrays, parameter=parameter)
+    apart = partial(operation.front, *arrays, parameter=parameter, out=np.empty_like(arrays[0]))
+    with samples.at_level("base"):  # in turn, so that both meet the same machine
+        times = [[timeit.timeit(call, number=20) for call in (in_place, apart)] for _ in range(20)]
+    one_array, two_arrays = np.min(times, axis=0)
+    assert one_array < 1.5 * two_arrays

@@ -1,8 +1,8 @@
 """The registry: what can be measured, and the statements that compute the same.
 
 A cell is one operation on one dtype, size, layout and mode. A contender is a statement that a user
-would write. LEGEND says what its names mean; where the layout has an array of slopes, `slope` and
-`s` are that array.
+would write. LEGEND says what the names in a statement mean. Where the layout has an array of
+slopes, `slope` and `s` are that array.
 """
 
 from collections.abc import Callable, Iterator
@@ -175,7 +175,7 @@ class Operation:
         return f"{name}_({given})", f"{name}({given}, out=o)", f"{name}({given})"
 
     def modes(self, where: Layout) -> list[str]:
-        """The modes of its first spelling, if it has the operands that the layout is about."""
+        """The modes in which it is measured there; none if it lacks the layout's operands."""
         special = where.transposed + ("y" if where.bias else "")
         with_slopes = not where.slopes or self.function in PRELU
         with_pieces = bool(self.reduced) == (where.axis is not None)

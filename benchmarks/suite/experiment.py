@@ -6,7 +6,7 @@ numbers before each. A ratio compares two times of one round, so that whatever s
 down for longer than a round slows both. Contenders that are much slower than relu_ext take part in
 some rounds only, and are compared with the median of relu_ext's times of the rounds around them.
 
-The visits to a cell are spread over the whole run, and each has an interpreter of its own: the
+The visits to a cell are spread over the whole run, and no two of them share an interpreter: the
 addresses of code and heap and the hashes of strings differ between two starts of Python, but not
 while it runs. The interval is bootstrapped over visits, because what differs from visit to visit
 does not average out within one. It is widened by what differs from run to run. The time that is
@@ -36,7 +36,7 @@ from suite.cases import OTHER_FUNCTIONS, OURS, Cell, Contender
 from suite.files import BENCHMARKS
 from suite.layouts import CONTIGUOUS, TENSORS
 from suite.results import GOOD_HALF_WIDTH
-from suite.statements import Loop
+from suite.statements import Loop, Refused, refusals
 
 MOST_ROUNDS, LEAST_ROUNDS = 24, 2
 LEAST_VISITS, MOST_VISITS = 6, 100
@@ -50,17 +50,6 @@ RUN = 0.02
 Two full runs of one commit had 4,910 ratios in common. With this number 5.5 % of them differed by
 more than their intervals, which is as expected; without it 13 % did.
 """
-
-
-@contextmanager
-def refusals() -> Iterator[None]:
-    """Raise TypeError for whatever a library raises, unless the library is not installed."""
-    try:
-        yield
-    except ImportError:
-        raise
-    except Exception as error:
-        raise TypeError(str(error).strip().partition("\n")[0] or type(error).__name__) from error
 
 
 def right(result: np.ndarray, expected: np.ndarray, exact: bool) -> np.ndarray:
@@ -85,12 +74,12 @@ def differences(cell: Cell, contender: Contender) -> list[str]:
         flat = replace(cell, layout=CONTIGUOUS, size=row["x"].size)
         (expected,) = oracle(flat, contender.name, row)
         row["o"] = np.empty_like(expected)
+        call, _ = statements.compile_statement(flat, contender)
         with refusals():
-            call, _ = statements.compile_statement(flat, contender)
             views = [statements.view(contender.library, row[name]) for name in cell.operands]
             result, *_ = statements.as_arrays(call(*views))
         if not np.can_cast(dtype, result.dtype):
-            raise TypeError(f"computes in {result.dtype}")
+            raise Refused(f"computes in {result.dtype}")
         if finite and result.dtype != dtype:
             found.append(f"returns {result.dtype}")
         same = right(result, expected, exact=True)
@@ -136,7 +125,7 @@ class Experiment:
     resident: str = ""
     """The smallest cache that holds the ring."""
     rounds: int = 0
-    """Those of a visit; 0 until the contenders have been checked."""
+    """The rounds of a visit; 0 before the first, which checks the contenders."""
     seconds: float = float("inf")
     """The duration of the shortest visit."""
 
@@ -184,7 +173,7 @@ class Experiment:
                 found[contender] = Ready(loop, views, buffers)
             except ImportError:
                 self.absent[name] = "not installed"
-            except TypeError as refusal:
+            except Refused as refusal:
                 if contender.library == OURS:
                     raise
                 self.absent[name] = f"refuses {cell.dtype}: {refusal}"

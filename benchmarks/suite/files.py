@@ -22,7 +22,7 @@ class Parser(argparse.ArgumentParser):
 
     def output(self, path: Path) -> None:
         """Refuse a file that cannot be written, before there is anything to write."""
-        if path.is_dir() or (path.exists() and not os.access(path, os.W_OK)):
+        if path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
             self.error(f"cannot write {path}; valid: a file that may be written")
         if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
             self.error(f"cannot write into {path.parent}; valid: a directory that may be written")
@@ -51,6 +51,6 @@ def dumps(data: dict[str, Any]) -> str:
 
 def write(path: Path, text: str) -> None:
     """Replace the file in one step, so that an interruption leaves the old one whole."""
-    written = path.with_name(f"{path.name}.part")
+    written = path.with_name(f"{path.name}.{os.getpid()}.part")
     written.write_text(text, encoding="utf-8")
     written.replace(path)

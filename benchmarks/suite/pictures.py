@@ -44,7 +44,7 @@ def new_figure(height: float = 5.6) -> tuple[Figure, Any]:
 
 
 def label(operation: str, contender: str = "") -> str:
-    """What a contender, or else NumPy's users, write to work in place."""
+    """What a contender writes to work in place; NumPy's users, if none is named."""
     cell = Cell(operation, "float32", HEAT_SIZE, IN_PLACE)
     return next(str(c) for c in cell.contenders() if c.name == (contender or cell.usual))
 

@@ -58,7 +58,7 @@ class Measured:
 
     @property
     def compared(self) -> dict[str, Timing]:
-        """What computes the same: the rivals, and relu_ext under other conditions."""
+        """What shows a change of relu_ext: the rivals, and relu_ext under other conditions."""
         return {name: timing for name, timing in self.timings.items()
                 if timing.contender.computes and name != OURS
                 and (self.cell.operation, name) not in cases.OTHER_FUNCTIONS}  # fmt: skip

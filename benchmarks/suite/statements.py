@@ -6,8 +6,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from textwrap import indent
@@ -23,6 +23,21 @@ from suite.cases import IN_PLACE, NEW, OUT, TORCH, Cell, Contender
 
 Call = Callable[..., Any]
 Loop = Callable[[list[Any], list[Any]], int]
+
+
+class Refused(Exception):
+    """A library does not take the dtype."""
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn what a library raises into a refusal, unless the library is not installed."""
+    try:
+        yield
+    except (ImportError, Refused):
+        raise
+    except Exception as error:
+        raise Refused(str(error).strip().partition("\n")[0] or type(error).__name__) from error
 
 
 def slopes(cell: Cell) -> np.ndarray:
@@ -68,6 +83,7 @@ def surroundings(contender: Contender) -> AbstractContextManager[Any]:
     return importlib.import_module("torch").inference_mode() if own else nullcontext()
 
 
+@refusals()
 def view(library: str, array: np.ndarray) -> Any:
     """The array as the library's own type, over the same memory (JAX has only copies)."""
     if library == "jax":
@@ -75,7 +91,7 @@ def view(library: str, array: np.ndarray) -> Any:
         jax.config.update("jax_enable_x64", True)
         return jax.numpy.asarray(array)
     if library == "numexpr" and array.dtype.char == "g":
-        raise TypeError("long double is computed in double")
+        raise Refused("long double is computed in double")
     if library == "thinc" and array.dtype == np.uint8:
         return array.astype(np.int32)  # its type for the pieces that won
     if library == TORCH:
@@ -122,7 +138,7 @@ def _numba_statement(expression: str, cell: Cell, names: dict[str, Any]) -> str:
     shapes |= {name: shape for name, shape in (("y", where.bias), ("s", where.slopes)) if shape}
     letters = "ijkl"[: len(where.computed)]
     for name, shape in shapes.items():
-        pairs = zip(letters[-len(shape) :], shape, strict=True)
+        pairs = zip(letters[len(letters) - len(shape) :], shape, strict=True)
         index = ", ".join("0" if length == 1 else letter for letter, length in pairs)
         expression = re.sub(rf"\b{name}\b", f"{name}[{index}]", expression)
     loops = expression
@@ -152,7 +168,8 @@ def _bind(statement: str, names: dict[str, Any]) -> str:
         path, name = match[0], match[0].replace(".", "_")
         if not isinstance(names.get(path.partition(".")[0]), ModuleType):
             return path
-        names[name] = eval(path, {}, names)
+        with refusals():
+            names[name] = eval(path, {}, names)
         return name
 
     return re.sub(r"\b[a-zA-Z_]\w*(\.\w+)+", bound, statement)

@@ -67,9 +67,9 @@ cdef enum:
     # output, 1.27 at 16, 1.38 at 32, 1.34 at 64; Zen 4 with two inputs 1.30 at 16 MiB, 1.27 at 128.
     STREAM_CACHES = 2
     # How far ahead of a streamed block a single input is prefetched; two inputs are not, because
-    # requests for many lines stall the core.  128 MiB: on Zen 4 one input takes 6.4 ms with 2 KiB,
-    # 7.0 with 4 KiB and 6.8 without prefetching; two take 10.9, 12.2 with it.  Intel Xeon (Ice
-    # Lake), one input, blocks of 512 bytes: 13.7 with 1 to 8 KiB, 15.0 without.
+    # requests for many lines stall the core.  128 MiB, in ms.  Zen 4: one input takes 6.4 with
+    # 2 KiB, 7.0 with 4 KiB and 6.8 without prefetching; two take 10.9 without it and 12.2 with it.
+    # Intel Xeon (Ice Lake), in blocks of 512 bytes: one input takes 13.7 with 1 to 8 KiB.
     STREAM_AHEAD = 2 << 10
     # From this size on threads share a call.  Two threads in place (Zen 5): 512 KiB 0.95 times as
     # fast as one, 1 MiB 1.26, 4 MiB 1.71, 8 MiB 1.91, 32 MiB 1.32, and 256 MiB 1.06, where one
@@ -336,10 +336,11 @@ cdef void apply_streamed(const Plan *this, char **at, Py_ssize_t n) noexcept nog
     """Compute block by block into a scratch buffer that stays in the first-level cache, and stream
     each block past the caches.  This one routine serves every operation and dtype.
 
-    Blocks are as short as the kernels' calls allow.  With 256 instead of 512 bytes, on Zen 4 at v4,
-    64 MiB of float32 are 1.2 times as fast from one input and 1.06 times from two, but float16,
-    whose products take time, 0.84 times.  On Ice Lake 512 bytes take 13.7 ms, 1 KiB takes 14.4 and
-    2 KiB 15.4, and stores of 16 bytes instead of 64 take 18.6.
+    A block is as short as the cost of calling a kernel allows.  With 256 bytes instead of 512, on
+    Zen 4 at v4, 64 MiB of float32 are 1.2 times as fast from one input and 1.06 times from two;
+    float16, whose products take long, is 0.84 times as fast.  Other CPUs were not measured with
+    256.  On Ice Lake, 128 MiB take 13.7 ms in blocks of 512 bytes, 14.4 in 1 KiB, 15.4 in 2 KiB,
+    and 18.6 with stores of 16 bytes instead of 64.
     """
     cdef Block scratch
     cdef Py_ssize_t bytes = STREAM_BLOCK // 2 if 4 <= this.itemsize <= 8 else STREAM_BLOCK

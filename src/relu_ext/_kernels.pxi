@@ -20,6 +20,7 @@ from relu_ext._table cimport (
 cdef extern from "_numbers.h" nogil:
     enum:
         BLOCK "RELU_EXT_BLOCK"
+    bint SEES_ONE_ARRAY "RELU_EXT_SEES_ONE_ARRAY"
     void float16_expand "relu_ext_float16_expand"(float *out, const float16 *a)
     void float16_multiply "relu_ext_float16_multiply"(
         float16 *out, const float16 *a, const float *b)
@@ -32,9 +33,6 @@ cdef extern from "_copies.h" nogil:
         const char *source, Py_ssize_t column, Py_ssize_t row,
         Py_ssize_t columns, Py_ssize_t rows, Py_ssize_t itemsize)
     void stream_copy "relu_ext_stream_copy"(char *to, const char *source, Py_ssize_t bytes)
-
-cdef extern from "_numbers.h" nogil:
-    bint SEES_ONE_ARRAY "RELU_EXT_SEES_ONE_ARRAY"
 
 cdef enum:
     SUMS = 1024  # numbers of float16 that are added before a kernel reads the sums
@@ -290,7 +288,7 @@ cdef inline void each_row(Kernel kernel, char *out, const char *a, const char *b
                           const char *parameter, Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows,
                           const Py_ssize_t *row_steps) noexcept nogil:
     while True:
-        # One pointer for each array, where the compiler needs that.
+        # Each array by one pointer, where the compiler needs that.
         if SEES_ONE_ARRAY or a != out and b != out:
             kernel(out, a, b, parameter, step, n)
         elif a != out:

@@ -17,10 +17,10 @@
 #include <arm_neon.h>
 #endif
 
-/* Whether the compiler vectorises a loop that gets one array by two pointers, as an input and as the
- * output. GCC does. Clang's loops compute number by number unless the arrays are apart: relu_ on
- * 16,384 float32 takes 5.2 us, and 0.66 by one pointer (AMD EPYC, Zen 4, Clang 19 with AVX2 or
- * AVX-512). Clang 22 alone makes slow masked stores of that with AVX2 (LLVM issue 213195): 6.9 us. */
+/* Whether the compiler vectorises a loop that gets one array by two pointers, as input and output.
+ * GCC does. Clang does only if the arrays lie apart: relu_ on 16,384 float32 takes 5.2 us by two
+ * pointers and 0.66 by one (AMD EPYC, Zen 4, Clang 19 with AVX2 or AVX-512). With AVX2, Clang 22
+ * makes masked stores of the latter, which take 6.9 us (LLVM issue 213195). */
 #if defined(__GNUC__) && !defined(__clang__)
 #define RELU_EXT_SEES_ONE_ARRAY 1
 #else

@@ -42,7 +42,8 @@ ctypedef void (*Kernel)(void *out, const void *a, const void *b,
                         const void *parameter, Py_ssize_t step, Py_ssize_t n) noexcept nogil
 
 # The same for `rows` rows, at least one, each row_steps[role] bytes further in each array.  This
-# is for short rows: calling a kernel takes as long as 64 float32.
+# is for short rows: calling a kernel takes as long as 64 float32.  With one row, row_steps is not
+# read and may be NULL.
 ctypedef void (*RowsKernel)(void *out, const void *a, const void *b, const void *parameter,
                             Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows,
                             const Py_ssize_t *row_steps) noexcept nogil
