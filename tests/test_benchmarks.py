@@ -211,6 +211,17 @@ def test_absent_and_refusing_contenders_are_listed(monkeypatch):
     assert visited(cell, contenders(cell)).absent["heaviside"].startswith("refuses int8: ")
 
 
+@pytest.mark.parametrize(
+    ("dtype", "units", "expected"),
+    [("f2", 0, True), ("f2", 1, True), ("f2", 2, False), ("i2", 1, False), ("f4", 1, False)],
+)
+def test_only_narrow_formats_round_otherwise(dtype, units, expected):
+    right = np.array([1, -(2**-20), 3]).astype(dtype)
+    integers = f"i{right.itemsize}"
+    found = (right.view(integers) + np.array(units, integers)).view(dtype)
+    assert experiment.rounds_otherwise(found, right) is expected
+
+
 @pytest.mark.parametrize("name", ["compile_statement", "slopes", "_bind"])
 def test_a_mistake_of_the_suite_is_no_refusal(name, monkeypatch):
     def mistaken(*arguments):

@@ -62,6 +62,13 @@ def right(result: np.ndarray, expected: np.ndarray, exact: bool) -> np.ndarray:
     return np.asarray((result == expected) | ((result != result) & (expected != expected)))
 
 
+def rounds_otherwise(result: np.ndarray, expected: np.ndarray) -> bool:
+    """Whether results in a narrow format are off by one unit at most: where a library computes in
+    float32, a subnormal product of a sum is rounded once instead of twice."""
+    narrow = result.dtype == expected.dtype and result.dtype.name in ("float16", "bfloat16")
+    return narrow and bool((np.abs(result.view("i2") - expected.view("i2")) <= 1).all())
+
+
 def differences(cell: Cell, contender: Contender) -> list[str]:
     """List where a contender departs from the contract at the ends of its dtype's range.
 
@@ -167,8 +174,10 @@ class Experiment:
                         operands = row if isinstance(row, tuple) else (row,)
                         with statements.surroundings(contender), refusals():
                             results = statements.as_arrays(call(*operands))
-                        pairs = zip(results, wanted, strict=True)
+                        pairs = list(zip(results, wanted, strict=True))
                         same = all(right(*pair, exact).all() for pair in pairs)
+                        if not same and all(rounds_otherwise(*pair) for pair in pairs):
+                            raise Refused("rounds to another number")
                         assert same, f"{cell}: {contender.statement} differs from the oracle"
                 found[contender] = Ready(loop, views, buffers)
             except ImportError:
