@@ -438,4 +438,18 @@ static inline void relu_ext_float16_expand(float *out, const relu_ext_float16 *a
 RELU_EXT_FLOAT16_BLOCK(multiply, *, _mm512_mul_ps, _mm256_mul_ps, vmulq_f32)
 RELU_EXT_FLOAT16_BLOCK(add, +, _mm512_add_ps, _mm256_add_ps, vaddq_f32)
 
+/* A block of bytes times a number, two in each word of 16 bits, because CPUs have no products of
+ * bytes and compilers spread the bytes over twice as many registers. */
+static inline void relu_ext_bytes_multiply(void *out, const void *a, int factor)
+{
+    int i;
+    for (i = 0; i < RELU_EXT_BLOCK; i += 2) {
+        uint16_t pair, products;
+        memcpy(&pair, (const char *)a + i, sizeof pair);
+        products = (uint16_t)(((unsigned)pair * (uint16_t)factor & 0xff) |
+                              ((pair & 0xff00u) * (uint16_t)factor & 0xff00));
+        memcpy((char *)out + i, &products, sizeof products);
+    }
+}
+
 #endif
