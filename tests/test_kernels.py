@@ -165,6 +165,24 @@ def test_every_bit_pattern(operation, dtype):
                     assert_same_bits(result, expected, f"{level} {door} {parameter=}")
 
 
+@pytest.mark.parametrize("operation", ["leaky_relu", "add_leaky_relu"])
+def test_every_product_of_bytes(operation):
+    """int8 is multiplied in pairs: every pair of neighbours, with every slope, at every level."""
+    operation = samples.NAMED[operation]
+    numbers = np.arange(-128, 128, dtype="i1")
+    pairs = np.stack(np.meshgrid(numbers, numbers), axis=-1).ravel()
+    arrays = [pairs, pairs[::-1].copy()][: operation.arity]
+    for slope in numbers.tolist():
+        expected = operation.expected(*arrays, parameter=slope)
+        for level in samples.LEVELS:
+            with samples.at_level(level):
+                written, out = arrays[0].copy(), np.empty_like(pairs)
+                operation.in_place(written, *arrays[1:], parameter=slope)
+                operation.front(*arrays, parameter=slope, out=out)
+            assert_same_bits(written, expected, f"{level} {slope=}")
+            assert_same_bits(out, expected, f"{level} {slope=}")
+
+
 def test_the_slots_of_a_table_all_differ(level):
     """Cython merges members of a fused type that share a base type without a word."""
     kernels, itemsizes, rows_kernels = samples.slots(level)
