@@ -6,6 +6,7 @@ operations' descriptions.
 A test fails where the files are not what this writes.
 """
 
+import ast
 from pathlib import Path
 
 import relu_ext
@@ -39,25 +40,10 @@ _Written = TypeVar("_Written", bound=NDArray[Any] | Buffer | _DLPack)
 _Casting: TypeAlias = Literal["no", "equiv", "safe", "same_kind", "unsafe"]
 _Order: TypeAlias = Literal["K", "A", "C", "F"]
 
-__all__ = [
-{exported}]
-
-def _empty(x: _T, /) -> _T: ...
 """
 PACKAGE_HEAD = """\
 # Written by tests/stubs.py: mypy does not read `__all__ += _api.__all__`.
-# ruff: noqa: F403, F405
-
-from relu_ext import ufuncs
-from relu_ext._api import *
-from relu_ext._config import show_config
-from relu_ext._dispatch import cpu_levels
-from relu_ext._driver import get_num_threads, set_num_threads
-from relu_ext._maxout import maxout, maxout_backward
-from relu_ext._version import __version__
-
-__all__ = [
-{exported}]
+# ruff: noqa: F401, F403, F405
 """
 KEYWORDS = [
     "where: ArrayLike = True",
@@ -119,14 +105,15 @@ def overloads(operation):
 
 
 def exported(names):
-    """The lines of `__all__`."""
-    return "".join(f'    "{name}",\n' for name in sorted(names))
+    """The statement of `__all__`."""
+    return "__all__ = [\n" + "".join(f'    "{name}",\n' for name in sorted(names)) + "]\n"
 
 
 def api():
     """_api.pyi."""
     names = [operation.name for operation in OPERATIONS]
-    parts = [HEAD.format(exported=exported([*names, *(name + "_" for name in names)]))]
+    parts = [HEAD, exported([*names, *(name + "_" for name in names)])]
+    parts.append("\ndef _empty(x: _T, /) -> _T: ...\n")
     for operation in OPERATIONS:
         for parameters, result in overloads(operation):
             parts.append("@overload\n" + function(operation.name, parameters, result))
@@ -140,12 +127,14 @@ def ufuncs():
     names = [operation.name for operation in OPERATIONS]
     types = "".join(f"{name}: np.ufunc\n" for name in names)
     head = "# Written by tests/stubs.py.\n\nimport numpy as np\n"
-    return f"{head}\n__all__ = [\n{exported(names)}]\n\n{types}"
+    return f"{head}\n{exported(names)}\n{types}"
 
 
 def package():
-    """__init__.pyi."""
-    return PACKAGE_HEAD.format(exported=exported(relu_ext.__all__))
+    """__init__.pyi: the imports of __init__.py, and every name."""
+    statements = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")).body
+    imports = [ast.unparse(node) for node in statements if isinstance(node, ast.ImportFrom)]
+    return "\n".join([PACKAGE_HEAD, *imports, "", exported(relu_ext.__all__)])
 
 
 STUBS = {"__init__.pyi": package, "_api.pyi": api, "ufuncs.pyi": ufuncs}

@@ -1,7 +1,7 @@
 # Written by tests/stubs.py: mypy does not read `__all__ += _api.__all__`.
-# ruff: noqa: F403, F405
+# ruff: noqa: F401, F403, F405
 
-from relu_ext import ufuncs
+from relu_ext import _api, ufuncs
 from relu_ext._api import *
 from relu_ext._config import show_config
 from relu_ext._dispatch import cpu_levels
