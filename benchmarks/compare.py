@@ -1,9 +1,7 @@
 #!/usr/bin/env python3
 """Tell what is faster or slower in one results file of run.py than in another, beyond the noise."""
 
-import signal
 import statistics
-import sys
 from pathlib import Path
 
 from suite import files, results
@@ -54,5 +52,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly once `| head` has read enough
-    sys.exit(main())
+    files.run(main)

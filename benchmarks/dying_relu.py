@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """Show how ReLU units die: train a network at too high a rate with ReLU and with Leaky ReLU."""
 
-import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -58,5 +56,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly once `| head` has read enough
-    sys.exit(main())
+    files.run(main)

@@ -6,8 +6,6 @@ bound is the speed-up from a ReLU that costs nothing: the time of a fit, divided
 what scikit-learn's ReLU takes of it.
 """
 
-import signal
-import sys
 import time
 import warnings
 from itertools import product
@@ -81,5 +79,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly once `| head` has read enough
-    sys.exit(main())
+    files.run(main)

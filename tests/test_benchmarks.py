@@ -220,6 +220,7 @@ def test_only_narrow_formats_round_otherwise(dtype, units, expected):
     integers = f"i{right.itemsize}"
     found = (right.view(integers) + np.array(units, integers)).view(dtype)
     assert experiment.rounds_otherwise(found, right) is expected
+    assert not experiment.rounds_otherwise(-right, right)
 
 
 @pytest.mark.parametrize("name", ["compile_statement", "slopes", "_bind"])

@@ -3,6 +3,9 @@
 import argparse
 import json
 import os
+import signal
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -54,3 +57,9 @@ def write(path: Path, text: str) -> None:
     written = path.with_name(f"{path.name}.{os.getpid()}.part")
     written.write_text(text, encoding="utf-8")
     written.replace(path)
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """Run a command that may end at once when its reader, such as `head`, has read enough."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    sys.exit(main())
