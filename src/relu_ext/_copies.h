@@ -56,8 +56,8 @@ static inline void relu_ext_stream_fence(void)
 #endif
 }
 
-/* Every second item: masked loads and stores neither read nor write the bytes between, and AVX-512
- * narrows and widens the items in registers. */
+/* Every second item. The bytes between are never written, and with AVX-512 not read either: its
+ * masked loads and stores skip them, and it narrows and widens the items in registers. */
 #if defined(__AVX512F__) && defined(__AVX512BW__)
 #define RELU_EXT_SECOND(BITS, MASK, NARROW, WIDEN, LOAD, STORE)                                   \
     static inline ptrdiff_t relu_ext_gather_second##BITS(char *to, const char *from, ptrdiff_t n) \
@@ -91,14 +91,46 @@ RELU_EXT_SECOND(32, 0x5555, _mm512_cvtepi64_epi32, _mm512_cvtepu32_epi64,
 RELU_EXT_SECOND(64, 0x55, RELU_EXT_NARROW64, RELU_EXT_WIDEN64, _mm512_maskz_loadu_epi64,
                 _mm512_mask_storeu_epi64)
 #else
-#define relu_ext_gather_second8(to, from, n) 0
-#define relu_ext_gather_second16(to, from, n) 0
-#define relu_ext_gather_second32(to, from, n) 0
-#define relu_ext_gather_second64(to, from, n) 0
-#define relu_ext_scatter_second8(to, from, n) 0
-#define relu_ext_scatter_second16(to, from, n) 0
-#define relu_ext_scatter_second32(to, from, n) 0
-#define relu_ext_scatter_second64(to, from, n) 0
+/* A loop whose steps are constants, which compilers vectorise. */
+#define RELU_EXT_SECOND(NAME, BITS, TO_STEP, FROM_STEP)                                           \
+    static inline ptrdiff_t relu_ext_##NAME##_second##BITS(                                       \
+        char *restrict to, const char *restrict from, ptrdiff_t n)                                \
+    {                                                                                             \
+        ptrdiff_t i;                                                                              \
+        for (i = 0; i < n; i++)                                                                   \
+            memcpy(to + i * (TO_STEP), from + i * (FROM_STEP), BITS / 8);                         \
+        return i;                                                                                 \
+    }
+RELU_EXT_SECOND(scatter, 8, 1 * 2, 1)
+RELU_EXT_SECOND(scatter, 16, 2 * 2, 2)
+RELU_EXT_SECOND(scatter, 32, 4 * 2, 4)
+RELU_EXT_SECOND(scatter, 64, 8 * 2, 8)
+RELU_EXT_SECOND(gather, 8, 1, 1 * 2)
+RELU_EXT_SECOND(gather, 16, 2, 2 * 2)
+#if defined(__SSE2__)
+/* Two vectors at a time, from items of which the last is not the array's last, because nothing need
+ * be behind that one. */
+#define RELU_EXT_GATHER_SECOND(BITS, TYPE, LOAD, SHUFFLE, STORE)                                  \
+    static inline ptrdiff_t relu_ext_gather_second##BITS(char *to, const char *from, ptrdiff_t n) \
+    {                                                                                             \
+        ptrdiff_t i;                                                                              \
+        const ptrdiff_t items = 128 / BITS;                                                       \
+        for (i = 0; i + 2 * items < n; i += 2 * items) {                                          \
+            const TYPE *const x = (const TYPE *)from + 2 * i;                                     \
+            TYPE *const out = (TYPE *)to + i;                                                     \
+            STORE(out, SHUFFLE(LOAD(x), LOAD(x + items)));                                        \
+            STORE(out + items, SHUFFLE(LOAD(x + 2 * items), LOAD(x + 3 * items)));                \
+        }                                                                                         \
+        return i;                                                                                 \
+    }
+#define RELU_EXT_SHUFFLE32(a, b) _mm_shuffle_ps(a, b, _MM_SHUFFLE(2, 0, 2, 0))
+#define RELU_EXT_SHUFFLE64(a, b) _mm_shuffle_pd(a, b, _MM_SHUFFLE2(0, 0))
+RELU_EXT_GATHER_SECOND(32, float, _mm_loadu_ps, RELU_EXT_SHUFFLE32, _mm_storeu_ps)
+RELU_EXT_GATHER_SECOND(64, double, _mm_loadu_pd, RELU_EXT_SHUFFLE64, _mm_storeu_pd)
+#else
+RELU_EXT_SECOND(gather, 32, 4, 4 * 2)
+RELU_EXT_SECOND(gather, 64, 8, 8 * 2)
+#endif
 #endif
 
 /* Defines a copy of a matrix of items, of which one side is a contiguous tile. */
