@@ -338,9 +338,11 @@ def test_nothing_outside_is_touched(level, dtype):
                     maxout_backward(y, which, pieces, axis, out=back.reshape(shape))
 
 
-def test_which_that_others_change():
-    """Not an address: what another thread writes into it meanwhile harms nobody."""
-    pieces, length = 4, 1 << 20
+@pytest.mark.parametrize("pieces", [4, 6])
+def test_which_that_others_change(pieces):
+    """What another thread writes into it meanwhile harms nobody, where a kernel compares it with
+    each piece (4) and where it is a place (6)."""
+    length = 1 << 20
     which, grad = np.zeros(length, np.uint8), np.ones(length, "f4")
     pages = Pages(length * pieces * 4)
     out = pages.bytes[: length * pieces * 4].view("f4").reshape(length, pieces)

@@ -1,8 +1,8 @@
 """Maxout: the reduction over the axis of the pieces, and its gradient, for arrays of any layout.
 
-Contract: no number that an array holds is ever used as an address.  The kernels compare which
-piece won with the number of each piece, so that nothing outside the result is written, whatever
-other threads do to the memory meanwhile.
+Contract: nothing outside the result is written, whatever `which` holds and whatever other threads
+do to its memory meanwhile.  The kernels compare which piece won with the number of each piece, or
+read it once and compare it with the number of pieces.
 """
 
 cimport numpy as cnp
@@ -169,6 +169,15 @@ cdef void reduce_block(const Plan *this, Scratch *scratch, const char *x, char *
         move(which, this.step[WHICH][0], <char *>numbers, 1, 1, count)
 
 
+cdef inline void spread_last(const Job *job, void *x, const void *y, const uint8 *which,
+                             Py_ssize_t n) noexcept nogil:
+    """The gradient of pieces that lie side by side."""
+    if has_last(job):
+        active_table.maxout_backward_last[job.pieces][job.dtype](x, y, which, n)
+    else:
+        active_table.maxout_backward_placed[job.dtype](x, y, which, <int>job.pieces, n)
+
+
 cdef void spread_block(const Plan *this, Scratch *scratch, char *x, const char *y,
                        const char *which, Py_ssize_t count) noexcept nogil:
     cdef const Job *job = <const Job *>this.job
@@ -179,9 +188,8 @@ cdef void spread_block(const Plan *this, Scratch *scratch, char *x, const char *
     move(scratch.values, itemsize, y, this.step[Y][0], itemsize, count)
     if not job.wide:
         move(<char *>scratch.numbers, 1, which, this.step[WHICH][0], 1, count)
-    if has_last(job):
-        active_table.maxout_backward_last[job.pieces][job.dtype](
-            scratch.rows, scratch.values, scratch.numbers, count)
+    if job.piece_step == itemsize and job.pieces <= ROWS:
+        spread_last(job, scratch.rows, scratch.values, scratch.numbers, count)
         move(x, this.step[X][0], scratch.rows, unit, unit, count)
         piece = job.pieces
     while piece < job.pieces:
@@ -220,6 +228,8 @@ cdef inline void run(const Plan *this, char *x, char *y, char *which) noexcept n
     cdef bint contiguous = (
         job.pieces <= NUMBERED and this.step[Y][0] == this.itemsize
         and (which == NULL or this.step[WHICH][0] == 1))
+    cdef bint side_by_side = (
+        job.piece_step == this.itemsize and this.step[X][0] == job.pieces * this.itemsize)
     if contiguous and this.step[X][0] == this.itemsize:
         if job.backward:
             active_table.maxout_backward_rows[job.dtype](
@@ -227,11 +237,10 @@ cdef inline void run(const Plan *this, char *x, char *y, char *which) noexcept n
         else:
             active_table.maxout_rows[job.dtype](
                 y, <uint8 *>which, x, job.piece_step, 0, <int>job.pieces, False, n)
-    elif contiguous and has_last(job) and this.step[X][0] == job.pieces * this.itemsize:
-        if job.backward:
-            active_table.maxout_backward_last[job.pieces][job.dtype](x, y, <uint8 *>which, n)
-        else:
-            active_table.maxout_last[job.pieces][job.dtype](y, <uint8 *>which, x, n)
+    elif contiguous and side_by_side and job.backward:
+        spread_last(job, x, y, <uint8 *>which, n)
+    elif contiguous and side_by_side and has_last(job):
+        active_table.maxout_last[job.pieces][job.dtype](y, <uint8 *>which, x, n)
     else:
         run_gathered(this, x, y, which)
 

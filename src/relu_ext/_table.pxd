@@ -65,6 +65,10 @@ ctypedef void (*MaxoutLast)(void *out, unsigned char *which, const void *x,
 ctypedef void (*MaxoutBackwardLast)(void *out, const void *grad, const unsigned char *which,
                                     Py_ssize_t n) noexcept nogil
 
+# The same for any number of pieces up to 256.
+ctypedef void (*MaxoutBackwardPlaced)(void *out, const void *grad, const unsigned char *which,
+                                      int pieces, Py_ssize_t n) noexcept nogil
+
 # Maxout of rows: the pieces of i are x[i] in each of `rows` rows, `step` bytes apart, the first of
 # them numbered `first`.  With a champion, out[i] already holds the piece that won before them,
 # and which[i] its number.  first + rows <= 256.
@@ -88,5 +92,6 @@ cdef struct KernelTable:
     StreamCopy stream_copy
     MaxoutLast maxout_last[MOST_LAST + 1][DTYPES]  # by the number of pieces; NULL where none pays
     MaxoutBackwardLast maxout_backward_last[MOST_LAST + 1][DTYPES]
+    MaxoutBackwardPlaced maxout_backward_placed[DTYPES]
     MaxoutRows maxout_rows[DTYPES]
     MaxoutBackwardRows maxout_backward_rows[DTYPES]

@@ -219,4 +219,10 @@ static inline void relu_ext_spread_apart(size_t itemsize, void *x, const void *g
     }
 }
 
+/* A number that another thread may be changing, read once: what is checked is what is used. */
+static inline uint8_t relu_ext_read_once(const uint8_t *number)
+{
+    return *(const volatile uint8_t *)number;
+}
+
 #endif
