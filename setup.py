@@ -14,10 +14,12 @@ PACKAGE = Path("src/relu_ext")
 
 
 class Level(NamedTuple):
-    """A CPU level: its psABI name, which the CPU is asked for, and the flags that target it."""
+    """A CPU level: its psABI name, which the CPU is asked for, the flags that target it, and those
+    that Clang does not know."""
 
     cpu: str | None
     flags: list[str]
+    gcc_flags: tuple[str, ...] = ()
 
 
 LEVELS = {
@@ -27,7 +29,16 @@ LEVELS = {
     # 1.4 to 3.9 times as fast (SSE2 does not compare them), products of 32 bits 1.3 to 1.6 times,
     # float32 and float64 1.1 to 1.3 times, float16 1.1 to 1.2 times.
     "v2": Level("x86-64-v2", ["-march=x86-64-v2"]),
-    "v3": Level("x86-64-v3", ["-march=x86-64-v3"]),
+    # Two vectors in each turn of a loop, so that more of them are on their way from the third-level
+    # cache.  In place on 8 MiB (AMD EPYC, Zen 3, GCC 12): relu_ 1.2 times as fast, leaky_relu_ 1.3,
+    # relu_subgradient_ 1.1, add_relu_ as before; smaller arrays and rows 0.96 to 1.07 times.  With
+    # four vectors, rows of 100 take 1.5 times as long.  -fweb, which unrolling turns on, makes GCC
+    # load x twice.
+    "v3": Level(
+        "x86-64-v3",
+        ["-march=x86-64-v3"],
+        ("-funroll-loops", "--param=max-unroll-times=2", "-fno-web"),
+    ),
     "v4": Level("x86-64-v4", ["-march=x86-64-v4", "-mprefer-vector-width=512"]),
 }
 X86_64 = {"x86_64", "amd64"}
@@ -106,8 +117,9 @@ class BuildExtensions(build_ext):
         if name.startswith("_kernels_") and unix:
             level = LEVELS[name.removeprefix("_kernels_")]
             extension.extra_compile_args += KERNEL_FLAGS + level.flags
-            if self.compiles("", GCC_KERNEL_FLAGS):
-                extension.extra_compile_args += GCC_KERNEL_FLAGS
+            gcc_flags = [*GCC_KERNEL_FLAGS, *level.gcc_flags]
+            if self.compiles("", gcc_flags):
+                extension.extra_compile_args += gcc_flags
         elif name == "_driver" and self.compiles("#include <omp.h>", OPENMP_FLAGS):
             extension.extra_compile_args += OPENMP_FLAGS
             extension.extra_link_args += OPENMP_FLAGS
