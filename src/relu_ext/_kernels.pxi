@@ -9,7 +9,7 @@ from cpython.pycapsule cimport PyCapsule_New
 from libc.string cimport memcmp, memcpy, memset
 
 from relu_ext cimport _scalar
-from relu_ext._scalar cimport float16, int8, number, one, product, total
+from relu_ext._scalar cimport float16, int8, number, one, product, scaled, total
 from relu_ext._table cimport (
     A, ADD_LEAKY_RELU, ADD_RELU, B, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64,
     LEAKY_RELU, LEAKY_RELU_BACKWARD, LEAKY_RELU_SUBGRADIENT, LONGDOUBLE, OUT, PARAMETER, RELU,
@@ -45,14 +45,14 @@ ctypedef void (*BlockFunction)(float16 *out, const float16 *a, const float16 *b,
                                bint any_nan) noexcept nogil
 
 
-cdef inline void multiply_block(float16 *out, const float16 *a, const float16 *b,
-                                const float *factors, bint any_nan) noexcept nogil:
-    """out[i] = a[i] * b[i]; if both are NaN, b's NaN. The factors are b in float32."""
+cdef inline void scale_block(float16 *out, const float16 *grad, const float16 *parameters,
+                             const float *factors, bint any_nan) noexcept nogil:
+    """`scaled` of _scalar.  The factors are the parameters in float32."""
     cdef int i
-    float16_multiply(out, a, factors)
+    float16_multiply(out, grad, factors)
     if any_nan:
         for i in range(BLOCK):
-            out[i] = float16_nan_first(b[i], out[i])
+            out[i] = float16_nan_first(parameters[i], out[i])
 
 
 cdef inline void add_block(float16 *out, const float16 *a, const float16 *b,
@@ -87,6 +87,8 @@ cdef inline void run_blocks(BlockFunction function, float16 *out, const float16 
         parameter = parameters
         float16_expand(factors, parameter)
         any_nan = factors[0] != factors[0]
+    else:
+        memset(factors, 0, sizeof(factors))  # GCC does not see that each block sets them
     while start + BLOCK <= n:
         if step != 0:
             float16_expand(factors, parameter + start)
@@ -123,18 +125,18 @@ cdef void relu_backward_block(float16 *out, const float16 *grad, const float16 *
                               bint any_nan) noexcept nogil:
     cdef float16 products[BLOCK]
     cdef int i
-    multiply_block(products, grad, at_zero, factors, any_nan)
+    scale_block(products, grad, at_zero, factors, any_nan)
     for i in range(BLOCK):
         out[i] = _scalar.relu_backward(
             grad[i], x[i], _scalar.grad_at_zero(grad[i], at_zero[i], products[i]))
 
 
 cdef void leaky_relu_block(float16 *out, const float16 *x, const float16 *unused_array,
-                           const float16 *slopes, const float *factors,
-                           bint any_nan) noexcept nogil:
+                           const float16 *unused_slopes, const float *factors,
+                           bint unused_nan) noexcept nogil:
     cdef float16 products[BLOCK]
     cdef int i
-    multiply_block(products, x, slopes, factors, any_nan)
+    float16_multiply(products, x, factors)
     for i in range(BLOCK):
         out[i] = _scalar.leaky_relu(x[i], products[i])
 
@@ -144,7 +146,7 @@ cdef void leaky_relu_backward_block(float16 *out, const float16 *grad, const flo
                                     bint any_nan) noexcept nogil:
     cdef float16 products[BLOCK]
     cdef int i
-    multiply_block(products, grad, slopes, factors, any_nan)
+    scale_block(products, grad, slopes, factors, any_nan)
     for i in range(BLOCK):
         out[i] = _scalar.leaky_relu_backward(grad[i], x[i], products[i])
 
@@ -232,12 +234,12 @@ cdef inline void relu_backward(number *out, const number *grad, const number *x,
         for i in range(n):
             out[i] = _scalar.relu_backward(
                 grad[i], x[i],
-                _scalar.grad_at_zero(grad[i], value, product(grad[i], value)))
+                _scalar.grad_at_zero(grad[i], value, scaled(grad[i], value)))
     else:
         for i in range(n):
             out[i] = _scalar.relu_backward(
                 grad[i], x[i],
-                _scalar.grad_at_zero(grad[i], at_zero[i], product(grad[i], at_zero[i])))
+                _scalar.grad_at_zero(grad[i], at_zero[i], scaled(grad[i], at_zero[i])))
 
 
 cdef inline void leaky_relu(number *out, const number *x, const number *unused_array,
@@ -288,10 +290,10 @@ cdef inline void leaky_relu_backward(number *out, const number *grad, const numb
     elif step == 0:
         value = slope[0]
         for i in range(n):
-            out[i] = _scalar.leaky_relu_backward(grad[i], x[i], product(grad[i], value))
+            out[i] = _scalar.leaky_relu_backward(grad[i], x[i], scaled(grad[i], value))
     else:
         for i in range(n):
-            out[i] = _scalar.leaky_relu_backward(grad[i], x[i], product(grad[i], slope[i]))
+            out[i] = _scalar.leaky_relu_backward(grad[i], x[i], scaled(grad[i], slope[i]))
 
 
 cdef inline void add_relu(number *out, const number *x, const number *y,

@@ -246,6 +246,13 @@ static inline unsigned __int128 relu_ext_bits_of_longdouble(long double value)
 static inline unsigned __int128 relu_ext_longdouble_product(unsigned __int128 a,
                                                             unsigned __int128 b)
 {
+    return relu_ext_bits_of_longdouble(relu_ext_longdouble_of_bits(a) *
+                                       relu_ext_longdouble_of_bits(b));
+}
+
+static inline unsigned __int128 relu_ext_longdouble_scaled(unsigned __int128 a,
+                                                           unsigned __int128 b)
+{
     const long double x = relu_ext_longdouble_of_bits(a), y = relu_ext_longdouble_of_bits(b);
     return relu_ext_bits_of_longdouble(y != y ? y + y : x * y);
 }
@@ -266,7 +273,8 @@ static inline unsigned __int128 relu_ext_longdouble_total(unsigned __int128 a,
 #define relu_ext_longdouble_rank(x) (x)
 #define relu_ext_longdouble_outranks(a, b) (((a) > (b)) | (((a) != (a)) & ((b) == (b))))
 #define relu_ext_longdouble_choose(condition, a, b) ((condition) ? (a) : (b))
-#define relu_ext_longdouble_product(a, b) ((b) != (b) ? (b) + (b) : (a) * (b))
+#define relu_ext_longdouble_product(a, b) ((a) * (b))
+#define relu_ext_longdouble_scaled(a, b) ((b) != (b) ? (b) + (b) : (a) * (b))
 #define relu_ext_longdouble_total(a, b) ((a) != (a) ? (a) + (a) : (a) + (b))
 #endif
 
@@ -285,34 +293,51 @@ static inline uint32_t relu_ext_bits_of_float(float value)
 }
 
 /* bfloat16 is the upper half of a float32. Adding 0x7fff and the lowest bit that stays rounds to
- * nearest even; NaN becomes the quiet NaN of its sign, as in ml_dtypes. */
+ * nearest even. A NaN made of bfloat16 numbers has no bits in the lower half, so it stays NaN. */
 static inline float relu_ext_float_from_bfloat16(uint16_t x)
 {
     return relu_ext_float_from_bits((uint32_t)x << 16);
 }
 
-/* A product or a sum, rounded; NaN has the sign of `first` if that is NaN. */
-static inline relu_ext_bfloat16 relu_ext_bfloat16_rounded(float value, uint16_t first)
+static inline uint16_t relu_ext_bfloat16_rounded(float value)
 {
     const uint32_t bits = relu_ext_bits_of_float(value);
-    const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    const float first_value = relu_ext_float_from_bfloat16(first);
-    const uint32_t signed_by = first_value != first_value ? (uint32_t)first : bits >> 16;
-    return (relu_ext_bfloat16)(value != value ? (signed_by & 0x8000) | 0x7fc0 : rounded);
+    return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
-/* a * b; if both are NaN, b's NaN. */
+static inline int relu_ext_bfloat16_is_nan(uint16_t x)
+{
+    return (int16_t)(x & 0x7fff) > 0x7f80;
+}
+
+/* Every NaN as the quiet NaN of its sign, as in ml_dtypes. */
+static inline uint16_t relu_ext_bfloat16_quieted(uint16_t x)
+{
+    return (uint16_t)(relu_ext_bfloat16_is_nan(x) ? (x & 0x8000) | 0x7fc0 : x);
+}
+
+/* a * b, for a that is no NaN. */
 static inline relu_ext_bfloat16 relu_ext_bfloat16_product(uint16_t a, uint16_t b)
 {
     return relu_ext_bfloat16_rounded(
-        relu_ext_float_from_bfloat16(a) * relu_ext_float_from_bfloat16(b), b);
+        relu_ext_float_from_bfloat16(a) *
+        relu_ext_float_from_bfloat16(relu_ext_bfloat16_quieted(b)));
+}
+
+/* a * b; if both are NaN, b's NaN. */
+static inline relu_ext_bfloat16 relu_ext_bfloat16_scaled(uint16_t a, uint16_t b)
+{
+    const uint16_t product = relu_ext_bfloat16_rounded(
+        relu_ext_float_from_bfloat16(a) * relu_ext_float_from_bfloat16(b));
+    return relu_ext_bfloat16_quieted(relu_ext_bfloat16_is_nan(b) ? b : product);
 }
 
 /* a + b; if both are NaN, a's NaN. */
 static inline relu_ext_bfloat16 relu_ext_bfloat16_total(uint16_t a, uint16_t b)
 {
-    return relu_ext_bfloat16_rounded(
-        relu_ext_float_from_bfloat16(a) + relu_ext_float_from_bfloat16(b), a);
+    const uint16_t sum = relu_ext_bfloat16_rounded(
+        relu_ext_float_from_bfloat16(a) + relu_ext_float_from_bfloat16(b));
+    return relu_ext_bfloat16_quieted(relu_ext_bfloat16_is_nan(a) ? a : sum);
 }
 
 /* The result that a float16 product or sum has where `first` is NaN: that NaN, quieted. */

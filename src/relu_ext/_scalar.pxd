@@ -28,6 +28,7 @@ cdef extern from "_numbers.h" nogil:
     ctypedef unsigned long long uint64 "relu_ext_uint64"
 
     bfloat16 bfloat16_product "relu_ext_bfloat16_product"(bfloat16 a, bfloat16 b)
+    bfloat16 bfloat16_scaled "relu_ext_bfloat16_scaled"(bfloat16 a, bfloat16 b)
     bfloat16 bfloat16_total "relu_ext_bfloat16_total"(bfloat16 a, bfloat16 b)
     bint float16_rectifies_to_zero "relu_ext_float16_rectifies_to_zero"(float16 x)
     bint bfloat16_rectifies_to_zero "relu_ext_bfloat16_rectifies_to_zero"(bfloat16 x)
@@ -55,6 +56,7 @@ cdef extern from "_numbers.h" nogil:
     longdouble longdouble_choose "relu_ext_longdouble_choose"(
         bint condition, longdouble a, longdouble b)
     longdouble longdouble_product "relu_ext_longdouble_product"(longdouble a, longdouble b)
+    longdouble longdouble_scaled "relu_ext_longdouble_scaled"(longdouble a, longdouble b)
     longdouble longdouble_total "relu_ext_longdouble_total"(longdouble a, longdouble b)
     float16 FLOAT16_ONE "RELU_EXT_FLOAT16_ONE"
     bfloat16 BFLOAT16_ONE "RELU_EXT_BFLOAT16_ONE"
@@ -171,8 +173,8 @@ cdef inline bint is_one(number x) noexcept nogil:
 
 
 cdef inline number product(number a, number b) noexcept nogil:
-    """a * b, rounded once; if both are NaN, b quieted, because compilers commute a product and CPUs
-    return the NaN that comes first.
+    """a * b, rounded once; a must be no NaN, or the result must not be used: compilers commute a
+    product, and of two NaN CPUs return the one that comes first.
 
     Integers wrap, as NumPy's do: in unsigned arithmetic, because in C a signed overflow, to which
     a product of two uint16 is promoted, is undefined.  float16 has no product of one number.
@@ -185,13 +187,23 @@ cdef inline number product(number a, number b) noexcept nogil:
         return <number>(<unsigned int>a * <unsigned int>b)
     elif number is int64:
         return <number>(<uint64>a * <uint64>b)
-    elif number is float32 or number is float64:
-        # A branch, so that the compiler takes it out of a loop over one b.
-        if b != b:
-            return b + b
-        return a * b
     else:
         return a * b
+
+
+cdef inline number scaled(number grad, number factor) noexcept nogil:
+    """grad * factor, as `product`, for any grad; if both are NaN, factor quieted."""
+    if number is bfloat16:
+        return bfloat16_scaled(grad, factor)
+    elif number is longdouble:
+        return longdouble_scaled(grad, factor)
+    elif number is float32 or number is float64:
+        # A branch, so that the compiler takes it out of a loop over one factor.
+        if factor != factor:
+            return factor + factor
+        return grad * factor
+    else:
+        return product(grad, factor)
 
 
 cdef inline number total(number a, number b) noexcept nogil:
@@ -244,7 +256,7 @@ cdef inline number grad_at_zero(number grad, number at_zero,
 
 
 cdef inline number leaky_relu(number x, number x_times_slope) noexcept nogil:
-    """-0.0 and NaN are not negative: they stay."""
+    """-0.0 and NaN are not negative: they stay, and their product is not used."""
     return choose(is_negative(x), x_times_slope, x)
 
 
