@@ -45,7 +45,7 @@ X86_64 = {"x86_64", "amd64"}
 
 # Comparisons may become selects, and results are the same at every level. None of these flags
 # changes a value; -ffast-math would, because it loses NaN.
-# Always inline: a float16 block called through its pointer takes 1.5 times as long.
+# Always inline: a block of float16 called through its pointer takes 1.5 times as long.
 KERNEL_FLAGS = [
     "-fno-trapping-math",
     "-fno-math-errno",

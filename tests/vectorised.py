@@ -22,7 +22,7 @@ from relu_ext import cpu_levels
 from relu_ext._operations import OPERATIONS
 
 LOOPS = {operation.name: operation.loops for operation in OPERATIONS}
-FLOAT16_LOOPS = {operation.name: operation.float16_loops for operation in OPERATIONS}
+HALF_LOOPS = {operation.name: operation.half_loops for operation in OPERATIONS}
 
 # Of maxout each kernel of few pieces has a loop with and one without the winners' numbers; that of
 # rows has two for each of one to four rows.
@@ -179,7 +179,7 @@ def main() -> int:
             ):
                 continue
             checked += 1
-            loops = FLOAT16_LOOPS if dtype == "float16" else LOOPS
+            loops = HALF_LOOPS if dtype in ("float16", "bfloat16") else LOOPS
             expected = (loops | MAXOUT_LOOPS)[operation]
             if dtype in ("int64", "uint64") and not vector_products:
                 expected = LOOPS_WITHOUT_PRODUCTS.get(operation, expected)

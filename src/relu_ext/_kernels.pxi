@@ -9,7 +9,9 @@ from cpython.pycapsule cimport PyCapsule_New
 from libc.string cimport memcmp, memcpy, memset
 
 from relu_ext cimport _scalar
-from relu_ext._scalar cimport float16, int8, number, one, product, scaled, total
+from relu_ext._scalar cimport (
+    bfloat16, float16, int8, longdouble, number, one, product, scaled, total,
+)
 from relu_ext._table cimport (
     A, ADD_LEAKY_RELU, ADD_RELU, B, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64,
     LEAKY_RELU, LEAKY_RELU_BACKWARD, LEAKY_RELU_SUBGRADIENT, LONGDOUBLE, OUT, PARAMETER, RELU,
@@ -26,6 +28,11 @@ cdef extern from "_numbers.h" nogil:
         float16 *out, const float16 *a, const float *b)
     void float16_add "relu_ext_float16_add"(float16 *out, const float16 *a, const float *b)
     float16 float16_nan_first "relu_ext_float16_nan_first"(float16 first, float16 result)
+    void bfloat16_expand "relu_ext_bfloat16_expand"(float *out, const bfloat16 *a)
+    void bfloat16_multiply "relu_ext_bfloat16_multiply"(
+        bfloat16 *out, const bfloat16 *a, const float *b)
+    void bfloat16_add "relu_ext_bfloat16_add"(bfloat16 *out, const bfloat16 *a, const float *b)
+    bfloat16 bfloat16_nan_first "relu_ext_bfloat16_nan_first"(bfloat16 first, bfloat16 result)
     void bytes_multiply "relu_ext_bytes_multiply"(void *out, const void *a, int factor)
 
 cdef extern from "_copies.h" nogil:
@@ -36,46 +43,81 @@ cdef extern from "_copies.h" nogil:
     void stream_copy "relu_ext_stream_copy"(char *to, const char *source, Py_ssize_t bytes)
 
 cdef enum:
-    SUMS = 1024  # numbers of float16 that are added before a kernel reads the sums
+    SUMS = 1024  # numbers of half precision that are added before a kernel reads the sums
 
-# float16, a block at a time: an operation on BLOCK numbers.  `factors` are the parameters in
-# float32, `any_nan` says whether one of them may be NaN.
-ctypedef void (*BlockFunction)(float16 *out, const float16 *a, const float16 *b,
-                               const float16 *parameters, const float *factors,
-                               bint any_nan) noexcept nogil
+ctypedef fused half:
+    float16
+    bfloat16
+
+# Half precision, a block at a time: an operation on BLOCK numbers.  `factors` are the parameters in
+# float32, `any_nan` says whether one of them may be NaN.  The pointers are to one type of `half`.
+ctypedef void (*BlockFunction)(void *out, const void *a, const void *b, const void *parameters,
+                               const float *factors, bint any_nan) noexcept nogil
 
 
-cdef inline void scale_block(float16 *out, const float16 *grad, const float16 *parameters,
-                             const float *factors, bint any_nan) noexcept nogil:
-    """`scaled` of _scalar.  The factors are the parameters in float32."""
+cdef inline void expand(float *out, const half *a) noexcept nogil:
+    if half is float16:
+        float16_expand(out, a)
+    else:
+        bfloat16_expand(out, a)
+
+
+cdef inline half nan_first(half first, half result) noexcept nogil:
+    if half is float16:
+        return float16_nan_first(first, result)
+    else:
+        return bfloat16_nan_first(first, result)
+
+
+cdef inline void multiply_block(half *out, const half *a, const half *parameters,
+                                const float *factors, bint any_nan) noexcept nogil:
+    """`product` of _scalar."""
     cdef int i
-    float16_multiply(out, grad, factors)
+    if half is float16:
+        float16_multiply(out, a, factors)
+    else:
+        bfloat16_multiply(out, a, factors)
+        if any_nan:
+            for i in range(BLOCK):
+                out[i] = nan_first(parameters[i], out[i])
+
+
+cdef inline void scale_block(half *out, const half *grad, const half *parameters,
+                             const float *factors, bint any_nan) noexcept nogil:
+    """`scaled` of _scalar."""
+    cdef int i
+    if half is float16:
+        float16_multiply(out, grad, factors)
+    else:
+        bfloat16_multiply(out, grad, factors)
+        any_nan = True  # of grad, which keeps its payload in the product
     if any_nan:
         for i in range(BLOCK):
-            out[i] = float16_nan_first(parameters[i], out[i])
+            out[i] = nan_first(parameters[i], out[i])
 
 
-cdef inline void add_block(float16 *out, const float16 *a, const float16 *b,
-                           const float16 *unused_parameters, const float *unused_factors,
-                           bint unused_nan) noexcept nogil:
-    """out[i] = a[i] + b[i]; if both are NaN, a's NaN."""
+cdef inline void add_block(half *out, const half *a, const half *b, const half *unused_parameters,
+                           const float *unused_factors, bint unused_nan) noexcept nogil:
+    """`total` of _scalar."""
     cdef float addends[BLOCK]
     cdef int i
-    float16_expand(addends, b)
-    float16_add(out, a, addends)
+    expand(addends, b)
+    if half is float16:
+        float16_add(out, a, addends)
+    else:
+        bfloat16_add(out, a, addends)
     for i in range(BLOCK):
-        out[i] = float16_nan_first(a[i], out[i])
+        out[i] = nan_first(a[i], out[i])
 
 
-cdef inline void run_blocks(BlockFunction function, float16 *out, const float16 *a,
-                            const float16 *b, const float16 *parameter, Py_ssize_t step,
-                            Py_ssize_t n) noexcept nogil:
-    """A float16 kernel, block by block.
+cdef inline void run_blocks(BlockFunction function, half *out, const half *a, const half *b,
+                            const half *parameter, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
+    """A kernel of half precision, block by block.
 
     The last block is copied to where a whole one fits, so that no result depends on its place.
     """
-    cdef float16 last[4][BLOCK]
-    cdef float16 parameters[BLOCK]
+    cdef half last[4][BLOCK]
+    cdef half parameters[BLOCK]
     cdef float factors[BLOCK]
     cdef bint any_nan = True
     cdef Py_ssize_t start = 0
@@ -85,45 +127,48 @@ cdef inline void run_blocks(BlockFunction function, float16 *out, const float16 
         for i in range(BLOCK):
             parameters[i] = parameter[0]
         parameter = parameters
-        float16_expand(factors, parameter)
+        expand(factors, parameter)
         any_nan = factors[0] != factors[0]
     else:
         memset(factors, 0, sizeof(factors))  # GCC does not see that each block sets them
     while start + BLOCK <= n:
         if step != 0:
-            float16_expand(factors, parameter + start)
+            expand(factors, parameter + start)
         function(out + start, a + start, b + start, parameter + start * step, factors, any_nan)
         start += BLOCK
     if count > 0:
         memset(last, 0, sizeof(last))
-        memcpy(last[1], a + start, count * sizeof(float16))
-        memcpy(last[2], b + start, count * sizeof(float16))
+        memcpy(last[1], a + start, count * sizeof(half))
+        memcpy(last[2], b + start, count * sizeof(half))
         if step != 0:
-            memcpy(last[3], parameter + start, count * sizeof(float16))
+            memcpy(last[3], parameter + start, count * sizeof(half))
             parameter = last[3]
-            float16_expand(factors, parameter)
+            expand(factors, parameter)
         function(last[0], last[1], last[2], parameter, factors, any_nan)
-        memcpy(out + start, last[0], count * sizeof(float16))
+        memcpy(out + start, last[0], count * sizeof(half))
 
 
-cdef inline void run_on_sums(Kernel kernel, float16 *out, const float16 *x, const float16 *y,
-                             const float16 *parameter, Py_ssize_t step,
+cdef inline void run_on_sums(Kernel kernel, number *out, const number *x, const number *y,
+                             const number *parameter, Py_ssize_t step,
                              Py_ssize_t n) noexcept nogil:
     """A kernel on x + y, a piece at a time, so that the sums are still in the cache."""
-    cdef float16 sums[SUMS]
+    cdef number sums[SUMS]
     cdef Py_ssize_t start = 0
-    cdef Py_ssize_t count
+    cdef Py_ssize_t count, i
     while start < n:
-        count = min(n - start, <Py_ssize_t>SUMS)
-        run_blocks(add_block, sums, x + start, y + start, x, 0, count)
+        count = min(n - start, <Py_ssize_t>(SUMS * 2 // sizeof(number)))
+        if number is float16 or number is bfloat16:
+            run_blocks(<BlockFunction>add_block[number], sums, x + start, y + start, x, 0, count)
+        else:
+            for i in range(count):
+                sums[i] = total(x[start + i], y[start + i])
         kernel(out + start, sums, sums, parameter + start * step, step, count)
         start += count
 
 
-cdef void relu_backward_block(float16 *out, const float16 *grad, const float16 *x,
-                              const float16 *at_zero, const float *factors,
-                              bint any_nan) noexcept nogil:
-    cdef float16 products[BLOCK]
+cdef void relu_backward_block(half *out, const half *grad, const half *x, const half *at_zero,
+                              const float *factors, bint any_nan) noexcept nogil:
+    cdef half products[BLOCK]
     cdef int i
     scale_block(products, grad, at_zero, factors, any_nan)
     for i in range(BLOCK):
@@ -131,20 +176,18 @@ cdef void relu_backward_block(float16 *out, const float16 *grad, const float16 *
             grad[i], x[i], _scalar.grad_at_zero(grad[i], at_zero[i], products[i]))
 
 
-cdef void leaky_relu_block(float16 *out, const float16 *x, const float16 *unused_array,
-                           const float16 *unused_slopes, const float *factors,
-                           bint unused_nan) noexcept nogil:
-    cdef float16 products[BLOCK]
+cdef void leaky_relu_block(half *out, const half *x, const half *unused_array, const half *slopes,
+                           const float *factors, bint any_nan) noexcept nogil:
+    cdef half products[BLOCK]
     cdef int i
-    float16_multiply(products, x, factors)
+    multiply_block(products, x, slopes, factors, any_nan)
     for i in range(BLOCK):
         out[i] = _scalar.leaky_relu(x[i], products[i])
 
 
-cdef void leaky_relu_backward_block(float16 *out, const float16 *grad, const float16 *x,
-                                    const float16 *slopes, const float *factors,
-                                    bint any_nan) noexcept nogil:
-    cdef float16 products[BLOCK]
+cdef void leaky_relu_backward_block(half *out, const half *grad, const half *x, const half *slopes,
+                                    const float *factors, bint any_nan) noexcept nogil:
+    cdef half products[BLOCK]
     cdef int i
     scale_block(products, grad, slopes, factors, any_nan)
     for i in range(BLOCK):
@@ -227,8 +270,8 @@ cdef inline void relu_backward(number *out, const number *grad, const number *x,
                 out[i] = _scalar.relu_backward(
                     grad[i], x[i], _scalar.grad_at_zero(grad[i], one(value), <number>0))
             return
-    if number is float16:
-        run_blocks(relu_backward_block, out, grad, x, at_zero, step, n)
+    if number is float16 or number is bfloat16:
+        run_blocks(<BlockFunction>relu_backward_block[number], out, grad, x, at_zero, step, n)
     elif step == 0:
         value = at_zero[0]
         for i in range(n):
@@ -249,8 +292,8 @@ cdef inline void leaky_relu(number *out, const number *x, const number *unused_a
     cdef number value
     if _scalar.is_unsigned(<number>0) and out == x:
         return  # leaky_relu is the identity
-    if number is float16:
-        run_blocks(leaky_relu_block, out, x, x, slope, step, n)
+    if number is float16 or number is bfloat16:
+        run_blocks(<BlockFunction>leaky_relu_block[number], out, x, x, slope, step, n)
     elif step == 0:
         value = slope[0]
         if number is int8:
@@ -285,8 +328,8 @@ cdef inline void leaky_relu_backward(number *out, const number *grad, const numb
                                      Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     cdef number value
-    if number is float16:
-        run_blocks(leaky_relu_backward_block, out, grad, x, slope, step, n)
+    if number is float16 or number is bfloat16:
+        run_blocks(<BlockFunction>leaky_relu_backward_block[number], out, grad, x, slope, step, n)
     elif step == 0:
         value = slope[0]
         for i in range(n):
@@ -300,7 +343,7 @@ cdef inline void add_relu(number *out, const number *x, const number *y,
                           const number *unused_parameter, Py_ssize_t unused_step,
                           Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
-    if number is float16:
+    if number is float16 or number is bfloat16:
         run_on_sums(<Kernel>relu[number], out, x, y, x, 0, n)
     else:
         for i in range(n):
@@ -313,7 +356,8 @@ cdef inline void add_leaky_relu(number *out, const number *x, const number *y, c
     cdef Py_ssize_t i
     cdef number z
     cdef number value
-    if number is float16:
+    # longdouble too, because x87 waits where it loads a number just stored in two parts.
+    if number is float16 or number is bfloat16 or number is longdouble:
         run_on_sums(<Kernel>leaky_relu[number], out, x, y, slope, step, n)
     elif step == 0:
         value = slope[0]

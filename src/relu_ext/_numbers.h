@@ -2,7 +2,7 @@
  * - 64-bit comparisons in SSE2, which they do not vectorise;
  * - the order of float16, bfloat16 and x87's long double, from their bits;
  * - products and sums of float16 and bfloat16: in float32, rounded once to nearest even,
- *   bit for bit as in NumPy and ml_dtypes;
+ *   bit for bit as in NumPy and ml_dtypes, a block at a time;
  * - choices between long doubles, which in x87 become branches. */
 #ifndef RELU_EXT_NUMBERS_H
 #define RELU_EXT_NUMBERS_H
@@ -292,63 +292,16 @@ static inline uint32_t relu_ext_bits_of_float(float value)
     return bits;
 }
 
-/* bfloat16 is the upper half of a float32. Adding 0x7fff and the lowest bit that stays rounds to
- * nearest even. A NaN made of bfloat16 numbers has no bits in the lower half, so it stays NaN. */
-static inline float relu_ext_float_from_bfloat16(uint16_t x)
-{
-    return relu_ext_float_from_bits((uint32_t)x << 16);
-}
+/* Products and sums are made a block at a time: relu_ext_<format>_expand gives the float32 of a
+ * block, _multiply and _add take a block and such float32, and _nan_first makes of two numbers and
+ * of their product or sum the result where the first of them may be NaN. */
+#define RELU_EXT_BLOCK 64
 
-static inline uint16_t relu_ext_bfloat16_rounded(float value)
-{
-    const uint32_t bits = relu_ext_bits_of_float(value);
-    return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-
-static inline int relu_ext_bfloat16_is_nan(uint16_t x)
-{
-    return (int16_t)(x & 0x7fff) > 0x7f80;
-}
-
-/* Every NaN as the quiet NaN of its sign, as in ml_dtypes. */
-static inline uint16_t relu_ext_bfloat16_quieted(uint16_t x)
-{
-    return (uint16_t)(relu_ext_bfloat16_is_nan(x) ? (x & 0x8000) | 0x7fc0 : x);
-}
-
-/* a * b, for a that is no NaN. */
-static inline relu_ext_bfloat16 relu_ext_bfloat16_product(uint16_t a, uint16_t b)
-{
-    return relu_ext_bfloat16_rounded(
-        relu_ext_float_from_bfloat16(a) *
-        relu_ext_float_from_bfloat16(relu_ext_bfloat16_quieted(b)));
-}
-
-/* a * b; if both are NaN, b's NaN. */
-static inline relu_ext_bfloat16 relu_ext_bfloat16_scaled(uint16_t a, uint16_t b)
-{
-    const uint16_t product = relu_ext_bfloat16_rounded(
-        relu_ext_float_from_bfloat16(a) * relu_ext_float_from_bfloat16(b));
-    return relu_ext_bfloat16_quieted(relu_ext_bfloat16_is_nan(b) ? b : product);
-}
-
-/* a + b; if both are NaN, a's NaN. */
-static inline relu_ext_bfloat16 relu_ext_bfloat16_total(uint16_t a, uint16_t b)
-{
-    const uint16_t sum = relu_ext_bfloat16_rounded(
-        relu_ext_float_from_bfloat16(a) + relu_ext_float_from_bfloat16(b));
-    return relu_ext_bfloat16_quieted(relu_ext_bfloat16_is_nan(a) ? a : sum);
-}
-
-/* The result that a float16 product or sum has where `first` is NaN: that NaN, quieted. */
+/* float16 in blocks, because compilers vectorise no scalar conversion. A NaN is quieted. */
 static inline relu_ext_float16 relu_ext_float16_nan_first(uint16_t first, uint16_t result)
 {
     return (first & 0x7fff) > 0x7c00 ? first | 0x0200 : result;
 }
-
-/* float16 products and sums are made a block at a time, because compilers vectorise no scalar
- * conversion. */
-#define RELU_EXT_BLOCK 64
 
 #if !defined(__F16C__) && !(defined(__ARM_NEON) && defined(__aarch64__))
 /* Exponent and mantissa move up by 13 bits and the bias grows by 112; 2^112 does both at once for
@@ -462,6 +415,58 @@ static inline void relu_ext_float16_expand(float *out, const relu_ext_float16 *a
 #endif
 RELU_EXT_FLOAT16_BLOCK(multiply, *, _mm512_mul_ps, _mm256_mul_ps, vmulq_f32)
 RELU_EXT_FLOAT16_BLOCK(add, +, _mm512_add_ps, _mm256_add_ps, vaddq_f32)
+
+/* bfloat16 is the upper half of a float32. Two numbers stay where they are in a word of 32 bits,
+ * because taking them apart and putting them together would cost more than the arithmetic; of a
+ * block in float32, the lower halves of the words come first. */
+static inline void relu_ext_bfloat16_expand(float *out, const relu_ext_bfloat16 *a)
+{
+    int i;
+    for (i = 0; i < RELU_EXT_BLOCK / 2; i++) {
+        uint32_t pair;
+        memcpy(&pair, a + 2 * i, sizeof pair);
+        out[i] = relu_ext_float_from_bits(pair << 16);
+        out[RELU_EXT_BLOCK / 2 + i] = relu_ext_float_from_bits(pair & 0xffff0000);
+    }
+}
+
+/* Adding 0x7fff and the lowest bit that stays rounds the upper half to nearest even. A NaN made of
+ * bfloat16 numbers has no bits in the lower half, so it stays NaN. */
+static inline uint32_t relu_ext_bfloat16_rounded(float value)
+{
+    const uint32_t bits = relu_ext_bits_of_float(value);
+    return bits + 0x7fff + ((bits >> 16) & 1);
+}
+
+#define RELU_EXT_BFLOAT16_BLOCK(NAME, OPERATOR)                                                    \
+    static inline void relu_ext_bfloat16_##NAME(relu_ext_bfloat16 *out,                            \
+                                                const relu_ext_bfloat16 *a, const float *b)        \
+    {                                                                                              \
+        int i;                                                                                     \
+        for (i = 0; i < RELU_EXT_BLOCK / 2; i++) {                                                 \
+            uint32_t pair, lower, upper;                                                           \
+            memcpy(&pair, a + 2 * i, sizeof pair);                                                 \
+            lower = relu_ext_bfloat16_rounded(relu_ext_float_from_bits(pair << 16) OPERATOR b[i]); \
+            upper = relu_ext_bfloat16_rounded(relu_ext_float_from_bits(pair & 0xffff0000) OPERATOR \
+                                              b[RELU_EXT_BLOCK / 2 + i]);                          \
+            pair = lower >> 16 | (upper & 0xffff0000);                                             \
+            memcpy(out + 2 * i, &pair, sizeof pair);                                               \
+        }                                                                                          \
+    }
+RELU_EXT_BFLOAT16_BLOCK(multiply, *)
+RELU_EXT_BFLOAT16_BLOCK(add, +)
+
+static inline int relu_ext_bfloat16_is_nan(uint16_t x)
+{
+    return (int16_t)(x & 0x7fff) > 0x7f80;
+}
+
+/* Every NaN is the quiet NaN of its sign, as in ml_dtypes. */
+static inline relu_ext_bfloat16 relu_ext_bfloat16_nan_first(uint16_t first, uint16_t result)
+{
+    const uint16_t x = relu_ext_bfloat16_is_nan(first) ? first : result;
+    return (relu_ext_bfloat16)(relu_ext_bfloat16_is_nan(x) ? (x & 0x8000) | 0x7fc0 : x);
+}
 
 /* A block of bytes times a number, two in each word of 16 bits, because CPUs have no products of
  * bytes and compilers spread the bytes over twice as many registers. */

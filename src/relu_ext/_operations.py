@@ -33,8 +33,9 @@ class Operation(NamedTuple):
     """The characters of NumPy's dtypes that it computes in, narrow before wide."""
     loops: int = 2
     """The vectorised loops of a kernel: one for a single parameter, one for an array of them."""
-    float16_loops: int = 1
-    """The same for float16, where one loop over blocks serves both if the operation multiplies."""
+    half_loops: int = 1
+    """The same for float16 and bfloat16, where one loop over blocks serves both if the operation
+    multiplies."""
 
     @property
     def arrays(self) -> tuple[str, ...]:
@@ -54,10 +55,10 @@ class Operation(NamedTuple):
 
 OPERATIONS = (
     Operation("relu", "(x, /)", dtypes="?" + _NUMBERS, loops=1),
-    Operation("relu_subgradient", "(x, /, *, at_zero=0)", loops=3, float16_loops=3),
-    Operation("relu_backward", "(grad, x, /, *, at_zero=0)", loops=4, float16_loops=3),
+    Operation("relu_subgradient", "(x, /, *, at_zero=0)", loops=3, half_loops=3),
+    Operation("relu_backward", "(grad, x, /, *, at_zero=0)", loops=4, half_loops=3),
     Operation("leaky_relu", "(x, /, negative_slope=0.01)"),
-    Operation("leaky_relu_subgradient", "(x, /, negative_slope=0.01)", float16_loops=2),
+    Operation("leaky_relu_subgradient", "(x, /, negative_slope=0.01)", half_loops=2),
     Operation("leaky_relu_backward", "(grad, x, /, negative_slope=0.01)"),
     Operation("add_relu", "(x, y, /)", loops=1),
     Operation("add_leaky_relu", "(x, y, /, negative_slope=0.01)"),

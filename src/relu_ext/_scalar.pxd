@@ -5,8 +5,8 @@ Kernels, driver, ufuncs and front door apply these functions and add no case of 
 The functions take values, not pointers, and are written as selects with `|` and `&`: a load inside
 a conditional, `or`, `and` and chained comparisons become branches, which no compiler vectorises.
 An operation that multiplies or adds is handed the product or the sum, so that the same definition
-serves the dtypes whose product is one instruction and float16, for which the kernels make products
-and sums a block at a time.
+serves the dtypes whose product is one instruction, and float16 and bfloat16, for which the kernels
+make products and sums a block at a time.
 """
 
 cdef extern from "_numbers.h" nogil:
@@ -27,9 +27,6 @@ cdef extern from "_numbers.h" nogil:
     ctypedef unsigned int uint32 "relu_ext_uint32"
     ctypedef unsigned long long uint64 "relu_ext_uint64"
 
-    bfloat16 bfloat16_product "relu_ext_bfloat16_product"(bfloat16 a, bfloat16 b)
-    bfloat16 bfloat16_scaled "relu_ext_bfloat16_scaled"(bfloat16 a, bfloat16 b)
-    bfloat16 bfloat16_total "relu_ext_bfloat16_total"(bfloat16 a, bfloat16 b)
     bint float16_rectifies_to_zero "relu_ext_float16_rectifies_to_zero"(float16 x)
     bint bfloat16_rectifies_to_zero "relu_ext_bfloat16_rectifies_to_zero"(bfloat16 x)
     bint float16_is_positive "relu_ext_float16_is_positive"(float16 x)
@@ -177,11 +174,10 @@ cdef inline number product(number a, number b) noexcept nogil:
     product, and of two NaN CPUs return the one that comes first.
 
     Integers wrap, as NumPy's do: in unsigned arithmetic, because in C a signed overflow, to which
-    a product of two uint16 is promoted, is undefined.  float16 has no product of one number.
+    a product of two uint16 is promoted, is undefined.  float16 and bfloat16 have no product of one
+    number.
     """
-    if number is bfloat16:
-        return bfloat16_product(a, b)
-    elif number is longdouble:
+    if number is longdouble:
         return longdouble_product(a, b)
     elif number is int8 or number is int16 or number is int32 or number is uint16:
         return <number>(<unsigned int>a * <unsigned int>b)
@@ -193,9 +189,7 @@ cdef inline number product(number a, number b) noexcept nogil:
 
 cdef inline number scaled(number grad, number factor) noexcept nogil:
     """grad * factor, as `product`, for any grad; if both are NaN, factor quieted."""
-    if number is bfloat16:
-        return bfloat16_scaled(grad, factor)
-    elif number is longdouble:
+    if number is longdouble:
         return longdouble_scaled(grad, factor)
     elif number is float32 or number is float64:
         # A branch, so that the compiler takes it out of a loop over one factor.
@@ -210,11 +204,9 @@ cdef inline number total(number a, number b) noexcept nogil:
     """a + b, rounded once; if both are NaN, a quieted.
 
     Integers wrap, as NumPy's do: in unsigned arithmetic, because in C a signed overflow is
-    undefined.  float16 has no sum of one number.
+    undefined.  float16 and bfloat16 have no sum of one number.
     """
-    if number is bfloat16:
-        return bfloat16_total(a, b)
-    elif number is longdouble:
+    if number is longdouble:
         return longdouble_total(a, b)
     elif number is int8 or number is int16 or number is int32:
         return <number>(<unsigned int>a + <unsigned int>b)
