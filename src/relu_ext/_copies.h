@@ -28,6 +28,16 @@ static inline void relu_ext_prefetch_for_read(const char *address, ptrdiff_t byt
         RELU_EXT_PREFETCH(address + i);
 }
 
+/* How many bytes of items of 4 and 8 bytes are computed before they are streamed. With 256, against
+ * 512, 64 MiB of float32 are 1.2 times as fast from one input and 1.06 times from two where a store
+ * has 64 bytes (AMD EPYC, Zen 4). Where it has 32 (Zen 3), 16 to 128 MiB take 1.03 to 1.19 times as
+ * long from one input and 1.02 to 1.14 times from two. */
+#if defined(__AVX512F__)
+#define RELU_EXT_STREAM_BLOCK 256
+#else
+#define RELU_EXT_STREAM_BLOCK 512
+#endif
+
 /* Copies whole cache lines past the caches. Both addresses are aligned to a cache line. */
 static inline void relu_ext_stream_copy(char *to, const char *from, ptrdiff_t bytes)
 {

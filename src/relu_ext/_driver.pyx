@@ -46,13 +46,13 @@ cdef extern from *:
     #else
     #define RELU_EXT_LINE_ALIGNED __attribute__((aligned(RELU_EXT_CACHE_LINE)))
     #endif
-    #define RELU_EXT_STREAM_BLOCK 512
+    #define RELU_EXT_LARGEST_BLOCK 512
     #define RELU_EXT_TILE_BYTES 4096
-    typedef struct { RELU_EXT_LINE_ALIGNED char bytes[RELU_EXT_STREAM_BLOCK]; } relu_ext_block;
+    typedef struct { RELU_EXT_LINE_ALIGNED char bytes[RELU_EXT_LARGEST_BLOCK]; } relu_ext_block;
     typedef struct { RELU_EXT_LINE_ALIGNED char bytes[RELU_EXT_TILE_BYTES]; } relu_ext_tile;
     """
     enum:
-        STREAM_BLOCK "RELU_EXT_STREAM_BLOCK"
+        LARGEST_BLOCK "RELU_EXT_LARGEST_BLOCK"
         TILE_BYTES "RELU_EXT_TILE_BYTES"
     ctypedef struct Block "relu_ext_block":
         char *bytes
@@ -70,6 +70,7 @@ cdef enum:
     # requests for many lines stall the core.  128 MiB, in ms.  Zen 4: one input takes 6.4 with
     # 2 KiB, 7.0 with 4 KiB and 6.8 without prefetching; two take 10.9 without it and 12.2 with it.
     # Intel Xeon (Ice Lake), in blocks of 512 bytes: one input takes 13.7 with 1 to 8 KiB.
+    # Zen 3: two inputs take 16.2 without it and 18.3 with 1 to 4 KiB.
     STREAM_AHEAD = 2 << 10
     # From this size on threads share a call.  Two threads in place (Zen 5): 512 KiB 0.95 times as
     # fast as one, 1 MiB 1.26, 4 MiB 1.71, 8 MiB 1.91, 32 MiB 1.32, and 256 MiB 1.06, where one
@@ -336,15 +337,17 @@ cdef void apply_streamed(const Plan *this, char **at, Py_ssize_t n) noexcept nog
     """Compute block by block into a scratch buffer that stays in the first-level cache, and stream
     each block past the caches.  This one routine serves every operation and dtype.
 
-    A block is as short as the cost of calling a kernel allows.  With 256 bytes instead of 512, on
-    Zen 4 at v4, 64 MiB of float32 are 1.2 times as fast from one input and 1.06 times from two;
-    float16, whose products take long, is 0.84 times as fast.  Other CPUs were not measured with
-    256.  On Ice Lake, 128 MiB take 13.7 ms in blocks of 512 bytes, 14.4 in 1 KiB, 15.4 in 2 KiB,
-    and 18.6 with stores of 16 bytes instead of 64.
+    A block is as short as the cost of calling a kernel allows, which each level decides for items
+    of 4 and 8 bytes.  float16, whose products take long, is 0.84 times as fast in blocks of 256
+    bytes on Zen 4.  On Ice Lake, 128 MiB take 13.7 ms in blocks of 512 bytes, 14.4 in 1 KiB, 15.4
+    in 2 KiB, and 18.6 with stores of 16 bytes instead of 64.
     """
     cdef Block scratch
-    cdef Py_ssize_t bytes = STREAM_BLOCK // 2 if 4 <= this.itemsize <= 8 else STREAM_BLOCK
-    cdef Py_ssize_t block = bytes // this.itemsize
+    cdef Py_ssize_t bytes = LARGEST_BLOCK
+    cdef Py_ssize_t block
+    if 4 <= this.itemsize <= 8:
+        bytes = active_table.stream_block
+    block = bytes // this.itemsize
     while n >= block:
         if not this.has[B]:
             prefetch_for_read(at[A] + STREAM_AHEAD, bytes)
@@ -368,7 +371,7 @@ cdef void run_row(const Plan *this, char **start, Py_ssize_t n) noexcept nogil:
     cdef int role
     for role in range(ROLES):
         at[role] = start[role]
-    if head % this.itemsize != 0 or STREAM_BLOCK % this.itemsize != 0:
+    if head % this.itemsize != 0 or LARGEST_BLOCK % this.itemsize != 0:
         apply(this, at, at[OUT], n)
         return
     head = min(head // this.itemsize, n)
@@ -454,7 +457,7 @@ cdef void run_end_to_end(const Plan *this, char **start, Py_ssize_t rows) noexce
     cdef Py_ssize_t position = 0
     cdef Py_ssize_t offset, count
     cdef bint repeated[ROLES]
-    cdef bint aligned = head % this.itemsize == 0 and STREAM_BLOCK % this.itemsize == 0
+    cdef bint aligned = head % this.itemsize == 0 and LARGEST_BLOCK % this.itemsize == 0
     cdef int role
     head = head // this.itemsize if aligned else 0
     for role in range(ROLES):

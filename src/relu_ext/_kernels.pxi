@@ -36,6 +36,8 @@ cdef extern from "_numbers.h" nogil:
     void bytes_multiply "relu_ext_bytes_multiply"(void *out, const void *a, int factor)
 
 cdef extern from "_copies.h" nogil:
+    enum:
+        STREAM_BLOCK "RELU_EXT_STREAM_BLOCK"
     void copy_matrix "relu_ext_copy"(
         char *to, Py_ssize_t to_column, Py_ssize_t to_row,
         const char *source, Py_ssize_t column, Py_ssize_t row,
@@ -457,6 +459,7 @@ include "_maxout.pxi"
 cdef KernelTable table
 table.copy = copy_matrix
 table.stream_copy = stream_copy
+table.stream_block = STREAM_BLOCK
 
 
 cdef void enter(int dtype, int operation, Kernel kernel, RowsKernel rows_kernel) noexcept:

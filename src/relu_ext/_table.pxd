@@ -90,6 +90,7 @@ cdef struct KernelTable:
     RowsKernel rows_kernel[OPERATIONS][DTYPES]
     Copy copy
     StreamCopy stream_copy
+    Py_ssize_t stream_block  # bytes of items of 4 and 8 bytes that are streamed at a time
     MaxoutLast maxout_last[MOST_LAST + 1][DTYPES]  # by the number of pieces; NULL where none pays
     MaxoutBackwardLast maxout_backward_last[MOST_LAST + 1][DTYPES]
     MaxoutBackwardPlaced maxout_backward_placed[DTYPES]
