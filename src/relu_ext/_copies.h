@@ -103,23 +103,23 @@ RELU_EXT_SECOND(64, 0x55, RELU_EXT_NARROW64, RELU_EXT_WIDEN64, _mm512_maskz_load
 #else
 /* A loop whose steps are constants, which compilers vectorise. */
 #define RELU_EXT_SECOND(NAME, BITS, TO_STEP, FROM_STEP)                                           \
-    static inline ptrdiff_t relu_ext_##NAME##_second##BITS(                                       \
-        char *restrict to, const char *restrict from, ptrdiff_t n)                                \
+    static inline ptrdiff_t relu_ext_##NAME##_second##BITS(char *to, const char *from,            \
+                                                           ptrdiff_t n)                           \
     {                                                                                             \
         ptrdiff_t i;                                                                              \
         for (i = 0; i < n; i++)                                                                   \
             memcpy(to + i * (TO_STEP), from + i * (FROM_STEP), BITS / 8);                         \
         return i;                                                                                 \
     }
-RELU_EXT_SECOND(scatter, 8, 1 * 2, 1)
-RELU_EXT_SECOND(scatter, 16, 2 * 2, 2)
-RELU_EXT_SECOND(scatter, 32, 4 * 2, 4)
-RELU_EXT_SECOND(scatter, 64, 8 * 2, 8)
-RELU_EXT_SECOND(gather, 8, 1, 1 * 2)
-RELU_EXT_SECOND(gather, 16, 2, 2 * 2)
+RELU_EXT_SECOND(scatter, 8, 2, 1)
+RELU_EXT_SECOND(scatter, 16, 4, 2)
+RELU_EXT_SECOND(scatter, 32, 8, 4)
+RELU_EXT_SECOND(scatter, 64, 16, 8)
+RELU_EXT_SECOND(gather, 8, 1, 2)
+RELU_EXT_SECOND(gather, 16, 2, 4)
 #if defined(__SSE2__)
-/* Two vectors at a time, from items of which the last is not the array's last, because nothing need
- * be behind that one. */
+/* Two vectors at a time. The array's last item is left to another loop: the load that holds it would
+ * end behind it, where there need not be memory. */
 #define RELU_EXT_GATHER_SECOND(BITS, TYPE, LOAD, SHUFFLE, STORE)                                  \
     static inline ptrdiff_t relu_ext_gather_second##BITS(char *to, const char *from, ptrdiff_t n) \
     {                                                                                             \
@@ -138,8 +138,8 @@ RELU_EXT_SECOND(gather, 16, 2, 2 * 2)
 RELU_EXT_GATHER_SECOND(32, float, _mm_loadu_ps, RELU_EXT_SHUFFLE32, _mm_storeu_ps)
 RELU_EXT_GATHER_SECOND(64, double, _mm_loadu_pd, RELU_EXT_SHUFFLE64, _mm_storeu_pd)
 #else
-RELU_EXT_SECOND(gather, 32, 4, 4 * 2)
-RELU_EXT_SECOND(gather, 64, 8, 8 * 2)
+RELU_EXT_SECOND(gather, 32, 4, 8)
+RELU_EXT_SECOND(gather, 64, 8, 16)
 #endif
 #endif
 

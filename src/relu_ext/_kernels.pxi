@@ -73,7 +73,7 @@ cdef inline half nan_first(half first, half result) noexcept nogil:
 
 cdef inline void multiply_block(half *out, const half *a, const half *parameters,
                                 const float *factors, bint any_nan) noexcept nogil:
-    """`product` of _scalar."""
+    """`product` of _scalar.  A CPU's NaN is float16's, but not bfloat16's."""
     cdef int i
     if half is float16:
         float16_multiply(out, a, factors)
@@ -92,7 +92,7 @@ cdef inline void scale_block(half *out, const half *grad, const half *parameters
         float16_multiply(out, grad, factors)
     else:
         bfloat16_multiply(out, grad, factors)
-        any_nan = True  # of grad, which keeps its payload in the product
+        any_nan = True  # in grad
     if any_nan:
         for i in range(BLOCK):
             out[i] = nan_first(parameters[i], out[i])
