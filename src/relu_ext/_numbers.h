@@ -163,6 +163,14 @@ static inline uint64_t relu_ext_int64_choose(int condition, uint64_t a, uint64_t
 }
 #endif
 
+/* a * b. Of x < 0 ? x * b : x Clang makes x * (x < 0 ? b : 1), which quiets a signalling NaN, unless
+ * the product is a choice itself. */
+#if defined(__clang__)
+#define RELU_EXT_PRODUCT(a, b) ((b) != (b) ? (b) + (b) : (a) * (b))
+#else
+#define RELU_EXT_PRODUCT(a, b) ((a) * (b))
+#endif
+
 #if RELU_EXT_X87
 /* long double as its bits, because a choice between x87 registers compiles to a branch, which costs
  * 4 to 6 ns at random signs. There are 64 bits of mantissa, whose leading bit is stored, 15 of
@@ -273,7 +281,7 @@ static inline unsigned __int128 relu_ext_longdouble_total(unsigned __int128 a,
 #define relu_ext_longdouble_rank(x) (x)
 #define relu_ext_longdouble_outranks(a, b) (((a) > (b)) | (((a) != (a)) & ((b) == (b))))
 #define relu_ext_longdouble_choose(condition, a, b) ((condition) ? (a) : (b))
-#define relu_ext_longdouble_product(a, b) ((a) * (b))
+#define relu_ext_longdouble_product(a, b) RELU_EXT_PRODUCT(a, b)
 #define relu_ext_longdouble_scaled(a, b) ((b) != (b) ? (b) + (b) : (a) * (b))
 #define relu_ext_longdouble_total(a, b) ((a) != (a) ? (a) + (a) : (a) + (b))
 #endif

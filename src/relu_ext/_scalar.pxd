@@ -27,6 +27,8 @@ cdef extern from "_numbers.h" nogil:
     ctypedef unsigned int uint32 "relu_ext_uint32"
     ctypedef unsigned long long uint64 "relu_ext_uint64"
 
+    float32 float32_product "RELU_EXT_PRODUCT"(float32 a, float32 b)
+    float64 float64_product "RELU_EXT_PRODUCT"(float64 a, float64 b)
     bint float16_rectifies_to_zero "relu_ext_float16_rectifies_to_zero"(float16 x)
     bint bfloat16_rectifies_to_zero "relu_ext_bfloat16_rectifies_to_zero"(bfloat16 x)
     bint float16_is_positive "relu_ext_float16_is_positive"(float16 x)
@@ -177,7 +179,11 @@ cdef inline number product(number a, number b) noexcept nogil:
     a product of two uint16 is promoted, is undefined.  float16 and bfloat16 have no product of one
     number.
     """
-    if number is longdouble:
+    if number is float32:
+        return float32_product(a, b)
+    elif number is float64:
+        return float64_product(a, b)
+    elif number is longdouble:
         return longdouble_product(a, b)
     elif number is int8 or number is int16 or number is int32 or number is uint16:
         return <number>(<unsigned int>a * <unsigned int>b)
