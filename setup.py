@@ -31,9 +31,9 @@ LEVELS = {
     "v2": Level("x86-64-v2", ["-march=x86-64-v2"]),
     # Two vectors in each turn of a loop, so that more of them are on their way from the third-level
     # cache.  In place on 8 MiB (AMD EPYC, Zen 3, GCC 12): relu_ 1.2 times as fast, leaky_relu_ 1.3,
-    # relu_subgradient_ 1.1, add_relu_ as before; smaller arrays and rows 0.96 to 1.07 times.  With
-    # four vectors, rows of 100 take 1.5 times as long.  -fweb, which unrolling turns on, makes GCC
-    # load x twice.
+    # relu_subgradient_ 1.1, add_relu_ as before; smaller arrays and rows 0.96 to 1.07, rows of 64
+    # int8 0.9.  With four vectors, rows of 100 float32 take 1.5 times as long.  -fweb, which
+    # unrolling turns on, makes GCC load x twice.
     "v3": Level(
         "x86-64-v3",
         ["-march=x86-64-v3"],
