@@ -163,10 +163,13 @@ static inline uint64_t relu_ext_int64_choose(int condition, uint64_t a, uint64_t
 }
 #endif
 
-/* a * b. Of x < 0 ? x * b : x Clang makes x * (x < 0 ? b : 1), which quiets a signalling NaN, unless
- * the product is a choice itself. */
+/* a * b; if both are NaN, b quieted. */
+#define RELU_EXT_SCALED(a, b) ((b) != (b) ? (b) + (b) : (a) * (b))
+
+/* a * b, for a that is no NaN. Of x < 0 ? x * b : x Clang makes x * (x < 0 ? b : 1), which quiets a
+ * signalling NaN, unless the product is a choice itself. */
 #if defined(__clang__)
-#define RELU_EXT_PRODUCT(a, b) ((b) != (b) ? (b) + (b) : (a) * (b))
+#define RELU_EXT_PRODUCT(a, b) RELU_EXT_SCALED(a, b)
 #else
 #define RELU_EXT_PRODUCT(a, b) ((a) * (b))
 #endif
@@ -262,7 +265,7 @@ static inline unsigned __int128 relu_ext_longdouble_scaled(unsigned __int128 a,
                                                            unsigned __int128 b)
 {
     const long double x = relu_ext_longdouble_of_bits(a), y = relu_ext_longdouble_of_bits(b);
-    return relu_ext_bits_of_longdouble(y != y ? y + y : x * y);
+    return relu_ext_bits_of_longdouble(RELU_EXT_SCALED(x, y));
 }
 
 static inline unsigned __int128 relu_ext_longdouble_total(unsigned __int128 a,
@@ -282,7 +285,7 @@ static inline unsigned __int128 relu_ext_longdouble_total(unsigned __int128 a,
 #define relu_ext_longdouble_outranks(a, b) (((a) > (b)) | (((a) != (a)) & ((b) == (b))))
 #define relu_ext_longdouble_choose(condition, a, b) ((condition) ? (a) : (b))
 #define relu_ext_longdouble_product(a, b) RELU_EXT_PRODUCT(a, b)
-#define relu_ext_longdouble_scaled(a, b) ((b) != (b) ? (b) + (b) : (a) * (b))
+#define relu_ext_longdouble_scaled(a, b) RELU_EXT_SCALED(a, b)
 #define relu_ext_longdouble_total(a, b) ((a) != (a) ? (a) + (a) : (a) + (b))
 #endif
 
