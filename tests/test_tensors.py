@@ -882,6 +882,30 @@ def test_a_default_device_changes_nothing(torch):
     assert x.tolist() == [0, 2]
 
 
+RELEASED = """
+import gc, torch, relu_ext
+class Releases:
+    def __del__(self):
+        x.set_(torch.zeros(1))
+relu_ext.{name}(torch.ones(1))
+for _ in range(3):
+    x = torch.full((1 << 22,), -1.0)
+    garbage = Releases()
+    garbage.itself = garbage
+    del garbage
+    gc.set_threshold(1)
+    result = relu_ext.{name}(x)
+    gc.set_threshold(700)
+    assert result.numel() in (1, 1 << 22) and torch.isfinite(result).all()
+"""
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "relu_subgradient"])
+def test_an_operand_that_a_finalizer_releases(name, torch):
+    """The allocation of a new result starts a collection, whose finalizer takes x's memory away."""
+    run_fresh(RELEASED.format(name=name))
+
+
 def test_nothing_is_kept_of_a_tensor(torch):
     x, other = torch.tensor([-1.0, 2]), np.array([1.0, 2])
     before = sys.getrefcount(x)

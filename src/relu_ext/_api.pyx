@@ -273,6 +273,9 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
     cdef bint fresh = out is None
     cdef str name = <str>(in_place_names if out is x else names)[operation]
     cdef bint new_is_array = fresh and cnp.PyArray_CheckExact(x)
+    if fresh and not new_is_array:
+        # Before any operand is described: its allocation may run a finalizer that releases x.
+        out = new_tensor(name, x)
     if not describe_any(operation, name, x, &operands[0]):
         return None
     if (out is x and not has_second(operation) and operands[0].writeable
@@ -293,9 +296,7 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
                 new_is_array):
             return None
         third = &operands[2]
-    if fresh and not new_is_array:
-        out = new_tensor(x)
-    elif fresh:
+    if new_is_array:
         axes = broadcast(shape, &operands[0], second, third)
         if axes <= 0:
             return None  # the ufunc raises an error or makes a scalar

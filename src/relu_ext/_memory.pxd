@@ -8,7 +8,7 @@ from relu_ext._operand cimport Operand
 cdef bint describe(str name, object x, Operand *operand) except -1
 
 # Returns an uninitialised tensor like one that `describe` takes, or None for any other object.
-cdef object new_tensor(object x)
+cdef object new_tensor(str name, object x)
 
 # Whether `x` is a tensor of PyTorch, of whatever subclass.
 cdef bint is_tensor(object x) except -1

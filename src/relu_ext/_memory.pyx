@@ -261,8 +261,14 @@ cdef bint describe(str name, object x, Operand *operand) except -1:
     return True
 
 
-cdef object new_tensor(object x):
-    return empty_like(x) if has_door(x) else None
+cdef object new_tensor(str name, object x):
+    if not has_door(x):
+        return None
+    try:
+        return empty_like(x)
+    except Exception:
+        refuse_tensor(name, x)  # what cannot be allocated alike is refused by its own message
+        raise
 
 
 cdef bint is_tensor(object x) except -1:
