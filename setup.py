@@ -120,7 +120,7 @@ class BuildExtensions(build_ext):
             gcc_flags = [*GCC_KERNEL_FLAGS, *level.gcc_flags]
             if self.compiles("", gcc_flags):
                 extension.extra_compile_args += gcc_flags
-        elif name == "_driver" and self.compiles("#include <omp.h>", OPENMP_FLAGS):
+        elif name == "_threads" and self.compiles("#include <omp.h>", OPENMP_FLAGS):
             extension.extra_compile_args += OPENMP_FLAGS
             extension.extra_link_args += OPENMP_FLAGS
         elif name == "_dispatch":
@@ -171,7 +171,9 @@ setup(
         for name in (
             *(f"_kernels_{level}" for level in LEVELS),
             "_dispatch",
-            "_driver",
+            "_threads",
+            "_walk",
+            "_ndarrays",
             "ufuncs",
             "_memory",
             "_api",

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import relu_ext
-from relu_ext import _dispatch, _driver, ufuncs
+from relu_ext import _dispatch, _threads, ufuncs
 
 import samples
 from samples import run_python
@@ -95,7 +95,7 @@ def test_bad_number_of_threads(value):
 def test_number_of_threads_from_the_environment():
     program = "import relu_ext; print(relu_ext.get_num_threads())"
     assert run_python(program).stdout == "1\n"
-    most = 2 if _driver.has_openmp() else 1
+    most = 2 if _threads.has_openmp() else 1
     for text, asked in {"": 1, "1": 1, "2": 2, " 2 ": 2, "02": 2, "65536": 65_536}.items():
         finished = run_python(program, RELU_EXT_NUM_THREADS=text, OMP_NUM_THREADS="2")
         assert finished.stdout == f"{min(asked, most)}\n", finished.stderr

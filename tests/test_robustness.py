@@ -119,7 +119,7 @@ print("unseen")
 
 @each_kernel
 def test_nothing_outside_is_touched(level, operation, dtype):
-    """Every length to a vector and 1, around more vectors and the driver's sizes; each door."""
+    """Every length to a vector and 1, around more vectors and the walker's sizes; each door."""
     vector = VECTOR // dtype.itemsize
     longer = [k * vector + i for k in (2, 3, 4, 16, 17, 140) for i in (-1, 0, 1)]
     inputs, output, parameter = guarded_pages(operation, dtype, 3 * PAGE)

@@ -247,7 +247,7 @@ import relu_ext; relu_ext.show_config(); assert relu_ext.cpu_levels().built == (
     "$python" tests/vectorised.py --objdump aarch64-linux-gnu-objdump
     CC=aarch64-linux-gnu-gcc with_row "$python" \
         "$python" -m pytest --ignore=tests/test_benchmarks.py \
-        --deselect tests/test_driver.py::test_a_fork_before_the_import "$@"
+        --deselect tests/test_walk.py::test_a_fork_before_the_import "$@"
     ;;
 *)
     sed -n '2,/^set/s/^# \?//p' "$0"

@@ -15,8 +15,8 @@ from relu_ext import _api, ufuncs
 from relu_ext._api import *  # noqa: F403  its __all__ comes from the operations' descriptions
 from relu_ext._config import show_config
 from relu_ext._dispatch import cpu_levels
-from relu_ext._driver import get_num_threads, set_num_threads
 from relu_ext._maxout import maxout, maxout_backward
+from relu_ext._threads import get_num_threads, set_num_threads
 from relu_ext._version import __version__
 
 __all__ = [

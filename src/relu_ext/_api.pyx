@@ -20,7 +20,7 @@ from cpython.long cimport PyLong_CheckExact
 from libc.math cimport fabs, isinf
 from libc.string cimport memcmp, memset
 from relu_ext._dispatch cimport active_table
-from relu_ext._driver cimport (
+from relu_ext._walk cimport (
     GIL_BYTES, MOST_AXES, Plan, broadcast, is_safe, memory_order, plan, run, size_of, walk,
 )
 from relu_ext._memory cimport describe, new_tensor
@@ -29,7 +29,7 @@ from relu_ext._table cimport (
     ADD_LEAKY_RELU, ADD_RELU, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, LEAKY_RELU, LEAKY_RELU_BACKWARD,
     LEAKY_RELU_SUBGRADIENT, LONGDOUBLE, RELU, RELU_BACKWARD, RELU_SUBGRADIENT,
 )
-from relu_ext.ufuncs cimport (
+from relu_ext._ndarrays cimport (
     PyArray_DESCR, PyArray_Descr, PyArrayObject, describe_ndarray, native_dtype, new_array,
 )
 
@@ -191,7 +191,7 @@ cdef bint pack(object value, int dtype, object x, Number *number) noexcept:
     return True
 
 
-# Every other call that the driver walks: any layout, broadcasting, tensors.
+# Every other call that is walked: any layout, broadcasting, tensors.
 
 cdef bint describe_array(int operation, object x, Operand *operand) noexcept:
     """Describe an exact ndarray; False if the operation has no kernel for its dtype."""
@@ -261,7 +261,7 @@ cdef void run_in_place(int operation, const Operand *x, const Number *parameter)
 
 cdef object compute_walked(int operation, object x, object y, object parameter, object out):
     """Compute into `out`, which may be x, or into a new array if it is None.  Return the result, or
-    None if the driver does not walk this call."""
+    None if this call is not walked."""
     cdef Operand operands[4]  # x, y, the parameter, out
     cdef const Operand *second = NULL
     cdef const Operand *third = NULL

@@ -1,7 +1,7 @@
 """What this installation is made of."""
 
 from relu_ext._dispatch import cpu_levels, missing
-from relu_ext._driver import get_num_threads, has_openmp, why_one_thread
+from relu_ext._threads import get_num_threads, has_openmp, why_one_thread
 from relu_ext._version import __version__
 
 

@@ -1,4 +1,5 @@
-"""The only file that knows CPUs: which kernel levels were built, run here, and are in use."""
+"""The only file that knows CPUs: which kernel levels were built, run here, and are in use, and how
+large the last-level cache is."""
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from relu_ext._table cimport KernelTable
@@ -30,6 +31,8 @@ cdef extern from *:
 CPULevels = namedtuple("CPULevels", ["built", "available", "active"], module=__name__)
 CPULevels.__doc__ = "The CPU levels of the kernels: built, available on this machine, active."
 
+last_level_cache = 32 << 20  # where the system does not tell its size
+
 cdef tuple built = tuple(RELU_EXT_LEVELS.decode().split())
 cdef tuple available = tuple(level for level in built if cpu_supports(level.encode()))
 cdef str active = None
@@ -57,6 +60,20 @@ def cpu_levels():
     True
     """
     return CPULevels(built, available, active)
+
+
+def read_last_level_cache():
+    """The size in bytes of the last-level cache of the first core, or None if Linux does not tell.
+
+    That is the third-level cache or, where there is none, the second-level cache.
+    """
+    for level in (3, 2):
+        try:
+            with open(f"/sys/devices/system/cpu/cpu0/cache/index{level}/size") as file:
+                return int(file.read().strip().removesuffix("K")) << 10
+        except (OSError, ValueError):
+            continue
+    return None
 
 
 def use(level):
@@ -89,6 +106,8 @@ cdef str describe(level):
 
 
 cdef start():
+    global last_level_cache
+    last_level_cache = read_last_level_cache() or last_level_cache
     level = os.environ.get("RELU_EXT_CPU_LEVEL") or available[-1]
     if level not in available:
         raise ValueError(f"environment variable RELU_EXT_CPU_LEVEL: {describe(level)}")

@@ -9,14 +9,14 @@ cimport numpy as cnp
 from cpython.long cimport PyLong_CheckExact
 from libc.string cimport memcmp, memset
 from relu_ext._dispatch cimport active_table
-from relu_ext._driver cimport (
+from relu_ext._walk cimport (
     GIL_BYTES, MOST_AXES, Plan, is_apart, lay_axes, memory_order, size_of, walk_panels,
 )
 from relu_ext._memory cimport is_tensor, new_result
 from relu_ext._operand cimport Operand
 from relu_ext._scalar cimport int64, uint8
 from relu_ext._table cimport MOST_LAST, OUT, PARAMETER, UINT8, A, B
-from relu_ext.ufuncs cimport (
+from relu_ext._ndarrays cimport (
     PyArray_DESCR, PyArray_Descr, PyArrayObject, describe_ndarray, is_bfloat16, native_dtype,
     new_array, remember_bfloat16,
 )
@@ -50,7 +50,7 @@ cdef enum:
     WINDOW = 248
     NOWHERE = 255
 
-cdef enum:  # the arrays of a job as roles of the driver's plan; its axes are in the order of X
+cdef enum:  # the arrays of a job as roles of the walker's plan; its axes are in the order of X
     X = OUT
     Y = A
     WHICH = B

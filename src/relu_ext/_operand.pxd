@@ -1,4 +1,4 @@
-"""An array as C sees it: what the driver walks, whoever owns the memory."""
+"""An array as C sees it: what the walker takes, whoever owns the memory."""
 
 cdef struct Operand:
     # A pointer, a shape and strides; the element i, j, ... is at data + (i * strides[0] +

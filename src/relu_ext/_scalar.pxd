@@ -1,6 +1,6 @@
 """What each operation means for one number: the only place where a value is decided.
 
-Kernels, driver, ufuncs and front door apply these functions and add no case of their own.
+Kernels, walker, ufuncs and front door apply these functions and add no case of their own.
 
 The functions take values, not pointers, and are written as selects with `|` and `&`: a load inside
 a conditional, `or`, `and` and chained comparisons become branches, which no compiler vectorises.

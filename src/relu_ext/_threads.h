@@ -1,5 +1,5 @@
 /* Threads: whether this process may use those of OpenMP, how many the user asked for, and the
- * floating-point settings under which they compute. Only _driver.pyx includes this file. */
+ * floating-point settings under which they compute. Only _threads.pyx includes this file. */
 #ifndef RELU_EXT_THREADS_H
 #define RELU_EXT_THREADS_H
 

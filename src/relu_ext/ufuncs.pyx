@@ -16,14 +16,10 @@ from cpython.pycapsule cimport PyCapsule_New
 from cpython.ref cimport PyObject
 from libc.string cimport memcpy
 from relu_ext._dispatch cimport active_table
-from relu_ext._driver cimport Plan, is_safe, plan, walk
+from relu_ext._ndarrays cimport TYPES, is_bfloat16, kernel_dtypes, remember_bfloat16
 from relu_ext._operand cimport Operand
-from relu_ext._table cimport (
-    BFLOAT16, DTYPES, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, LONGDOUBLE, OPERATIONS,
-    UINT8, UINT16, UINT32, UINT64,
-)
-
-import sys
+from relu_ext._table cimport BFLOAT16, DTYPES, LONGDOUBLE, OPERATIONS
+from relu_ext._walk cimport Plan, is_safe, plan, walk
 
 import numpy as np
 
@@ -83,33 +79,6 @@ cdef extern from "numpy/dtype_api.h":
     object promote_dtypes "relu_ext_promote_dtypes"(cnp.npy_intp length, PyObject **dtypes)
     PyObject *PY_FLOAT "RELU_EXT_PY_FLOAT"
     PyObject *PY_LONG "RELU_EXT_PY_LONG"
-
-
-# The dtypes: where NumPy's types and the kernels' meet.
-
-bfloat16_number = -1
-cdef str NUMBERS = descriptions[0].dtypes  # relu has all of them
-
-
-cdef fill_kernel_dtypes():
-    # By name, because two of C's integers are one dtype; longdouble's name differs by platform.
-    # relu keeps a bool as it does any uint8; no other operation has a loop for bool.
-    cdef dict dtypes = {
-        "bool": UINT8,
-        "float16": FLOAT16, "float32": FLOAT32, "float64": FLOAT64,
-        "int8": INT8, "int16": INT16, "int32": INT32, "int64": INT64,
-        "uint8": UINT8, "uint16": UINT16, "uint32": UINT32, "uint64": UINT64,
-    }
-    cdef int number
-    for number in range(TYPES):
-        kernel_dtypes[number] = -1
-    for character in NUMBERS:
-        dtype = np.dtype(character)
-        number = dtype.num
-        kernel_dtypes[number] = dtypes.get(dtype.name, LONGDOUBLE)
-
-
-fill_kernel_dtypes()
 
 
 # The loop: one for all operations and dtypes.
@@ -183,20 +152,6 @@ cdef str name_of(dtype):
     return (getattr(dtype, "type", None) or dtype).__name__
 
 
-cdef bint is_bfloat16(dtype) except -1:
-    ml_dtypes = sys.modules.get("ml_dtypes")
-    # This is None also while another thread imports ml_dtypes.
-    bfloat16 = getattr(ml_dtypes, "bfloat16", None)
-    return bfloat16 is not None and dtype.type is bfloat16
-
-
-cdef int remember_bfloat16(dtype) except -1:
-    """Let `native_dtype` know the dtype; return its number, which never changes."""
-    cdef int number = dtype.num
-    store(bfloat16_number, number)
-    return number
-
-
 cdef register_bfloat16(ufunc, _Operation this, dtype):
     """Give a ufunc its bfloat16 loop: ml_dtypes may be imported long after this module.
 
@@ -214,7 +169,8 @@ cdef register_bfloat16(ufunc, _Operation this, dtype):
     remember_bfloat16(np.dtype(dtype.type))
 
 
-cdef set supported = {type(np.dtype(character)) for character in NUMBERS}
+# relu has all of them.
+cdef set supported = {type(np.dtype(character)) for character in descriptions[0].dtypes}
 supported |= {<object>PY_FLOAT, <object>PY_LONG}
 
 

@@ -31,8 +31,8 @@ cdef struct Plan:
     bint has[ROLES]  # where there is no such array, its pointer is out's and its steps are 0
     bint fresh  # out was just allocated, or may have been
     bint stream
-    Panel panel  # NULL: rows, as the driver computes them
-    const void *job  # for a panel that is not the driver's
+    Panel panel  # NULL: rows, as the walker computes them
+    const void *job  # for a panel that is not the walker's
     Py_ssize_t tile_columns
     Py_ssize_t tile_rows
     int axes

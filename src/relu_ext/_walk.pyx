@@ -1,4 +1,4 @@
-"""Walks arrays: the order of axes, alignment, tiles, streaming stores, threads.
+"""Walks arrays: the order of axes, alignment, tiles, streaming stores.
 
 Contract: raw pointers and no Python objects, with the GIL or without.
 
@@ -11,33 +11,18 @@ copied back.  Bytes between the elements of an array are never written.
 Maxout lays out its arrays by `lay_axes` and has `walk_panels` call a function of its own.
 """
 
-from cython.parallel cimport prange
 from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy
-from relu_ext._dispatch cimport active_table
+from relu_ext._dispatch cimport active_table, last_level_cache
 from relu_ext._operand cimport Operand
 from relu_ext._table cimport OUT, PARAMETER, ROLES, A, B
-
-import os
-from operator import index
+from relu_ext._threads cimport Part, effective_threads, share
 
 cdef extern from "_copies.h" nogil:
     enum:
         CACHE_LINE "RELU_EXT_CACHE_LINE"
     void prefetch_for_read "relu_ext_prefetch_for_read"(const char *address, Py_ssize_t bytes)
     void stream_fence "relu_ext_stream_fence"()
-
-cdef extern from "_threads.h" nogil:
-    bint OPENMP "RELU_EXT_OPENMP"
-    int omp_get_max_threads()
-    int threads_asked "relu_ext_threads_asked"()
-    void ask_threads "relu_ext_ask_threads"(int threads)
-    void start_threads "relu_ext_start_threads"()
-    const char *one_thread_because "relu_ext_one_thread_because"()
-    ctypedef struct fenv_t:
-        pass
-    int fegetenv(fenv_t *)
-    int fesetenv(const fenv_t *)
 
 cdef extern from *:
     """
@@ -78,9 +63,6 @@ cdef enum:
     # of 47 us, because the call waits for a thread that does not run.  Therefore threads are off by
     # default.
     THREAD_BYTES = 1 << 20
-    MOST_THREADS = 1 << 16  # more than any machine has, and within C's int
-
-cdef Py_ssize_t last_level_cache = 32 << 20  # bytes, where the system does not tell its size
 
 
 cdef inline Py_ssize_t distance(Py_ssize_t step) noexcept nogil:
@@ -651,9 +633,6 @@ cdef void walk_share(const Plan *whole, int part, int parts) noexcept nogil:
     cdef Plan this
     cdef Py_ssize_t length, start
     cdef int axis = whole.axes - 1
-    if parts == 1:
-        walk_part(whole)
-        return
     while axis > lowest and whole.shape[axis] < parts:
         axis -= 1
     length = (whole.shape[axis] + parts - 1) // parts
@@ -694,128 +673,10 @@ cdef void run_large(int operation, int dtype, void *out, const void *a, const vo
 cdef void walk_panels(const Plan *this, Py_ssize_t bytes) noexcept nogil:
     """Split a walk of `bytes` of memory into as many parts as pay off, each on its own thread."""
     cdef int parts = 1
-    cdef int part
-    cdef fenv_t caller
     if bytes >= THREAD_BYTES:
         # Each part is at least half of the threshold, as it is with two threads at the threshold.
         parts = <int>min(<Py_ssize_t>effective_threads(), bytes // (THREAD_BYTES // 2))
     if parts == 1:
-        walk_share(this, 0, 1)
-        return
-    fegetenv(&caller)
-    for part in prange(parts, num_threads=parts, schedule="static"):
-        walk_share_as(&caller, this, part, parts)
-
-
-cdef void walk_share_as(const fenv_t *caller, const Plan *this, int part,
-                        int parts) noexcept nogil:
-    """Walk a part on an OpenMP thread under the caller's floating-point settings: the rounding mode
-    and the flags that flush subnormal numbers to zero belong to each thread."""
-    cdef fenv_t own
-    fegetenv(&own)
-    fesetenv(caller)
-    walk_share(this, part, parts)
-    fesetenv(&own)
-
-
-cdef int effective_threads() noexcept nogil:
-    cdef int asked = threads_asked()
-    if asked == 1 or one_thread_because() != NULL:
-        return 1
-    return min(asked, omp_get_max_threads())
-
-
-def set_num_threads(num_threads, /):
-    """Let several threads share a call on large arrays.
-
-    The default is one thread.  A call on 1 MiB or more is shared by up to `num_threads`, each of
-    which takes at least 512 KiB.  That is faster on an idle machine, but slower where the cores are
-    busy, because the call waits for its last thread.  ``OMP_NUM_THREADS``, CPU affinity and
-    `threadpoolctl` may lower the number.  After a fork the child uses one thread.  So does a forked
-    process that imports relu_ext when OpenMP is already loaded; `show_config` says so.  The
-    threads compute under the floating-point settings of the calling thread.
-
-    Parameters
-    ----------
-    num_threads : int
-        At least 1.
-
-    Raises
-    ------
-    ValueError
-        If `num_threads` is less than 1 or more than 65,536.
-    TypeError
-        If it is not an integer.
-
-    Examples
-    --------
-    >>> import relu_ext
-    >>> relu_ext.set_num_threads(1)
-    >>> relu_ext.get_num_threads()
-    1
-    """
-    number = index(num_threads)
-    if not 1 <= number <= MOST_THREADS:
-        raise ValueError(f"set_num_threads: expected a number of threads from 1 to "
-                         f"{MOST_THREADS}, not {num_threads!r}")
-    ask_threads(number)
-
-
-def get_num_threads():
-    """The number of threads that a call on a large array would use now.
-
-    Returns
-    -------
-    int
-        The number set, or fewer if OpenMP, its settings or a fork allow only fewer.
-
-    See Also
-    --------
-    set_num_threads
-
-    Examples
-    --------
-    >>> import relu_ext
-    >>> relu_ext.get_num_threads() >= 1
-    True
-    """
-    return effective_threads()
-
-
-def has_openmp():
-    return bool(OPENMP)
-
-
-def read_last_level_cache():
-    """The size in bytes of the last-level cache of the first core, or None if Linux does not tell.
-
-    That is the third-level cache or, where there is none, the second-level cache.
-    """
-    for level in (3, 2):
-        try:
-            with open(f"/sys/devices/system/cpu/cpu0/cache/index{level}/size") as file:
-                return int(file.read().strip().removesuffix("K")) << 10
-        except (OSError, ValueError):
-            continue
-    return None
-
-
-def why_one_thread():
-    """Why this process uses only one thread, or None if it may use several."""
-    cdef const char *reason = one_thread_because()
-    return None if reason == NULL else reason.decode()
-
-
-cdef start():
-    global last_level_cache
-    last_level_cache = read_last_level_cache() or last_level_cache
-    start_threads()
-    text = os.environ.get("RELU_EXT_NUM_THREADS") or "1"
-    try:
-        set_num_threads(int(text))
-    except ValueError:
-        raise ValueError("environment variable RELU_EXT_NUM_THREADS: expected a number of threads "
-                         f"from 1 to {MOST_THREADS}, not {text!r}") from None
-
-
-start()
+        walk_part(this)
+    else:
+        share(<Part>walk_share, this, parts)

@@ -16,7 +16,7 @@ import pytest
 import relu_ext
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from relu_ext import _driver
+from relu_ext import _threads
 
 import samples
 from samples import VECTOR, Guarded, assert_same_bits, each_operation, run_python
@@ -159,7 +159,7 @@ def test_openmp_settings_prevail():
     for limit in (1, 2, 3):
         finished = run_python(program, OMP_NUM_THREADS=str(limit))
         assert finished.returncode == 0, finished.stderr
-        assert int(finished.stdout) == (limit if _driver.has_openmp() else 1)
+        assert int(finished.stdout) == (limit if _threads.has_openmp() else 1)
     threadpoolctl = pytest.importorskip("threadpoolctl")
     relu_ext.set_num_threads(8)
     try:
@@ -184,7 +184,7 @@ print(started())
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads in Linux's /proc")
 def test_no_thread_starts_unasked():
     finished = run_python(STARTED, OMP_NUM_THREADS="2", OPENBLAS_NUM_THREADS="1")
-    assert finished.stdout == f"0\n{int(_driver.has_openmp())}\n", finished.stderr
+    assert finished.stdout == f"0\n{int(_threads.has_openmp())}\n", finished.stderr
 
 
 FORKS = """
@@ -277,18 +277,18 @@ def openmp_user(tmp_path_factory):
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's kernel")
 def test_a_fork_before_the_import(openmp_user):
     """What the child inherits of another library's threads makes no call wait for ever."""
-    if not _driver.has_openmp():
+    if not _threads.has_openmp():
         pytest.skip("built without OpenMP")
     use = f"import ctypes\nassert ctypes.CDLL({str(openmp_user)!r}).use_openmp() == 2"
     finished = run_python(FORK_BEFORE_IMPORT.format(use_openmp=use))
     assert finished.stdout.endswith("ended with 0\n"), finished.stdout + finished.stderr
-    if openmp_runtime(openmp_user) == openmp_runtime(_driver.__file__):
+    if openmp_runtime(openmp_user) == openmp_runtime(_threads.__file__):
         assert FORKED in finished.stdout
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux's kernel")
 def test_a_fork_of_what_has_no_openmp_keeps_its_threads():
-    if not _driver.has_openmp():
+    if not _threads.has_openmp():
         pytest.skip("built without OpenMP")
     finished = run_python(FORK_BEFORE_IMPORT.format(use_openmp=""), OMP_NUM_THREADS="2")
     assert "threads: 2\nended with 0\n" in finished.stdout, finished.stdout + finished.stderr
@@ -385,7 +385,7 @@ def test_threads_compute_under_the_callers_settings(change, dtype):
     elif platform.machine() not in ("x86_64", "aarch64"):
         pytest.skip(f"the test does not know where {platform.machine()} keeps its settings")
     first, last = CHANGES[change]
-    threads = 2 if _driver.has_openmp() else 1
+    threads = 2 if _threads.has_openmp() else 1
     program = UNDER_SETTINGS.format(change=first, restore=last, dtype=dtype, threads=threads)
     finished = run_python(program, OMP_NUM_THREADS="2")
     assert finished.stdout == "all\n", finished.stdout + finished.stderr

@@ -1,0 +1,131 @@
+"""Threads: how many share a large call, whether this process may use them, and their work.
+
+The number belongs to the process.  Each call asks for it anew, because a fork, `threadpoolctl` or
+another thread may have changed it since the last one.
+"""
+
+from cython.parallel cimport prange
+
+import os
+from operator import index
+
+cdef extern from "_threads.h" nogil:
+    bint OPENMP "RELU_EXT_OPENMP"
+    int omp_get_max_threads()
+    int threads_asked "relu_ext_threads_asked"()
+    void ask_threads "relu_ext_ask_threads"(int threads)
+    void start_threads "relu_ext_start_threads"()
+    const char *one_thread_because "relu_ext_one_thread_because"()
+    ctypedef struct fenv_t:
+        pass
+    int fegetenv(fenv_t *)
+    int fesetenv(const fenv_t *)
+
+cdef enum:
+    MOST_THREADS = 1 << 16  # more than any machine has, and within C's int
+
+
+cdef void share(Part part_of, const void *whole, int parts) noexcept nogil:
+    cdef int part
+    cdef fenv_t caller
+    fegetenv(&caller)
+    for part in prange(parts, num_threads=parts, schedule="static"):
+        run_as(&caller, part_of, whole, part, parts)
+
+
+cdef void run_as(const fenv_t *caller, Part part_of, const void *whole, int part,
+                 int parts) noexcept nogil:
+    """Compute a part on an OpenMP thread under the caller's floating-point settings: the rounding
+    mode and the flags that flush subnormal numbers to zero belong to each thread."""
+    cdef fenv_t own
+    fegetenv(&own)
+    fesetenv(caller)
+    part_of(whole, part, parts)
+    fesetenv(&own)
+
+
+cdef int effective_threads() noexcept nogil:
+    cdef int asked = threads_asked()
+    if asked == 1 or one_thread_because() != NULL:
+        return 1
+    return min(asked, omp_get_max_threads())
+
+
+def set_num_threads(num_threads, /):
+    """Let several threads share a call on large arrays.
+
+    The default is one thread.  A call on 1 MiB or more is shared by up to `num_threads`, each of
+    which takes at least 512 KiB.  That is faster on an idle machine, but slower where the cores are
+    busy, because the call waits for its last thread.  ``OMP_NUM_THREADS``, CPU affinity and
+    `threadpoolctl` may lower the number.  After a fork the child uses one thread.  So does a forked
+    process that imports relu_ext when OpenMP is already loaded; `show_config` says so.  The
+    threads compute under the floating-point settings of the calling thread.
+
+    Parameters
+    ----------
+    num_threads : int
+        At least 1.
+
+    Raises
+    ------
+    ValueError
+        If `num_threads` is less than 1 or more than 65,536.
+    TypeError
+        If it is not an integer.
+
+    Examples
+    --------
+    >>> import relu_ext
+    >>> relu_ext.set_num_threads(1)
+    >>> relu_ext.get_num_threads()
+    1
+    """
+    number = index(num_threads)
+    if not 1 <= number <= MOST_THREADS:
+        raise ValueError(f"set_num_threads: expected a number of threads from 1 to "
+                         f"{MOST_THREADS}, not {num_threads!r}")
+    ask_threads(number)
+
+
+def get_num_threads():
+    """The number of threads that a call on a large array would use now.
+
+    Returns
+    -------
+    int
+        The number set, or fewer if OpenMP, its settings or a fork allow only fewer.
+
+    See Also
+    --------
+    set_num_threads
+
+    Examples
+    --------
+    >>> import relu_ext
+    >>> relu_ext.get_num_threads() >= 1
+    True
+    """
+    return effective_threads()
+
+
+def has_openmp():
+    return bool(OPENMP)
+
+
+def why_one_thread():
+    """Why this process uses only one thread, or None if it may use several."""
+    cdef const char *reason = one_thread_because()
+    return None if reason == NULL else reason.decode()
+
+
+cdef start():
+    start_threads()
+    text = os.environ.get("RELU_EXT_NUM_THREADS") or "1"
+    try:
+        set_num_threads(int(text))
+    except ValueError:
+        raise ValueError("environment variable RELU_EXT_NUM_THREADS: expected a number of threads "
+                         f"from 1 to {MOST_THREADS}, not {text!r}") from None
+
+
+start()
