@@ -175,7 +175,8 @@ setup(
             "_walk",
             "_ndarrays",
             "ufuncs",
-            "_memory",
+            "_dlpack",
+            "_tensors",
             "_api",
             "_maxout",
         )

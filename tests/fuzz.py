@@ -29,6 +29,7 @@ import numpy as np
 import relu_ext
 from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis import strategies as st
+from relu_ext._calls import arrays_of
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
@@ -311,7 +312,7 @@ class World:
     def keywords(self):
         chosen = {name: KEYWORDS[name][i] for name, i in self.case.keywords.items()}
         if self.where is not True:
-            chosen["where"] = self.where
+            chosen |= {"where": self.where, "out": None}
         return chosen if self.out is None else chosen | {"out": self.out}
 
     def through_the_front_door(self):
@@ -322,12 +323,15 @@ class World:
         return self.operation.function(*self.arrays, **keywords, **self.keywords)
 
     def through_the_ufunc(self):
-        parameter = [] if self.operation.parameter is None else [self.parameter]
+        name = self.operation.name
+        parameter = () if self.operation.parameter is None else (self.parameter,)
         if not self.case.in_place:
-            return self.operation.ufunc(*self.arrays, *parameter, **self.keywords)
+            operands = arrays_of(name, (*self.arrays, *parameter))
+            return self.operation.ufunc(*operands, **self.keywords)
         target, *others = self.arrays
         array = self.writeable(target)
-        if self.operation.ufunc(array, *others, *parameter, out=array) is not array:
+        operands = arrays_of(name, (array, *others, *parameter), target)
+        if self.operation.ufunc(*operands, out=array) is not array:
             raise TypeError("an operand's __array_ufunc__ did something else")
         return target
 

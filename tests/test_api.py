@@ -349,7 +349,7 @@ def test_integers_and_their_parameter(operation):
         )
         assert operation.front(*arrays, parameter=0.5).dtype == np.float64
         written = arrays[0].copy()
-        with pytest.raises(TypeError, match=r"[cC]ast"):
+        with pytest.raises(TypeError, match=r"gives|cannot hold"):
             operation.in_place(written, *arrays[1:], parameter=0.5)
         assert_same_bits(written, arrays[0])
         if dtype.kind == "u":
@@ -379,7 +379,7 @@ def test_bool(operation):
         front = operation.front(*arrays, parameter=parameter)
         assert front.dtype == (arrays[0] * parameter).dtype
         assert_same_bits(front, operation.expected(*arrays, parameter=parameter))
-        with pytest.raises(TypeError, match=r"[cC]ast"):
+        with pytest.raises(TypeError, match=r"gives|cannot hold"):
             operation.in_place(*(a.copy() for a in arrays), parameter=parameter)
 
 
@@ -728,7 +728,7 @@ def test_dtypes_of_the_newer_kind(operation):
 def test_the_unsupported_dtype_is_named(operation):
     """That one alone."""
     for door in (operation.front, operation.in_place, operation.direct):
-        with pytest.raises(TypeError, match=rf"\b{operation.name}: dtype str_ is"):
+        with pytest.raises(TypeError, match=rf"\b{operation.name}_?: dtype str_ is"):
             door(*[np.ones(2)] * operation.arity, parameter="a")
 
 

@@ -123,6 +123,14 @@ def test_bool_and_empty_and_scalar_buffers():
     assert relu_ext.relu_(swapped) is swapped and swapped.obj.tolist() == [0, 2]
 
 
+def test_bytes_whose_type_is_known():
+    for numbers in (array.array("B", [200, 1]), (ctypes.c_ubyte * 2)(200, 1)):  # of format <B
+        assert relu_ext.relu_subgradient_(numbers) is numbers and list(numbers) == [1, 1]
+        assert relu_ext.add_relu_(numbers, 255) is numbers and list(numbers) == [0, 0]
+    number = ctypes.c_ubyte(3)
+    assert relu_ext.leaky_relu_(number, 2) is number and number.value == 3
+
+
 def raw_bytes():
     data = bytes([200, 1, 2, 3])
     memory = mmap.mmap(-1, 4)
@@ -132,8 +140,7 @@ def raw_bytes():
         "memoryview": memoryview(bytearray(data)),
         "memoryview c": memoryview(bytearray(data)).cast("c"),
         "mmap": memory,
-        "array B": array.array("B", data),
-        "ctypes": (ctypes.c_ubyte * 4)(*data),  # of format <B
+        "ctypes c": (ctypes.c_char * 4)(*data),
     }
 
 

@@ -764,15 +764,14 @@ def test_a_torch_that_we_do_not_know(torch):
 import relu_ext
 x = torch.tensor([-1.0, 2])
 forward_ad = sys.modules["torch.autograd.forward_ad"]
+modes = sys.modules["torch.utils._python_dispatch"]
 for owner, name, lie in (
     (torch.Tensor, "__dlpack_c_exchange_api__", None),
-    (torch.Tensor, "__dlpack_c_exchange_api__", object()),
-    (torch.Tensor, "is_neg", lambda self: False),
-    (torch.Tensor, "is_neg", str.isdigit),
-    (torch.Tensor, "is_neg", torch.Tensor.size),
-    (torch.Tensor, "_is_zerotensor", 3),
-    (torch.Tensor, "requires_grad", property(lambda self: False)),
-    (torch.Tensor, "requires_grad", type(lambda: 0).__dict__["__code__"]),
+    (torch.Tensor, "__dlpack_c_exchange_api__", 3),
+    (torch.nn, "Parameter", None),
+    (torch.nn, "Parameter", 3),
+    (torch._C, "_is_tracing", None),
+    (modes, "_is_in_torch_dispatch_mode", None),
     (forward_ad, "_current_level", None),
 ):
     honest = getattr(owner, name)

@@ -9,10 +9,10 @@ cimport numpy as cnp
 from cpython.long cimport PyLong_CheckExact
 from libc.string cimport memcmp, memset
 from relu_ext._dispatch cimport active_table
+from relu_ext._tensors cimport is_tensor, new_result
 from relu_ext._walk cimport (
     GIL_BYTES, MOST_AXES, Plan, is_apart, lay_axes, memory_order, size_of, walk_panels,
 )
-from relu_ext._memory cimport is_tensor, new_result
 from relu_ext._operand cimport Operand
 from relu_ext._scalar cimport int64, uint8
 from relu_ext._table cimport MOST_LAST, OUT, PARAMETER, UINT8, A, B
@@ -23,7 +23,7 @@ from relu_ext._ndarrays cimport (
 
 import numpy as np
 
-from relu_ext._memory import array_over, writeable_array
+from relu_ext._exporters import array_over, writeable_array
 
 cnp.import_array()
 

@@ -7,6 +7,7 @@ cdef extern from "numpy/ndarraytypes.h":
     ctypedef struct PyArrayObject:
         pass
     ctypedef struct PyArray_Descr:
+        PyTypeObject *typeobj  # of its scalars
         char byteorder
         int type_num
     PyArray_Descr *PyArray_DESCR(PyArrayObject *array) noexcept nogil

@@ -21,6 +21,8 @@ from relu_ext._operand cimport Operand
 from relu_ext._table cimport BFLOAT16, DTYPES, LONGDOUBLE, OPERATIONS
 from relu_ext._walk cimport Plan, is_safe, plan, walk
 
+from functools import reduce
+
 import numpy as np
 
 from relu_ext._operations import OPERATIONS as descriptions
@@ -181,13 +183,24 @@ cdef numpy_promotion(list dtypes):
     return promote_dtypes(len(dtypes), c_dtypes)
 
 
+def dtype_of_product(one, other):
+    """The dtype of a product of bfloat16 and a dtype with which ml_dtypes promotes in ufuncs only.
+    """
+    return type(np.multiply.resolve_dtypes((np.dtype(one.type), np.dtype(other.type), None))[2])
+
+
 cdef common_dtype(list dtypes):
     """NumPy's promotion; a Python number takes bfloat16, as it does any other float dtype."""
     defaults = {<object>PY_FLOAT: type(np.dtype(float)), <object>PY_LONG: type(np.dtype(int))}
     arrays = [dtype for dtype in dtypes if dtype not in defaults]
     numbers = [dtype for dtype in dtypes if dtype in defaults]
     if arrays:
-        arrays = [numpy_promotion(arrays)]
+        try:
+            arrays = [numpy_promotion(arrays)]
+        except TypeError:
+            if not any(map(is_bfloat16, arrays)):
+                raise
+            arrays = [reduce(dtype_of_product, arrays)]
         if is_bfloat16(arrays[0]):
             return arrays[0]
     common = numpy_promotion(arrays + numbers)
@@ -214,6 +227,8 @@ cdef int promote(PyObject *c_ufunc, PyObject **operand_dtypes, PyObject **fixed,
     if dtype not in this.dtypes and dtype is not None and is_bfloat16(dtype):
         register_bfloat16(ufunc, this, dtype)
     if dtype not in this.dtypes:
+        if fixed[inputs] != NULL:
+            dtypes = [dtype]  # that was asked for
         # If each of them is supported, the dtype to which they promote is not.
         unsupported = [d for d in dtypes if not (d in supported or is_bfloat16(d))] or dtypes
         names = ", ".join(dict.fromkeys(map(name_of, unsupported)))

@@ -1,0 +1,198 @@
+"""The calls that the front door does not take: through the ufunc, on any array_like.
+
+Contract: the ufunc decides every value.  Here operands that NumPy would not take become ndarrays,
+results become tensors where an operand is one, and errors say what to mend.
+"""
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from relu_ext._exporters import array_over, needs_dlpack, writeable_array
+from relu_ext._operations import OPERATIONS
+from relu_ext._sparse import call_on_sparse, is_sparse, write_sparse
+from relu_ext._tensors import is_torch_tensor, new_result_of
+
+_ARGUMENTS = {
+    operation.name: (*operation.arrays, *filter(None, [operation.parameter]))
+    for operation in OPERATIONS
+}
+
+
+def arrays_of(name: str, operands: tuple[Any, ...], like: object = None) -> tuple[Any, ...]:
+    """Return the operands of a ufunc, with ndarrays instead of those that NumPy would not take.
+
+    Every tensor is replaced, because NumPy takes no tensor of bfloat16, and warns when it turns the
+    result into a tensor.  Other exporters are replaced if NumPy would take them for Python objects,
+    or if they have the type of `like`, the object that is written.
+    """
+    kind = type(like) if hasattr(type(like), "__dlpack__") else None
+    return (
+        *[
+            array_over(name, x) if is_torch_tensor(x) or type(x) is kind or needs_dlpack(x) else x
+            for x in operands
+        ],
+    )
+
+
+def call_ufunc(ufunc: np.ufunc, operands: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    """Return ``ufunc(*operands, **keywords)``, whose operands and `out` may also be tensors or
+    sparse.
+
+    A new result is a tensor if an operand is one.
+    """
+    name = ufunc.__name__
+    arrays = arrays_of(name, operands)
+    if any(map(is_sparse, operands)):
+        return call_on_sparse(name, ufunc, arrays, keywords)
+    out = keywords.get("out")
+    target = out[0] if type(out) is tuple and len(out) == 1 else out
+    if is_torch_tensor(target):
+        keywords["out"] = array = writeable_array(name, target)
+        result = _call(name, ufunc, arrays, keywords)
+        return target if result is array else result
+    result = _call(name, ufunc, arrays, keywords)
+    return result if out is not None else new_result_of(result, operands)
+
+
+def call_ufunc_in_place(ufunc: np.ufunc, operands: tuple[Any, ...]) -> Any:
+    """Write the ufunc of the operands over the first of them, and return that one."""
+    name = f"{ufunc.__name__}_"
+    target = operands[0]
+    if any(map(is_sparse, operands)):
+        write_sparse(name, ufunc, (target, *arrays_of(name, operands[1:])))
+        return target
+    array = writeable_array(name, target)
+    if _call(name, ufunc, arrays_of(name, (array, *operands[1:]), target), {"out": array}) is array:
+        return target
+    raise TypeError(
+        f"{name}: an __array_ufunc__ or __array_wrap__ of the operands returned "
+        f"an object other than the one to write, which may have been written"
+    )
+
+
+def as_python_number(x: Any, value: Any) -> Any:
+    """Return a NumPy scalar as a Python number, if the floating dtype of an ndarray `x` holds it
+    exactly, or else the value as it is.
+
+    In place the result is the same: a product of two numbers of this dtype is exact in the dtype of
+    the scalar, and a sum is rounded there so late that rounding it again changes nothing.  That is
+    not so for a longdouble and float64.
+    """
+    if type(x) is not np.ndarray or not issubclass(type(value), (np.floating, np.integer)):
+        return value
+    if not np.issubdtype(x.dtype, np.floating) and x.dtype.name != "bfloat16":
+        return value
+    if issubclass(type(value), np.longdouble):
+        return value
+    number = value.item()
+    with np.errstate(all="ignore"):
+        exact = x.dtype.type(number) == number
+    return float(number) if exact else value
+
+
+# Errors.
+
+
+def _call(name: str, ufunc: np.ufunc, operands: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    """Call the ufunc; where NumPy's error does not say which argument to mend, say it."""
+    try:
+        return ufunc(*operands, **keywords)
+    except (TypeError, ValueError) as error:
+        if any(map(_decides_itself, operands)):
+            raise
+        arguments = dict(zip(_ARGUMENTS[ufunc.__name__], operands, strict=True))
+        try:
+            message = _explanation(name, arguments, keywords, error)
+        except Exception:  # of an operand that is asked once more
+            message = None
+        if message is None:
+            raise
+        raise (ValueError if isinstance(error, ValueError) else TypeError)(message) from None
+
+
+def _decides_itself(x: object) -> bool:
+    """Whether an operand computes ufuncs by code of its own, whose errors are its own too."""
+    own = getattr(type(x), "__array_ufunc__", np.ndarray.__array_ufunc__)
+    return own is not np.ndarray.__array_ufunc__
+
+
+def _explanation(
+    name: str, arguments: dict[str, Any], keywords: dict[str, Any], error: Exception
+) -> str | None:
+    """What to say instead of an error of NumPy, or None if that says enough."""
+    for argument, value in arguments.items():
+        if (what := _no_number(value)) is not None:
+            return f"{name}: {argument} {what}; it must be a number or an array of numbers"
+    if isinstance(error, ValueError):
+        return _shapes_that_differ(name, arguments)
+    words = str(error)
+    if "ArrayType" in words:
+        kind = type(keywords.get("out")).__name__
+        return f"{name}: out is of type {kind}; it must be an ndarray"
+    if name.endswith("_") and hasattr(error, "from_") and hasattr(error, "to"):
+        return _dtype_that_does_not_fit(name, arguments, error.from_, error.to)
+    ufunc_name = name.rstrip("_")
+    if name != ufunc_name and words.startswith(f"{ufunc_name}:"):
+        return name + words.removeprefix(ufunc_name)
+    return None
+
+
+def _no_number(value: object) -> str | None:
+    """What an argument is, if NumPy takes it for a Python object."""
+    if hasattr(type(value), "__array__"):
+        return None
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):
+        return None
+    if array.dtype.kind != "O":
+        return None
+    if value is None:
+        return "is None"
+    return f"is a {type(value).__name__}" if array.ndim == 0 else "has dtype object"
+
+
+def _dtype_that_does_not_fit(
+    name: str, arguments: dict[str, Any], result: np.dtype[Any], dtype: np.dtype[Any]
+) -> str:
+    first, *_, last = arguments
+    value = arguments[last]
+    new = name.rstrip("_")
+    if last in ("at_zero", "negative_slope") and result.kind == "f" and np.ndim(value) == 0:
+        return (
+            f"{name}: {dtype} with {last} {value} gives {result}; use {new}, "
+            f"an integer {last}, or {first}.astype(np.float32)"
+        )
+    return (
+        f"{name}: the result has dtype {result}, which {first}, of dtype {dtype}, cannot hold; "
+        f"use {new}, or {first}.astype(np.{result})"
+    )
+
+
+def _shapes_that_differ(name: str, arguments: dict[str, Any]) -> str | None:
+    shapes = {argument: np.shape(value) for argument, value in arguments.items()}
+    for (one, shape), (other, other_shape) in combinations(shapes.items(), 2):
+        if not _broadcast(shape, other_shape):
+            hint = ""
+            if len(shape) > 2 and other_shape == shape[1:2]:
+                hint = f"; for one per channel, use {other}[:{', np.newaxis' * (len(shape) - 2)}]"
+            return f"{name}: {one} {shape} and {other} {other_shape} do not broadcast{hint}"
+    first, *others = shapes
+    if name.endswith("_"):
+        for other in others:
+            length = len(shapes[first])
+            if len(shapes[other]) > length or any(
+                own not in (1, theirs)
+                for own, theirs in zip(shapes[other][::-1], shapes[first][::-1], strict=False)
+            ):
+                return (
+                    f"{name}: {other} {shapes[other]} does not broadcast to the shape of {first}, "
+                    f"{shapes[first]}"
+                )
+    return None
+
+
+def _broadcast(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    return all(a == b or 1 in (a, b) for a, b in zip(one[::-1], other[::-1], strict=False))

@@ -1,0 +1,134 @@
+"""Arrays over the memory that other objects own: typed buffers, DLPack, PyTorch's tensors.
+
+Contract: what is written is the object's own memory and never a copy of it.  Where that is not
+possible there is an error that says what to call instead.
+"""
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from relu_ext._dlpack import array_over_capsule, has_buffer
+from relu_ext._tensors import capsule_of, is_torch_tensor
+
+_CPU = 1
+_ARRAY_PROTOCOLS = ("__array__", "__array_interface__", "__array_struct__")
+
+
+def not_in_place(name: str, target: object) -> TypeError:
+    return TypeError(
+        f"{name}: {type(target).__name__} cannot be written in place; "
+        f"use {name.rstrip('_')}, which returns a new array, or pass a writeable ndarray"
+    )
+
+
+def needs_dlpack(x: object) -> bool:
+    """Whether `x` exports its memory by `__dlpack__` alone, so that NumPy would take it for a
+    Python object."""
+    kind = type(x)
+    return (
+        hasattr(kind, "__dlpack__")
+        and not any(hasattr(kind, protocol) for protocol in _ARRAY_PROTOCOLS)
+        and not has_buffer(x)
+    )
+
+
+def array_over(name: str, target: object) -> np.ndarray[Any, Any]:
+    """Return an ndarray over the memory of `target`, for the function `name` to read."""
+    return _over_memory(name, target, writing=False)
+
+
+def writeable_array(name: str, target: object) -> np.ndarray[Any, Any]:
+    """Return an ndarray over the memory of `target`, for the function `name` to write."""
+    array = _over_memory(name, target, writing=True)
+    if not array.flags.writeable or (array is not target and _is_shown_read_only(target, array)):
+        raise ValueError(
+            f"{name}: this {type(target).__name__} is read-only; "
+            f"use {name.rstrip('_')}, which returns a new array, or pass a writeable ndarray"
+        )
+    # PyTorch refuses this too; NumPy allows it.
+    if (
+        array.size
+        and is_torch_tensor(target)
+        and any(
+            step == 0 and length > 1
+            for step, length in zip(array.strides, array.shape, strict=True)
+        )
+    ):
+        raise ValueError(
+            f"{name}: elements of this {type(target).__name__} share their memory; use a copy"
+        )
+    return array
+
+
+def _is_shown_read_only(target: object, array: np.ndarray[Any, Any]) -> bool:
+    """Whether `target` shows the same memory to NumPy as read-only.  An array of JAX does, but its
+    DLPack export hides that."""
+    if is_torch_tensor(target) or not array.size or needs_dlpack(target):
+        return False
+    try:
+        shown = np.asarray(target)
+    except Exception:
+        return False  # NumPy makes no array of it and so does not tell.
+    addresses = [x.__array_interface__["data"][0] for x in (shown, array)]
+    return not shown.flags.writeable and addresses[0] == addresses[1]
+
+
+def _over_memory(name: str, target: Any, *, writing: bool) -> np.ndarray[Any, Any]:
+    kind = type(target)  # isinstance would believe what the object says it is
+    if issubclass(kind, np.ndarray):
+        return target
+    if hasattr(kind, "__dlpack__") and not issubclass(kind, np.generic):
+        array, is_copied = array_over_capsule(name, _capsule(name, target))
+        if array is None or (writing and is_copied):
+            raise not_in_place(name, target)
+        return array
+    if has_buffer(target) and not issubclass(kind, np.generic):
+        return _over_buffer(name, target)
+    raise not_in_place(name, target)
+
+
+def _capsule(name: str, target: Any) -> object:
+    capsule = capsule_of(name, target)
+    if capsule is not None:
+        return capsule
+    if _is_no_array_of_jax(target):
+        raise not_in_place(name, target)
+    device, _ = target.__dlpack_device__()
+    if device != _CPU:
+        raise not_in_place(name, target)
+    try:
+        return target.__dlpack__(max_version=(1, 0))
+    except TypeError:
+        return target.__dlpack__()  # for exporters older than DLPack 1
+
+
+def _is_no_array_of_jax(x: Any) -> bool:
+    """Whether `x` has the type of JAX's arrays but no memory: a tracer, or an array deleted."""
+    jax = sys.modules.get("jax")
+    if jax is None:
+        return False
+    kind = type(x)
+    return issubclass(kind, jax.core.Tracer) or (issubclass(kind, jax.Array) and x.is_deleted())
+
+
+def _over_buffer(name: str, target: Any) -> np.ndarray[Any, Any]:
+    view = memoryview(target)
+    is_bytes = view.format.lstrip("@=<>!") in ("B", "c")
+    if is_bytes and not view.readonly and not _is_typed(target, view):
+        raise TypeError(
+            f"{name}: the bytes of {type(target).__name__} carry no dtype; "
+            f"use {name}(np.frombuffer(x, dtype))"
+        )
+    return np.array(view, copy=False)
+
+
+def _is_typed(target: object, view: memoryview) -> bool:
+    """Whether unsigned bytes are what an object was made of, not what any memory consists of."""
+    if view.format.endswith("c"):
+        return False
+    array, ctypes = sys.modules.get("array"), sys.modules.get("_ctypes")
+    return (array is not None and issubclass(type(target), array.array)) or (
+        ctypes is not None and issubclass(type(target), (ctypes.Array, ctypes._SimpleCData))
+    )

@@ -1,0 +1,19 @@
+from relu_ext._operand cimport Operand
+
+# Whether `x` is a tensor of PyTorch that `borrow` takes, and its memory is its value.  Raises, for
+# the function `name`, if it is such a tensor and its memory is not its value.  May run Python.
+cdef bint is_value(str name, object x) except -1
+
+# Fills in `operand` for such a tensor.  Returns False if the kernels cannot take it.  Runs no
+# Python.  The shape and the strides are the tensor's own: they last until the tensor is resized or
+# released, so the caller holds a reference and runs no Python before it is done.
+cdef bint borrow(object x, Operand *operand) noexcept
+
+# Returns an uninitialised tensor like one that `borrow` takes.  Runs Python.
+cdef object new_tensor(str name, object x)
+
+# Whether `x` is a tensor of PyTorch, of whatever subclass.
+cdef bint is_tensor(object x) except -1
+
+# Returns a new result, as a tensor if an operand is one.
+cdef object new_result(object result, tuple operands)

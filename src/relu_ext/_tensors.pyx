@@ -1,0 +1,298 @@
+"""PyTorch's tensors, read and written in place through DLPack's table of C functions.
+
+Contract: from the moment a pointer is read to the end of the kernel no Python may run, because it
+could give a tensor other memory.  Therefore there are two steps.  `is_value` asks a tensor for what
+can make its memory differ from its value, which the table does not tell: a gradient, which autograd
+would compute for values that no longer exist; a pending change of sign; a tangent of forward-mode
+differentiation; PyTorch's recording of its own operations, in which ours would be missing.  This
+may run Python, so all operands are asked first.  `borrow` then reads the pointers, and runs none.
+
+For the types of other libraries we do not know what to ask, so their tables are not used.
+"""
+
+from cpython.exc cimport PyErr_Clear
+from cpython.pycapsule cimport (
+    PyCapsule_Destructor, PyCapsule_GetPointer, PyCapsule_IsValid, PyCapsule_New,
+)
+from cpython.ref cimport Py_INCREF, PyObject, PyTypeObject
+from libc.stdint cimport int64_t
+from relu_ext._dlpack cimport (
+    BFLOAT, CPU, DIMENSIONS, FLOAT, INT, UINT, ExchangeTable, Tensor, VersionedTensor, has_memory,
+)
+from relu_ext._operand cimport Operand
+from relu_ext._table cimport (
+    BFLOAT16, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64,
+)
+
+import sys
+from _thread import allocate_lock  # threading.Lock, but threading takes 0.6 ms to import
+
+import numpy as np
+
+cdef extern from "Python.h":
+    unsigned long Py_TPFLAGS_HEAPTYPE
+    bint PyType_HasFeature(PyTypeObject *, unsigned long) noexcept
+    PyTypeObject *Py_TYPE(object) noexcept
+
+cdef extern from *:
+    """
+    #ifdef __GNUC__
+    #define RELU_EXT_ACQUIRE(pointer) __atomic_load_n(pointer, __ATOMIC_ACQUIRE)
+    #define RELU_EXT_RELEASE(pointer, value) __atomic_store_n(pointer, value, __ATOMIC_RELEASE)
+    #else  /* x86 orders loads and stores itself; volatile keeps the compiler to it */
+    #define RELU_EXT_ACQUIRE(pointer) (*(PyTypeObject *volatile *)(pointer))
+    #define RELU_EXT_RELEASE(pointer, value) (*(PyTypeObject *volatile *)(pointer) = (value))
+    #endif
+    """
+    PyTypeObject *load "RELU_EXT_ACQUIRE"(PyTypeObject **) noexcept
+    void store "RELU_EXT_RELEASE"(PyTypeObject **, PyTypeObject *) noexcept
+
+
+# PyTorch has tensors of zeros that have no memory, and a part of one begins some bytes past NULL.
+cdef size_t FAR_FROM_NULL = <size_t>1 << 32
+
+
+# What PyTorch offers.
+
+cdef const ExchangeTable *exchange = NULL
+cdef object is_tracing  # by torch.jit.trace
+cdef dict dispatch_modes  # the names of the module that counts them
+cdef dict forward_ad  # the names of its module
+cdef object empty_like
+# These two are published last and once, under the lock.  Nothing above changes afterwards.
+cdef PyTypeObject *parameter_type = NULL
+cdef PyTypeObject *tensor_type = NULL
+cdef object publishing = allocate_lock()
+
+
+cdef int publish_exchange_table() except -1:
+    """Publish PyTorch's table, if PyTorch is imported and has all that `is_value` asks."""
+    global exchange, is_tracing, dispatch_modes, forward_ad, empty_like
+    torch = sys.modules.get("torch")
+    tensor = getattr(torch, "Tensor", None)
+    parameter = getattr(getattr(torch, "nn", None), "Parameter", None)
+    autograd = sys.modules.get("torch.autograd.forward_ad")
+    modes = sys.modules.get("torch.utils._python_dispatch")
+    tracing = getattr(getattr(torch, "_C", None), "_is_tracing", None)
+    if not (isinstance(tensor, type) and isinstance(parameter, type) and callable(tracing)
+            and isinstance(getattr(autograd, "_current_level", None), int)
+            and isinstance(getattr(modes, "_is_in_torch_dispatch_mode", None), bool)):
+        return 0
+    capsule = vars(tensor).get("__dlpack_c_exchange_api__")
+    if not (PyCapsule_IsValid(capsule, "dlpack_exchange_api")
+            and hasattr(tensor, "requires_grad") and hasattr(tensor, "is_neg")
+            and sizeof(int64_t) == sizeof(Py_ssize_t)):
+        return 0
+    table = <const ExchangeTable *>PyCapsule_GetPointer(capsule, "dlpack_exchange_api")
+    while table != NULL and table.major != 1:
+        table = table.previous
+    if table == NULL or table.own == NULL or table.borrow == NULL:
+        return 0
+    for immortal in (tensor, parameter, capsule):
+        Py_INCREF(immortal)
+    exchange = table
+    is_tracing = tracing
+    dispatch_modes = vars(modes)
+    forward_ad = vars(autograd)
+    empty_like = getattr(torch, "empty_like", None)
+    store(&parameter_type, <PyTypeObject *>parameter)
+    store(&tensor_type, <PyTypeObject *>tensor)
+    return 0
+
+
+cdef inline bint has_exchange_table(object x) except -1:
+    """Whether `x` is a tensor of PyTorch that the table describes.
+
+    Its type is exactly Tensor or Parameter: another subclass inherits the table, but may keep its
+    values elsewhere (FakeTensor).  A Parameter made of such a subclass has the type of the
+    subclass.
+    """
+    cdef PyTypeObject *known = load(&tensor_type)
+    if known == NULL and PyType_HasFeature(Py_TYPE(x), Py_TPFLAGS_HEAPTYPE):
+        with publishing:
+            if tensor_type == NULL:
+                publish_exchange_table()
+        known = load(&tensor_type)
+    return known != NULL and (Py_TYPE(x) == known or Py_TYPE(x) == load(&parameter_type))
+
+
+# The two steps.
+
+cdef bint is_value(str name, object x) except -1:
+    if not has_exchange_table(x):
+        return False
+    if not (is_tracing() is False and dispatch_modes["_is_in_torch_dispatch_mode"] is False
+            and x.requires_grad is False and x.is_neg() is False
+            and forward_ad["_current_level"] == -1):  # no dual tensors live
+        refuse_tensor(name, x)  # It returns if nothing is wrong with the tensor after all.
+    return True
+
+
+cdef bint borrow(object x, Operand *operand) noexcept:
+    cdef Tensor tensor
+    if exchange.borrow(<PyObject *>x, &tensor) != 0:
+        PyErr_Clear()
+        return False
+    operand.dtype = kernel_dtype(&tensor)
+    if (operand.dtype < 0 or tensor.device_type != CPU or not 0 <= tensor.ndim <= DIMENSIONS
+            or tensor.ndim > 0 and (tensor.shape == NULL or tensor.strides == NULL)
+            or not has_memory(&tensor, FAR_FROM_NULL)):
+        return False
+    operand.data = tensor.data + tensor.byte_offset
+    operand.axes = tensor.ndim
+    operand.shape = <const Py_ssize_t *>tensor.shape
+    operand.strides = <const Py_ssize_t *>tensor.strides
+    operand.stride_unit = tensor.dtype_bits // 8
+    operand.writeable = True  # as every tensor is
+    return True
+
+
+cdef inline int kernel_dtype(const Tensor *tensor) noexcept:
+    """The kernels' dtype, or -1 where there is none.  There is none for bool, because only relu
+    takes it."""
+    if tensor.dtype_lanes != 1:
+        return -1
+    if tensor.dtype_code == FLOAT:
+        if tensor.dtype_bits == 32:
+            return FLOAT32
+        return FLOAT64 if tensor.dtype_bits == 64 else FLOAT16 if tensor.dtype_bits == 16 else -1
+    if tensor.dtype_code == BFLOAT:
+        return BFLOAT16 if tensor.dtype_bits == 16 else -1
+    if tensor.dtype_code == INT:
+        return (INT8 if tensor.dtype_bits == 8 else INT16 if tensor.dtype_bits == 16
+                else INT32 if tensor.dtype_bits == 32 else INT64 if tensor.dtype_bits == 64 else -1)
+    if tensor.dtype_code == UINT:
+        return (UINT8 if tensor.dtype_bits == 8 else UINT16 if tensor.dtype_bits == 16
+                else UINT32 if tensor.dtype_bits == 32
+                else UINT64 if tensor.dtype_bits == 64 else -1)
+    return -1
+
+
+# Refusals.
+
+cdef bint is_tensor(object x) except -1:
+    """Whether `x` is a tensor of PyTorch, of whatever subclass."""
+    if not PyType_HasFeature(Py_TYPE(x), Py_TPFLAGS_HEAPTYPE):
+        return False  # Its type is written in C, and Tensor is not.
+    tensor = getattr(sys.modules.get("torch"), "Tensor", None)
+    return isinstance(tensor, type) and issubclass(type(x), tensor)
+
+
+def is_torch_tensor(x):
+    return is_tensor(x)
+
+
+cdef bint is_recorded(torch) except -1:
+    """Whether PyTorch records what this thread computes with tensors."""
+    return torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack() > 0
+
+
+cdef int refuse_tensor(str name, object x) except -1:
+    """Raise if the memory of a tensor does not hold its value, or something else depends on it."""
+    torch = sys.modules["torch"]
+    with torch._C.DisableTorchFunctionSubclass():  # Otherwise each question would run Python.
+        refuse_plain_tensor(name, x, torch)
+    return 0
+
+
+cdef int refuse_plain_tensor(str name, object x, object torch) except -1:
+    if is_recorded(torch):
+        raise BufferError(
+            f"{name}: PyTorch records its operations (torch.jit.trace, torch.onnx.export, make_fx, "
+            f"a dispatch mode) and would lose this one; use torch.nn.functional")
+    if x.is_nested:
+        raise BufferError(f"{name}: the tensor is nested; use its parts, x.unbind()")
+    if x.layout is not torch.strided:
+        raise BufferError(f"{name}: the tensor is {x.layout}; use x.to_dense()")
+    if x.device.type != "cpu":
+        raise TypeError(f"{name}: the tensor is on the device {x.device}; use x.cpu()")
+    if x.is_quantized:
+        raise TypeError(
+            f"{name}: dtype {x.dtype} is not supported; use x.dequantize() or x.int_repr()")
+    if x._is_zerotensor():
+        raise BufferError(f"{name}: the zeros of this tensor are not in memory; use x.clone()")
+    try:
+        nowhere = x.untyped_storage().device.type != "cpu" or x.data_ptr() == 0 and x.numel() > 0
+    except RuntimeError:
+        nowhere = True
+    if nowhere:
+        raise BufferError(
+            f"{name}: the tensor has no memory of its own (as under torch.func, torch.compile or a "
+            f"FakeTensorMode); use torch.nn.functional")
+    if x.requires_grad:
+        raise BufferError(f"{name}: the tensor requires a gradient; use x.detach()")
+    if x.is_conj():
+        raise BufferError(f"{name}: the tensor is a lazy conjugation; use x.resolve_conj()")
+    if x.is_neg():
+        raise BufferError(f"{name}: the tensor is a lazy negation; use x.resolve_neg()")
+    if x.is_complex():
+        raise TypeError(f"{name}: dtype {x.dtype} is not supported; use torch.view_as_real(x)")
+    if x.is_floating_point() and x.element_size() == 1:
+        raise TypeError(f"{name}: dtype {x.dtype} is not supported; use x.float()")
+    unpack_dual = sys.modules["torch.autograd.forward_ad"].unpack_dual
+    if unpack_dual(x).tangent is not None:
+        raise BufferError(
+            f"{name}: the tensor has a tangent; use torch.autograd.forward_ad.unpack_dual(x)")
+    return 0
+
+
+# Capsules and new tensors.
+
+def capsule_of(str name, x):
+    """Return the DLPack capsule of a tensor of PyTorch, without a call of Python where its table is
+    known, or None for any other object."""
+    cdef VersionedTensor *managed = NULL
+    cdef Operand operand
+    if not is_tensor(x):
+        return None
+    if not (is_value(name, x) and borrow(x, &operand)):
+        refuse_tensor(name, x)
+    elif exchange.own(<PyObject *>x, &managed) == 0 and managed != NULL:
+        try:
+            return PyCapsule_New(managed, "dltensor_versioned", <PyCapsule_Destructor>free_tensor)
+        except MemoryError:
+            managed.deleter(managed)
+            raise
+    PyErr_Clear()
+    return x.__dlpack__(max_version=(1, 0))
+
+
+cdef void free_tensor(object capsule) noexcept:
+    managed = <VersionedTensor *>PyCapsule_GetPointer(capsule, "dltensor_versioned")
+    if managed.deleter != NULL:
+        managed.deleter(managed)
+
+
+cdef object new_tensor(str name, object x):
+    try:
+        return empty_like(x)
+    except Exception:
+        refuse_tensor(name, x)  # What cannot be allocated alike is refused by its own message.
+        raise
+
+
+cdef object new_result(object result, tuple operands):
+    for x in operands:
+        if is_tensor(x):
+            return tensor_of(result, x)
+    return result
+
+
+def new_result_of(result, tuple operands):
+    return new_result(result, operands)
+
+
+cdef tensor_of(result, owner):
+    """Return a new result as a tensor of the type of `owner`, or as it is if it is no ndarray."""
+    if not isinstance(result, np.generic) and type(result) is not np.ndarray:
+        return result
+    torch = sys.modules["torch"]
+    array = np.asarray(result)
+    if array.dtype.name == "bfloat16":  # from_numpy does not know it
+        tensor = torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    else:
+        tensor = torch.from_numpy(array)
+    kind = type(owner)
+    if kind is torch.Tensor or kind is torch.nn.Parameter:
+        return tensor
+    return tensor.as_subclass(kind)
