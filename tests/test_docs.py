@@ -112,6 +112,6 @@ def test_readme(block, namespace):
 def test_the_tree_names_every_file():
     source = r"[\w.]+\.(?:pyx|pxd|pxi|pyi|py|h)"
     named = set(re.findall(source, blocks("CONTRIBUTING.md", "text")[0]))
-    folders = ("src/relu_ext", "tests", "benchmarks", "benchmarks/suite")
+    folders = ("src/relu_ext", "tests", "tools", "benchmarks", "benchmarks/suite")
     there = {path.name for folder in folders for path in (ROOT / folder).iterdir()}
     assert named == {"setup.py"} | {name for name in there if re.fullmatch(source, name)}

@@ -1,4 +1,4 @@
-# Written by tests/stubs.py: mypy does not read `__all__ += _api.__all__`.
+# Written by tools/stubs.py: mypy does not read `__all__ += _api.__all__`.
 # ruff: noqa: F401, F403, F405
 
 from relu_ext import _api, ufuncs

@@ -1,4 +1,4 @@
-# Written by tests/stubs.py.
+# Written by tools/stubs.py.
 #
 # The overloads of an operation: calls with a NumPy scalar, which promotes, although np.float64 is a
 # float to a type checker; plain calls, whose dtype is known; of other dtypes, an array, without

@@ -1,4 +1,4 @@
-# Written by tests/stubs.py.
+# Written by tools/stubs.py.
 
 import numpy as np
 

@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
 # Tests where mistakes show that pass unnoticed elsewhere; arguments after the name go to pytest.
 #
-#   tests/under.sh here          this machine, its $CC and $PYTHON (python3)
-#   tests/under.sh ci            here: .ci/run
-#   tests/under.sh strained      here too: no terminal, TERM=dumb, SIGINT ignored, not as root,
+#   tools/under.sh here          this machine, its $CC and $PYTHON (python3)
+#   tools/under.sh ci            here: .ci/run
+#   tools/under.sh strained      here too: no terminal, TERM=dumb, SIGINT ignored, not as root,
 #                                sources read-only, four busy processes beside it; needs
 #                                python3-dev and python3-venv, or a $PYTHON that all may run
-#   tests/under.sh debian13      .ci/run on a fresh Debian 13: GCC 14, Python 3.13
-#   tests/under.sh debian-sid    Debian's newest: GCC 16, Python 3.14
-#   tests/under.sh debian-next   the same, with the Python after it: 3.15
-#   tests/under.sh clang         Debian 13: Clang 22 and its OpenMP
-#   tests/under.sh free-threaded without the GIL: CPython 3.13 of Debian 13, built from source, or
+#   tools/under.sh debian13      .ci/run on a fresh Debian 13: GCC 14, Python 3.13
+#   tools/under.sh debian-sid    Debian's newest: GCC 16, Python 3.14
+#   tools/under.sh debian-next   the same, with the Python after it: 3.15
+#   tools/under.sh clang         Debian 13: Clang 22 and its OpenMP
+#   tools/under.sh free-threaded without the GIL: CPython 3.13 of Debian 13, built from source, or
 #                                the interpreter that $PYTHON names
-#   tests/under.sh sanitizers    AddressSanitizer and UndefinedBehaviorSanitizer
-#   tests/under.sh valgrind      memcheck, at the levels up to v3: valgrind has no AVX-512
-#   tests/under.sh old-cpus      x86-64 CPUs that lack AVX2, or AVX-512, emulated
-#   tests/under.sh aarch64       built for aarch64, which is emulated
+#   tools/under.sh sanitizers    AddressSanitizer and UndefinedBehaviorSanitizer
+#   tools/under.sh valgrind      memcheck, at the levels up to v3: valgrind has no AVX-512
+#   tools/under.sh old-cpus      x86-64 CPUs that lack AVX2, or AVX-512, emulated
+#   tools/under.sh aarch64       built for aarch64, which is emulated
 #
 # Needs gcc, valgrind and, for the last two, qemu-user. The last is for root on Debian 12, with
 # Python 3.11, debootstrap and gcc-aarch64-linux-gnu. Those on another Debian are for root with
@@ -107,7 +107,7 @@ case $what in
 here)
     install
     with_row "$folder/venv/bin/python" "$folder/venv/bin/python" -m pytest "$@"
-    "$folder/venv/bin/python" tests/vectorised.py
+    "$folder/venv/bin/python" tools/vectorised.py
     ;;
 ci)
     with_row .venv/bin/python .ci/run
@@ -134,19 +134,19 @@ strained)
     ;;
 debian13)
     debian trixie gcc libc6-dev python3-dev python3-venv
-    inside_sources tests/under.sh ci
+    inside_sources tools/under.sh ci
     ;;
 debian-sid)
     debian sid gcc libc6-dev python3-dev python3-venv
-    inside_sources tests/under.sh here "$@"
+    inside_sources tools/under.sh here "$@"
     ;;
 debian-next)
     debian sid gcc libc6-dev python3.15-dev python3.15-venv
-    inside_sources env PYTHON=python3.15 tests/under.sh here "$@"
+    inside_sources env PYTHON=python3.15 tools/under.sh here "$@"
     ;;
 clang)
     debian trixie clang-22 libomp-22-dev binutils libc6-dev libgcc-14-dev python3-dev python3-venv
-    inside_sources env CC=clang-22 tests/under.sh here "$@"
+    inside_sources env CC=clang-22 tools/under.sh here "$@"
     ;;
 free-threaded)
     if [ -z "${PYTHON-}" ]; then
@@ -167,7 +167,7 @@ free-threaded)
                 make -s install
             fi
             cd /sources
-            PYTHON=$python exec tests/under.sh free-threaded "$@"' sh "$@"
+            PYTHON=$python exec tools/under.sh free-threaded "$@"' sh "$@"
         exit
     fi
     # The last NumPy and hypothesis with wheels for 3.13t; without what has none, and so without the
@@ -183,7 +183,7 @@ free-threaded)
     export PYTHON_GIL=0
     with_row "$folder/venv/bin/python" "$folder/venv/bin/python" -m pytest \
         --ignore=tests/test_benchmarks.py --ignore=tests/test_types.py "$@"
-    "$folder/venv/bin/python" tests/scaling.py
+    "$folder/venv/bin/python" tools/scaling.py
     ;;
 sanitizers)
     RELU_EXT_SANITIZE=address,undefined install
@@ -244,7 +244,7 @@ aarch64)
 import relu_ext; relu_ext.show_config(); assert relu_ext.cpu_levels().built == ('base',)"
     # The benchmarks' tests train networks: minutes, and what they compare is not this library. QEMU
     # itself (7.2) aborts where a process that was forked beside threads starts one, as NumPy does.
-    "$python" tests/vectorised.py --objdump aarch64-linux-gnu-objdump
+    "$python" tools/vectorised.py --objdump aarch64-linux-gnu-objdump
     CC=aarch64-linux-gnu-gcc with_row "$python" \
         "$python" -m pytest --ignore=tests/test_benchmarks.py \
         --deselect tests/test_walk.py::test_a_fork_before_the_import "$@"

@@ -3,8 +3,8 @@
 Each loop of a kernel that was vectorised stores whole vector registers to memory; the stores found
 must be at least as many as the loops that the kernel has.
 
-    python tests/vectorised.py
-    python tests/vectorised.py --objdump aarch64-linux-gnu-objdump FOLDER
+    python tools/vectorised.py
+    python tools/vectorised.py --objdump aarch64-linux-gnu-objdump FOLDER
 
 The first looks at the installed modules, the second at those, or object files, in a folder.
 """

@@ -1,7 +1,7 @@
 """Write the package's names, and the static types of the front door and of the ufuncs, from the
 operations' descriptions.
 
-    python tests/stubs.py
+    python tools/stubs.py
 
 A test fails where the files are not what this writes.
 """
@@ -15,7 +15,7 @@ from relu_ext._operations import OPERATIONS
 PACKAGE = Path(__file__).parents[1] / "src/relu_ext"
 
 HEAD = """\
-# Written by tests/stubs.py.
+# Written by tools/stubs.py.
 #
 # The overloads of an operation: calls with a NumPy scalar, which promotes, although np.float64 is a
 # float to a type checker; plain calls, whose dtype is known; of other dtypes, an array, without
@@ -42,7 +42,7 @@ _Order: TypeAlias = Literal["K", "A", "C", "F"]
 
 """
 PACKAGE_HEAD = """\
-# Written by tests/stubs.py: mypy does not read `__all__ += _api.__all__`.
+# Written by tools/stubs.py: mypy does not read `__all__ += _api.__all__`.
 # ruff: noqa: F401, F403, F405
 """
 KEYWORDS = [
@@ -126,7 +126,7 @@ def ufuncs():
     """ufuncs.pyi."""
     names = [operation.name for operation in OPERATIONS]
     types = "".join(f"{name}: np.ufunc\n" for name in names)
-    head = "# Written by tests/stubs.py.\n\nimport numpy as np\n"
+    head = "# Written by tools/stubs.py.\n\nimport numpy as np\n"
     return f"{head}\n{exported(names)}\n{types}"
 
 
