@@ -1,11 +1,19 @@
 """Builds the extension modules. The only file that knows compiler flags."""
 
+import logging
 import os
-import tempfile
+import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+import setuptools
+
+if int(setuptools.__version__.partition(".")[0]) < 77:
+    raise SystemExit(f"relu_ext needs setuptools 77 to build; this is {setuptools.__version__}")
+
 import numpy as np
+from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
@@ -14,33 +22,29 @@ PACKAGE = Path("src/relu_ext")
 
 
 class Level(NamedTuple):
-    """A CPU level: its psABI name, which the CPU is asked for, the flags that target it, and those
-    that Clang does not know."""
+    """The flags that target a CPU level, and those that Clang does not know."""
 
-    cpu: str | None
     flags: list[str]
     gcc_flags: tuple[str, ...] = ()
 
 
-LEVELS = {
-    "base": Level(None, []),
+# The last available level runs; `_dispatch.pyx` knows how to ask the CPU.
+X86_64_LEVELS = {
     # Where AVX2 is missing: Intel's CPUs before 2013 and small cores to 2021, virtual machines of
-    # type x86-64-v2. Against base, GCC 14 on an EPYC (Zen 4), 8,192 elements: 64-bit integers are
-    # 1.4 to 3.9 times as fast (SSE2 does not compare them), products of 32 bits 1.3 to 1.6 times,
-    # float32 and float64 1.1 to 1.3 times, float16 1.1 to 1.2 times.
-    "v2": Level("x86-64-v2", ["-march=x86-64-v2"]),
+    # type x86-64-v2.  NumPy's wheels need as much since 2.4.
+    "v2": Level(["-msse4.2", "-mpopcnt"]),
     # Two vectors in each turn of a loop, so that more of them are on their way from the third-level
     # cache.  In place on 8 MiB (AMD EPYC, Zen 3, GCC 12): relu_ 1.2 times as fast, leaky_relu_ 1.3,
     # relu_subgradient_ 1.1, add_relu_ as before; smaller arrays and rows 0.96 to 1.07, rows of 64
     # int8 0.9.  With four vectors, rows of 100 float32 take 1.5 times as long.  -fweb, which
     # unrolling turns on, makes GCC load x twice.
     "v3": Level(
-        "x86-64-v3",
         ["-march=x86-64-v3"],
         ("-funroll-loops", "--param=max-unroll-times=2", "-fno-web"),
     ),
-    "v4": Level("x86-64-v4", ["-march=x86-64-v4", "-mprefer-vector-width=512"]),
+    "v4": Level(["-march=x86-64-v4", "-mprefer-vector-width=512"]),
 }
+OTHER_LEVELS = {"base": Level([])}
 X86_64 = {"x86_64", "amd64"}
 
 # Comparisons may become selects, and results are the same at every level. None of these flags
@@ -54,7 +58,7 @@ KERNEL_FLAGS = [
 ]
 # Clang knows none of these. Threaded jumps would merge the selects of maxout into branches: with
 # them, GCC 12 vectorises neither three pieces of float32 nor any gradient of three. The cost model
-# leaves 3 (GCC 14) to 5 (GCC 16) kernels of 64-bit integers at the level base as they are;
+# leaves 3 (GCC 14) to 5 (GCC 16) kernels of 64-bit integers with SSE2 as they are;
 # vectorised they are 1.06 to 1.27 times as fast, and no other kernel changes its time. Clang's
 # scalar products of 64 bits beat its vectors there (1.04 to 1.15). Sinking would move a product
 # behind the test of its sign, as a branch in what is left of a row after the last vector:
@@ -80,10 +84,24 @@ DIRECTIVES = {
 }
 
 
+MODULES = [
+    "_dispatch",
+    "_threads",
+    "_walk",
+    "_ndarrays",
+    "ufuncs",
+    "_dlpack",
+    "_tensors",
+    "_api",
+    "_maxout",
+]
+
+
 def extension(name: str) -> Extension:
+    source = "_kernels" if name.startswith("_kernels_") else name
     return Extension(
         f"relu_ext.{name}",
-        [str(PACKAGE / f"{name}.pyx")],
+        [str(PACKAGE / f"{source}.pyx")],
         include_dirs=[str(PACKAGE), np.get_include()],
         depends=[str(header) for header in PACKAGE.glob("*.h")],
         define_macros=[("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")],
@@ -91,31 +109,87 @@ def extension(name: str) -> Extension:
 
 
 class BuildExtensions(build_ext):
-    """Builds each CPU level that the compiler can build and detect, and tells _dispatch which."""
+    """Builds the CPU levels that the compiler knows, and tells _dispatch which.
 
-    def initialize_options(self) -> None:
-        super().initialize_options()
-        self.cython_c_in_temp = True
-        self.cython_directives = DIRECTIVES
+    Several compilers run at once unless the environment variable RELU_EXT_BUILD_JOBS is 1.
+    """
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        if self.parallel is None:
+            affinity = getattr(os, "sched_getaffinity", None)
+            cpus = len(affinity(0)) if affinity else os.cpu_count() or 1
+            self.parallel = int(os.environ.get("RELU_EXT_BUILD_JOBS") or cpus)
 
     def build_extensions(self) -> None:
-        missing = {name: why for name in LEVELS if (why := self.obstacle(name))}
+        if self.verbose <= 1:  # a line for each part is enough
+            logging.disable(logging.INFO)
+        unix = self.compiler.compiler_type == "unix"
+        if unix and not self.compiles("#include <stdlib.h>"):
+            raise SystemExit(
+                "relu_ext is compiled from C: install a C compiler (Debian and Ubuntu: "
+                "`apt install gcc libc6-dev`; Fedora: `dnf install gcc`), or name yours in CC"
+            )
+        if unix and not self.compiles("#include <Python.h>"):
+            raise SystemExit(
+                "relu_ext needs Python's headers to build: install them (Debian and Ubuntu: "
+                "`apt install python3-dev`; Fedora: `dnf install python3-devel`)"
+            )
+        levels = X86_64_LEVELS if self.plat_name.rpartition("-")[2] in X86_64 else OTHER_LEVELS
+        missing = {
+            name: f"the compiler does not take {' '.join(level.flags)}"
+            for name, level in levels.items()
+            if unix and not self.compiles("", level.flags)
+        }
+        built = {name: level for name, level in levels.items() if name not in missing}
         self.extensions = [
             extension
             for extension in self.extensions
-            if extension.name.removeprefix("relu_ext._kernels_") not in missing
+            if extension.name.removeprefix("relu_ext._kernels_") in built
+            or extension.name.removeprefix("relu_ext.") in MODULES
         ]
+        self.translate()
         for extension in self.extensions:
-            self.configure(extension, missing)
+            self.configure(extension, built, missing)
+        # What takes longest comes first.
+        self.extensions.sort(key=lambda one: Path(one.sources[0]).stat().st_size, reverse=True)
         super().build_extensions()
+        for name, why in missing.items():
+            print(f"relu_ext was built without the CPU level {name}: {why}")
 
-    def configure(self, extension: Extension, missing: dict[str, str]) -> None:
+    def translate(self) -> None:
+        """Let Cython write the C files, of the kernels one for all levels but for its name."""
+        sources = {source: None for extension in self.extensions for source in extension.sources}
+        jobs = self.parallel or 1
+        translated = cythonize(  # type: ignore[no-untyped-call]
+            [Extension(f"relu_ext.{Path(source).stem}", [source]) for source in sources],
+            nthreads=jobs if jobs > 1 else 0,
+            quiet=True,
+            force=self.force,
+            build_dir=self.build_temp,
+            compiler_directives=DIRECTIVES,
+        )
+        written = {extension.name: Path(extension.sources[0]) for extension in translated}
+        for extension in self.extensions:
+            package, _, name = extension.name.partition(".")
+            if name.startswith("_kernels_"):
+                text = written[f"{package}._kernels"].read_text().replace("_kernels", name)
+                source = written[f"{package}._kernels"].with_stem(name)
+                if not source.exists() or source.read_text() != text:
+                    source.write_text(text)
+                extension.sources = [str(source)]
+            else:
+                extension.sources = [str(written[extension.name])]
+
+    def configure(
+        self, extension: Extension, levels: dict[str, Level], missing: dict[str, str]
+    ) -> None:
         name = extension.name.removeprefix("relu_ext.")
         unix = self.compiler.compiler_type == "unix"
         if unix:
             extension.extra_compile_args += UNIX_FLAGS
         if name.startswith("_kernels_") and unix:
-            level = LEVELS[name.removeprefix("_kernels_")]
+            level = levels[name.removeprefix("_kernels_")]
             extension.extra_compile_args += KERNEL_FLAGS + level.flags
             gcc_flags = [*GCC_KERNEL_FLAGS, *level.gcc_flags]
             if self.compiles("", gcc_flags):
@@ -124,33 +198,21 @@ class BuildExtensions(build_ext):
             extension.extra_compile_args += OPENMP_FLAGS
             extension.extra_link_args += OPENMP_FLAGS
         elif name == "_dispatch":
-            built = [name for name in LEVELS if name not in missing]
-            above_base = [f'LEVEL("{name}", "{LEVELS[name].cpu}")' for name in built[1:]]
-            reasons = "; ".join(f"{name}: {why}" for name, why in missing.items())
+            reasons = "; ".join(f"{level}: {why}" for level, why in missing.items())
             extension.define_macros += [
-                ("RELU_EXT_LEVELS", f'"{" ".join(built)}"'),
-                ("RELU_EXT_LEVELS_ABOVE_BASE", " ".join(above_base)),
+                ("RELU_EXT_LEVELS", f'"{" ".join(levels)}"'),
                 ("RELU_EXT_LEVELS_MISSING", f'"{reasons}"'),
             ]
 
-    def obstacle(self, name: str) -> str | None:
-        """Why a level cannot be built here, or None."""
-        level = LEVELS[name]
-        if level.cpu is None:
-            return None
-        if (machine := self.plat_name.rpartition("-")[2]) not in X86_64:
-            return f"this is {machine}, not x86-64"
-        if self.compiler.compiler_type != "unix":
-            return f"no flags are known for the {self.compiler.compiler_type} compiler"
-        if not self.compiles("", level.flags):
-            return f"the compiler does not take {' '.join(level.flags)}"
-        if not self.compiles(f'int yes(void) {{ return __builtin_cpu_supports("{level.cpu}"); }}'):
-            return f"the compiler cannot detect {level.cpu} (GCC 12 and Clang 18 can)"
-        return None
+    def build_extension(self, extension: Extension) -> None:
+        start = time.monotonic()
+        super().build_extension(extension)
+        if self.verbose:
+            print(f"built {extension.name} in {time.monotonic() - start:.0f} s", flush=True)
 
     def compiles(self, code: str, flags: list[str] | None = None) -> bool:
         """Whether the compiler makes a shared library of some code under some flags."""
-        with tempfile.TemporaryDirectory() as folder:
+        with TemporaryDirectory() as folder:
             source = Path(folder, "probe.c")
             source.write_text(f"{code}\nint main(void) {{ return 0; }}\n")
             try:
@@ -165,21 +227,14 @@ class BuildExtensions(build_ext):
             return True
 
 
-setup(
-    ext_modules=[
-        extension(name)
-        for name in (
-            *(f"_kernels_{level}" for level in LEVELS),
-            "_dispatch",
-            "_threads",
-            "_walk",
-            "_ndarrays",
-            "ufuncs",
-            "_dlpack",
-            "_tensors",
-            "_api",
-            "_maxout",
-        )
-    ],
-    cmdclass={"build_ext": BuildExtensions},
-)
+if __name__ == "__main__":  # not in the processes of `cythonize`
+    setup(
+        ext_modules=[
+            extension(name)
+            for name in [
+                *(f"_kernels_{level}" for level in reversed(X86_64_LEVELS | OTHER_LEVELS)),
+                *MODULES,
+            ]
+        ],
+        cmdclass={"build_ext": BuildExtensions},
+    )

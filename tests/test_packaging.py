@@ -21,7 +21,7 @@ SUFFIX = importlib.machinery.EXTENSION_SUFFIXES[0]
 def package_files(levels):
     """Those of the package, in a wheel and where it is installed."""
     python = {path.name for path in SOURCES.iterdir() if path.suffix in (".py", ".pyi", ".typed")}
-    modules = {path.stem for path in SOURCES.glob("*.pyx") if "_kernels_" not in path.name}
+    modules = {path.stem for path in SOURCES.glob("*.pyx") if path.stem != "_kernels"}
     modules |= {f"_kernels_{level}" for level in levels}
     return {f"relu_ext/{name}" for name in python | {module + SUFFIX for module in modules}}
 

@@ -51,7 +51,6 @@ DTYPES = (
 X86_STORE = r"\sv?mov(?!(?:ss|sd|d|q|[hl]p[sd]) )\S+ +%{register}\d+,(?!.*\(%rsp|-0x\w+\(%rbp).*\("
 ARM_STORE = r"\s(?:st[rp]|stur|st[1-4][bhwd]?)\s+\{?[qvz]\d+\b(?!.*\[(?:sp|x29)\b).*\["
 STORES = {
-    ("x86-64", "base"): X86_STORE.format(register="xmm"),
     ("x86-64", "v2"): X86_STORE.format(register="xmm"),
     ("x86-64", "v3"): X86_STORE.format(register="ymm"),
     ("x86-64", "v4"): X86_STORE.format(register="zmm"),
@@ -61,7 +60,7 @@ STORES = {
 # No CPU has vectors of x87's longdouble, nor of aarch64's, which is computed in software.
 EXEMPT = "longdouble"
 
-# Neither SSE2 nor NEON has a product of 64 bits (SVE has). GCC makes one out of parts for SSE2;
+# Neither SSE nor NEON has a product of 64 bits (SVE has). GCC makes one out of parts for SSE;
 # Clang multiplies one by one there, which is faster, and so do both for NEON.
 LOOPS_WITHOUT_PRODUCTS = {
     "relu_backward": 2,
@@ -112,7 +111,7 @@ def kernels(objdump: str, path: Path) -> tuple[str, dict[tuple[str, str, str], s
     return machine[1], found
 
 
-def is_exempt(machine: str, level: str, clang: bool, kernel: str, dtype: str) -> bool:
+def is_exempt(level: str, clang: bool, kernel: str, dtype: str) -> bool:
     """Whether no vectors are to be expected of a kernel of maxout."""
     pieces = int(kernel[-1]) if kernel[-1].isdigit() else 0
     takes_apart = level == "v4" and not clang and dtype not in ("int8", "uint8")
@@ -124,18 +123,10 @@ def is_exempt(machine: str, level: str, clang: bool, kernel: str, dtype: str) ->
         )
     ):
         return True  # none is in the table
-    if clang and not kernel.endswith("_rows"):
-        # Clang weighs for each of them whether to take the pieces apart, and in which parts of
-        # registers. Clang 22's take 0.4 to 4.4 times as long as GCC 14's on an AMD EPYC (Zen 4), on
-        # average 1.09 times where enough whole registers are stored, and 1.11 where they are not.
-        return True
-    if kernel not in MAXOUT_LOOPS or (machine, level) != ("x86-64", "base"):
-        return False
-    wide = dtype in ("float64", "int64", "uint64")
-    if kernel.startswith("maxout_backward"):
-        return kernel == "maxout_backward_3" and not wide  # SSE2 does not take threes apart
-    # Nor does it compare two 64-bit integers; of float64 GCC 12 thinks that it does not pay.
-    return kernel == "maxout_3" or (wide and (kernel, dtype) != ("maxout_rows", "float64"))
+    # Clang weighs for each of them whether to take the pieces apart, and in which parts of
+    # registers. Clang 22's take 0.4 to 4.4 times as long as GCC 14's on an AMD EPYC (Zen 4), on
+    # average 1.09 times where enough whole registers are stored, and 1.11 where they are not.
+    return clang and not kernel.endswith("_rows")
 
 
 def reached(name: str, functions: dict[str, str]) -> dict[str, str]:
@@ -169,13 +160,13 @@ def main() -> int:
         machine, found = kernels(arguments.objdump, path)
         store = re.compile(STORES[machine, level])
         clang = by_clang(path)
-        vector_products = (machine, level) != ("x86-64", "base") or not clang
+        vector_products = (machine, level) != ("x86-64", "v2") or not clang
         vector_products &= machine != "littleaarch64"
         wanted = [*itertools.product(LOOPS, DTYPES, ("", "_rows"))]
         wanted += itertools.product(MAXOUT_LOOPS, DTYPES, ("",))
         for operation, dtype, rows in wanted:
             if dtype == EXEMPT or (
-                operation in MAXOUT_LOOPS and is_exempt(machine, level, clang, operation, dtype)
+                operation in MAXOUT_LOOPS and is_exempt(level, clang, operation, dtype)
             ):
                 continue
             checked += 1

@@ -11,18 +11,34 @@ from importlib import import_module
 cdef extern from *:
     """
     #include <string.h>
-    /* setup.py gives one LEVEL(name, cpu) for each level above base that it built. This module asks
-     * the CPU, because it is compiled for the baseline: even initialising a level's own module
-     * executes that level's instructions. */
+    /* This module asks the CPU, because it is compiled for any: even initialising a level's own
+     * module executes that level's instructions. */
+    #if defined(__x86_64__) && defined(__GNUC__)
+    #include <cpuid.h>
+    /* By features, because compilers know the levels' names only since GCC 12 and Clang 18. */
     static int relu_ext_cpu_supports(const char *level)
     {
-    #define LEVEL(name, cpu) \\
-        if (strcmp(level, name) == 0) \\
-            return __builtin_cpu_supports(cpu);
-        RELU_EXT_LEVELS_ABOVE_BASE
-    #undef LEVEL
-        return strcmp(level, "base") == 0;
+    #define HAS(feature) (__builtin_cpu_supports(feature) != 0)
+        unsigned eax, ebx, edx, basic = 0, extended = 0;
+        const int v2 = HAS("sse3") & HAS("ssse3") & HAS("sse4.1") & HAS("sse4.2") & HAS("popcnt");
+        int v3 = v2 & HAS("avx2") & HAS("bmi") & HAS("bmi2") & HAS("fma");
+        int v4 = HAS("avx512f") & HAS("avx512bw") & HAS("avx512cd") & HAS("avx512dq")
+                 & HAS("avx512vl");
+    #undef HAS
+        /* Names of these three are newer than Clang 14. */
+        __get_cpuid(1, &eax, &ebx, &basic, &edx);
+        __get_cpuid(0x80000001, &eax, &ebx, &extended, &edx);
+        v3 &= (basic & bit_F16C) && (basic & bit_MOVBE) && (extended & bit_LZCNT);
+        v4 &= v3;
+        return strcmp(level, "v2") == 0 ? v2 : strcmp(level, "v3") == 0 ? v3 : v4;
     }
+    #else
+    static int relu_ext_cpu_supports(const char *level)
+    {
+        (void)level;
+        return 1;
+    }
+    #endif
     """
     bint cpu_supports "relu_ext_cpu_supports"(const char *level)
     const char *RELU_EXT_LEVELS
@@ -101,11 +117,14 @@ cdef str describe(level):
     elif level in missing:
         reason = f"was not built ({missing[level]})"
     else:
-        reason = "is not a CPU level"
+        reason = "is not a CPU level of this machine"
     return f"{level!r} {reason}; valid here: {', '.join(map(repr, available))}"
 
 
 cdef start():
+    if not available:
+        raise ImportError(
+            "relu_ext needs a CPU that runs x86-64-v2 (SSE4.2 and POPCNT); this one does not")
     global last_level_cache
     last_level_cache = read_last_level_cache() or last_level_cache
     level = os.environ.get("RELU_EXT_CPU_LEVEL") or available[-1]

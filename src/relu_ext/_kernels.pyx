@@ -1,6 +1,8 @@
-# The only loops: one per operation, fused over dtypes, compiled once per CPU level by the shims
-# that include this file.
-#
+"""The only loops: one per operation, fused over dtypes, compiled once per CPU level by setup.py.
+
+The level's name follows that of this module: relu_ext._kernels_v3.
+"""
+
 # Contract: `Kernel` and `RowsKernel` in _table.pxd.
 # One loop reads the parameter from its array, another holds a single one in a register, because a
 # stride that is not known defeats the vectoriser.
@@ -150,20 +152,15 @@ cdef inline void run_blocks(BlockFunction function, half *out, const half *a, co
         memcpy(out + start, last[0], count * sizeof(half))
 
 
-cdef inline void run_on_sums(Kernel kernel, number *out, const number *x, const number *y,
-                             const number *parameter, Py_ssize_t step,
-                             Py_ssize_t n) noexcept nogil:
+cdef inline void run_on_sums(Kernel kernel, half *out, const half *x, const half *y,
+                             const half *parameter, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
     """A kernel on x + y, a piece at a time, so that the sums are still in the cache."""
-    cdef number sums[SUMS]
+    cdef half sums[SUMS]
     cdef Py_ssize_t start = 0
-    cdef Py_ssize_t count, i
+    cdef Py_ssize_t count
     while start < n:
-        count = min(n - start, <Py_ssize_t>(SUMS * 2 // sizeof(number)))
-        if number is float16 or number is bfloat16:
-            run_blocks(<BlockFunction>add_block[number], sums, x + start, y + start, x, 0, count)
-        else:
-            for i in range(count):
-                sums[i] = total(x[start + i], y[start + i])
+        count = min(n - start, <Py_ssize_t>SUMS)
+        run_blocks(<BlockFunction>add_block[half], sums, x + start, y + start, x, 0, count)
         kernel(out + start, sums, sums, parameter + start * step, step, count)
         start += count
 
@@ -197,8 +194,8 @@ cdef void leaky_relu_backward_block(half *out, const half *grad, const half *x, 
 
 
 # int8 with one slope, a block of products at a time.  In place on 2**20 elements, against a loop
-# of single products (Zen 4, GCC 12): leaky_relu 1.7 times as fast at v4, 1.3 at v3, 1.1 at v2 and
-# 1.2 at base, add_leaky_relu 1.2 to 1.3 times.  Both return how many elements the blocks held.
+# of single products (Zen 4, GCC 12): leaky_relu 1.7 times as fast at v4, 1.3 at v3 and 1.1 at
+# v2, add_leaky_relu 1.2 to 1.3 times.  Both return how many elements the blocks held.
 
 cdef inline Py_ssize_t leaky_relu_blocks(int8 *out, const int8 *x, int8 slope,
                                          Py_ssize_t n) noexcept nogil:
@@ -244,7 +241,8 @@ cdef inline void relu_subgradient(number *out, const number *x, const number *un
                                   Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     cdef number value = 0
-    if step == 0 and memcmp(at_zero, &value, sizeof(number)) == 0:
+    # A longdouble has padding, and no vectors that would gain by a loop of their own.
+    if number is not longdouble and step == 0 and memcmp(at_zero, &value, sizeof(number)) == 0:
         for i in range(n):
             out[i] = _scalar.relu_subgradient_0_at_zero(x[i])
     elif step == 0:
@@ -358,8 +356,7 @@ cdef inline void add_leaky_relu(number *out, const number *x, const number *y, c
     cdef Py_ssize_t i
     cdef number z
     cdef number value
-    # longdouble too, because x87 waits where it loads a number just stored in two parts.
-    if number is float16 or number is bfloat16 or number is longdouble:
+    if number is float16 or number is bfloat16:
         run_on_sums(<Kernel>leaky_relu[number], out, x, y, slope, step, n)
     elif step == 0:
         value = slope[0]
