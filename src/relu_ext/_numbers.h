@@ -1,9 +1,7 @@
 /* The C types of the buffers, and what compilers do badly by themselves:
- * - 64-bit comparisons in SSE2, which they do not vectorise;
- * - the order of float16, bfloat16 and x87's long double, from their bits;
+ * - the order of float16 and bfloat16, from their bits;
  * - products and sums of float16 and bfloat16: in float32, rounded once to nearest even,
- *   bit for bit as in NumPy and ml_dtypes, a block at a time;
- * - choices between long doubles, which in x87 become branches. */
+ *   bit for bit as in NumPy and ml_dtypes, a block at a time. */
 #ifndef RELU_EXT_NUMBERS_H
 #define RELU_EXT_NUMBERS_H
 
@@ -41,13 +39,7 @@ RELU_EXT_ANYWHERE(uint16_t, relu_ext_float16);
 RELU_EXT_ANYWHERE(uint16_t, relu_ext_bfloat16);
 RELU_EXT_ANYWHERE(float, relu_ext_float32);
 RELU_EXT_ANYWHERE(double, relu_ext_float64);
-#if defined(__x86_64__) && defined(__SIZEOF_INT128__) && __LDBL_MANT_DIG__ == 64
-#define RELU_EXT_X87 1
-RELU_EXT_ANYWHERE(unsigned __int128, relu_ext_longdouble);
-#else
-#define RELU_EXT_X87 0
 RELU_EXT_ANYWHERE(long double, relu_ext_longdouble);
-#endif
 RELU_EXT_ANYWHERE(int8_t, relu_ext_int8);
 RELU_EXT_ANYWHERE(int16_t, relu_ext_int16);
 RELU_EXT_ANYWHERE(int32_t, relu_ext_int32);
@@ -98,71 +90,6 @@ static inline int relu_ext_half_rank_exceeds(uint16_t a, uint16_t b)
     return (int16_t)a > (int16_t)b;
 }
 
-/* 64-bit integers: SSE2 does not compare them, but shifts and masks them. */
-#if defined(__SSE2__) && !defined(__SSE4_2__)
-static inline int relu_ext_int64_is_negative(uint64_t x)
-{
-    return (int)(x >> 63);
-}
-
-static inline int relu_ext_int64_is_positive(uint64_t x)
-{
-    return (int)((~x & (0 - x)) >> 63);
-}
-
-static inline int relu_ext_int64_is_zero(uint64_t x)
-{
-    return (int)(~(x | (0 - x)) >> 63);
-}
-
-/* The sign of b - a, which is right unless the operands' highest bits differ. */
-static inline int relu_ext_int64_exceeds(uint64_t a, uint64_t b)
-{
-    return (int)(((b & ~a) | (~(a ^ b) & (b - a))) >> 63);
-}
-
-static inline int relu_ext_uint64_exceeds(uint64_t a, uint64_t b)
-{
-    return (int)(((a & ~b) | (~(a ^ b) & (b - a))) >> 63);
-}
-
-static inline uint64_t relu_ext_int64_choose(int condition, uint64_t a, uint64_t b)
-{
-    const uint64_t mask = 0 - (uint64_t)condition;
-    return (a & mask) | (b & ~mask);
-}
-#else
-static inline int relu_ext_int64_is_negative(int64_t x)
-{
-    return x < 0;
-}
-
-static inline int relu_ext_int64_is_positive(int64_t x)
-{
-    return x > 0;
-}
-
-static inline int relu_ext_int64_is_zero(int64_t x)
-{
-    return x == 0;
-}
-
-static inline int relu_ext_int64_exceeds(int64_t a, int64_t b)
-{
-    return a > b;
-}
-
-static inline int relu_ext_uint64_exceeds(uint64_t a, uint64_t b)
-{
-    return a > b;
-}
-
-static inline uint64_t relu_ext_int64_choose(int condition, uint64_t a, uint64_t b)
-{
-    return condition ? a : b;
-}
-#endif
-
 /* a * b; if both are NaN, b quieted. */
 #define RELU_EXT_SCALED(a, b) ((b) != (b) ? (b) + (b) : (a) * (b))
 
@@ -172,121 +99,6 @@ static inline uint64_t relu_ext_int64_choose(int condition, uint64_t a, uint64_t
 #define RELU_EXT_PRODUCT(a, b) RELU_EXT_SCALED(a, b)
 #else
 #define RELU_EXT_PRODUCT(a, b) ((a) * (b))
-#endif
-
-#if RELU_EXT_X87
-/* long double as its bits, because a choice between x87 registers compiles to a branch, which costs
- * 4 to 6 ns at random signs. There are 64 bits of mantissa, whose leading bit is stored, 15 of
- * exponent, the sign, and 48 of padding. An exponent without the leading bit is no number: like
- * NaN, no comparison holds for it. */
-#define RELU_EXT_LONGDOUBLE_ONE ((relu_ext_longdouble)0x3fff << 64 | (uint64_t)1 << 63)
-
-static inline int relu_ext_longdouble_is_zero(unsigned __int128 x)
-{
-    return ((uint64_t)x | ((uint64_t)(x >> 64) & 0x7fff)) == 0;
-}
-
-static inline int relu_ext_longdouble_is_one(unsigned __int128 x)
-{
-    return x << 48 == RELU_EXT_LONGDOUBLE_ONE << 48;
-}
-
-static inline int relu_ext_longdouble_is_number(unsigned __int128 x)
-{
-    const uint64_t mantissa = (uint64_t)x, exponent = (uint64_t)(x >> 64) & 0x7fff;
-    return ((exponent == 0) | (int)(mantissa >> 63)) & ((exponent != 0x7fff) | !(mantissa << 1));
-}
-
-static inline int relu_ext_longdouble_rectifies_to_zero(unsigned __int128 x)
-{
-    return (int)(x >> 79 & 1) & relu_ext_longdouble_is_number(x);
-}
-
-static inline int relu_ext_longdouble_is_positive(unsigned __int128 x)
-{
-    return (int)(~x >> 79 & 1) & relu_ext_longdouble_is_number(x) &
-           !relu_ext_longdouble_is_zero(x);
-}
-
-static inline int relu_ext_longdouble_is_negative(unsigned __int128 x)
-{
-    return relu_ext_longdouble_rectifies_to_zero(x) & !relu_ext_longdouble_is_zero(x);
-}
-
-/* As for the halves above. A pseudo-denormal, exponent 0 with the leading bit, is the number of
- * exponent 1. */
-static inline unsigned __int128 relu_ext_longdouble_rank(unsigned __int128 x)
-{
-    const uint64_t mantissa = (uint64_t)x, exponent = (uint64_t)(x >> 64) & 0x7fff;
-    const uint64_t carry = (exponent == 0) & mantissa >> 63;
-    const unsigned __int128 magnitude = (unsigned __int128)(exponent + carry) << 64 | mantissa;
-    const unsigned __int128 sign = 0 - (x >> 79 & 1);
-    const unsigned __int128 is_nan = !relu_ext_longdouble_is_number(x);
-    return (((magnitude ^ sign) - sign) & (is_nan - 1)) | is_nan << 80;
-}
-
-static inline int relu_ext_longdouble_outranks(unsigned __int128 a, unsigned __int128 b)
-{
-    return (__int128)a > (__int128)b;
-}
-
-static inline unsigned __int128 relu_ext_longdouble_choose(int condition, unsigned __int128 a,
-                                                           unsigned __int128 b)
-{
-    const unsigned __int128 mask = 0 - (unsigned __int128)condition;
-    return (a & mask) | (b & ~mask);
-}
-
-/* Loads as narrow as the store before them, for the reason given at the float16 blocks below. */
-static inline long double relu_ext_longdouble_of_bits(unsigned __int128 bits)
-{
-    long double value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static inline unsigned __int128 relu_ext_bits_of_longdouble(long double value)
-{
-    uint64_t mantissa;
-    uint16_t sign_and_exponent;
-    memcpy(&mantissa, &value, sizeof mantissa);
-    memcpy(&sign_and_exponent, (const char *)&value + sizeof mantissa, sizeof sign_and_exponent);
-    return (unsigned __int128)sign_and_exponent << 64 | mantissa;
-}
-
-static inline unsigned __int128 relu_ext_longdouble_product(unsigned __int128 a,
-                                                            unsigned __int128 b)
-{
-    return relu_ext_bits_of_longdouble(relu_ext_longdouble_of_bits(a) *
-                                       relu_ext_longdouble_of_bits(b));
-}
-
-static inline unsigned __int128 relu_ext_longdouble_scaled(unsigned __int128 a,
-                                                           unsigned __int128 b)
-{
-    const long double x = relu_ext_longdouble_of_bits(a), y = relu_ext_longdouble_of_bits(b);
-    return relu_ext_bits_of_longdouble(RELU_EXT_SCALED(x, y));
-}
-
-static inline unsigned __int128 relu_ext_longdouble_total(unsigned __int128 a,
-                                                          unsigned __int128 b)
-{
-    const long double x = relu_ext_longdouble_of_bits(a), y = relu_ext_longdouble_of_bits(b);
-    return relu_ext_bits_of_longdouble(x != x ? x + x : x + y);
-}
-#else
-#define RELU_EXT_LONGDOUBLE_ONE 1
-#define relu_ext_longdouble_is_zero(x) ((x) == 0)
-#define relu_ext_longdouble_is_one(x) ((x) == 1)
-#define relu_ext_longdouble_rectifies_to_zero(x) ((x) <= 0)
-#define relu_ext_longdouble_is_positive(x) ((x) > 0)
-#define relu_ext_longdouble_is_negative(x) ((x) < 0)
-#define relu_ext_longdouble_rank(x) (x)
-#define relu_ext_longdouble_outranks(a, b) (((a) > (b)) | (((a) != (a)) & ((b) == (b))))
-#define relu_ext_longdouble_choose(condition, a, b) ((condition) ? (a) : (b))
-#define relu_ext_longdouble_product(a, b) RELU_EXT_PRODUCT(a, b)
-#define relu_ext_longdouble_scaled(a, b) RELU_EXT_SCALED(a, b)
-#define relu_ext_longdouble_total(a, b) ((a) != (a) ? (a) + (a) : (a) + (b))
 #endif
 
 static inline float relu_ext_float_from_bits(uint32_t bits)

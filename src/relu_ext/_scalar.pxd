@@ -29,6 +29,7 @@ cdef extern from "_numbers.h" nogil:
 
     float32 float32_product "RELU_EXT_PRODUCT"(float32 a, float32 b)
     float64 float64_product "RELU_EXT_PRODUCT"(float64 a, float64 b)
+    longdouble longdouble_product "RELU_EXT_PRODUCT"(longdouble a, longdouble b)
     bint float16_rectifies_to_zero "relu_ext_float16_rectifies_to_zero"(float16 x)
     bint bfloat16_rectifies_to_zero "relu_ext_bfloat16_rectifies_to_zero"(bfloat16 x)
     bint float16_is_positive "relu_ext_float16_is_positive"(float16 x)
@@ -36,30 +37,11 @@ cdef extern from "_numbers.h" nogil:
     bint bfloat16_is_positive "relu_ext_bfloat16_is_positive"(bfloat16 x)
     bint bfloat16_is_negative "relu_ext_bfloat16_is_negative"(bfloat16 x)
     bint half_is_zero "relu_ext_half_is_zero"(unsigned short x)
-    bint int64_is_positive "relu_ext_int64_is_positive"(int64 x)
-    bint int64_is_negative "relu_ext_int64_is_negative"(int64 x)
-    bint int64_is_zero "relu_ext_int64_is_zero"(int64 x)
-    int64 int64_choose "relu_ext_int64_choose"(bint condition, int64 a, int64 b)
     float16 float16_rank "relu_ext_float16_rank"(float16 x)
     bfloat16 bfloat16_rank "relu_ext_bfloat16_rank"(bfloat16 x)
     bint half_rank_exceeds "relu_ext_half_rank_exceeds"(unsigned short a, unsigned short b)
-    bint int64_exceeds "relu_ext_int64_exceeds"(int64 a, int64 b)
-    bint uint64_exceeds "relu_ext_uint64_exceeds"(uint64 a, uint64 b)
-    longdouble longdouble_rank "relu_ext_longdouble_rank"(longdouble x)
-    bint longdouble_outranks "relu_ext_longdouble_outranks"(longdouble a, longdouble b)
-    bint longdouble_is_positive "relu_ext_longdouble_is_positive"(longdouble x)
-    bint longdouble_is_negative "relu_ext_longdouble_is_negative"(longdouble x)
-    bint longdouble_rectifies_to_zero "relu_ext_longdouble_rectifies_to_zero"(longdouble x)
-    bint longdouble_is_zero "relu_ext_longdouble_is_zero"(longdouble x)
-    bint longdouble_is_one "relu_ext_longdouble_is_one"(longdouble x)
-    longdouble longdouble_choose "relu_ext_longdouble_choose"(
-        bint condition, longdouble a, longdouble b)
-    longdouble longdouble_product "relu_ext_longdouble_product"(longdouble a, longdouble b)
-    longdouble longdouble_scaled "relu_ext_longdouble_scaled"(longdouble a, longdouble b)
-    longdouble longdouble_total "relu_ext_longdouble_total"(longdouble a, longdouble b)
     float16 FLOAT16_ONE "RELU_EXT_FLOAT16_ONE"
     bfloat16 BFLOAT16_ONE "RELU_EXT_BFLOAT16_ONE"
-    longdouble LONGDOUBLE_ONE "RELU_EXT_LONGDOUBLE_ONE"
 
 ctypedef fused number:
     float16
@@ -84,12 +66,6 @@ cdef inline bint is_positive(number x) noexcept nogil:
         return float16_is_positive(x)
     elif number is bfloat16:
         return bfloat16_is_positive(x)
-    elif number is longdouble:
-        return longdouble_is_positive(x)
-    elif number is int64:
-        return int64_is_positive(x)
-    elif number is uint64:
-        return int64_is_zero(x) ^ 1
     else:
         return x > 0
 
@@ -99,10 +75,6 @@ cdef inline bint is_negative(number x) noexcept nogil:
         return float16_is_negative(x)
     elif number is bfloat16:
         return bfloat16_is_negative(x)
-    elif number is longdouble:
-        return longdouble_is_negative(x)
-    elif number is int64:
-        return int64_is_negative(x)
     else:
         return x < 0
 
@@ -114,12 +86,6 @@ cdef inline bint rectifies_to_zero(number x) noexcept nogil:
         return float16_rectifies_to_zero(x)
     elif number is bfloat16:
         return bfloat16_rectifies_to_zero(x)
-    elif number is longdouble:
-        return longdouble_rectifies_to_zero(x)
-    elif number is int64:
-        return int64_is_negative(x)
-    elif number is uint64:
-        return int64_is_zero(x)
     else:
         return x <= 0
 
@@ -127,22 +93,13 @@ cdef inline bint rectifies_to_zero(number x) noexcept nogil:
 cdef inline bint is_zero(number x) noexcept nogil:
     if number is float16 or number is bfloat16:
         return half_is_zero(x)
-    elif number is longdouble:
-        return longdouble_is_zero(x)
-    elif number is int64 or number is uint64:
-        return int64_is_zero(x)
     else:
         return x == 0
 
 
 cdef inline number choose(bint condition, number a, number b) noexcept nogil:
     """a where the condition holds, b elsewhere."""
-    if number is int64 or number is uint64:
-        return int64_choose(condition, a, b)
-    elif number is longdouble:
-        return longdouble_choose(condition, a, b)
-    else:
-        return a if condition else b
+    return a if condition else b
 
 
 cdef inline number one(number x) noexcept nogil:
@@ -151,8 +108,6 @@ cdef inline number one(number x) noexcept nogil:
         return FLOAT16_ONE
     elif number is bfloat16:
         return BFLOAT16_ONE
-    elif number is longdouble:
-        return LONGDOUBLE_ONE
     else:
         return 1
 
@@ -163,12 +118,7 @@ cdef inline bint is_unsigned(number x) noexcept nogil:
 
 
 cdef inline bint is_one(number x) noexcept nogil:
-    if number is int64 or number is uint64:
-        return int64_is_zero(<int64>(<uint64>x - 1))
-    elif number is longdouble:
-        return longdouble_is_one(x)
-    else:
-        return x == one(x)
+    return x == one(x)
 
 
 cdef inline number product(number a, number b) noexcept nogil:
@@ -195,9 +145,7 @@ cdef inline number product(number a, number b) noexcept nogil:
 
 cdef inline number scaled(number grad, number factor) noexcept nogil:
     """grad * factor, as `product`, for any grad; if both are NaN, factor quieted."""
-    if number is longdouble:
-        return longdouble_scaled(grad, factor)
-    elif number is float32 or number is float64:
+    if number is float32 or number is float64 or number is longdouble:
         # A branch, so that the compiler takes it out of a loop over one factor.
         if factor != factor:
             return factor + factor
@@ -212,13 +160,11 @@ cdef inline number total(number a, number b) noexcept nogil:
     Integers wrap, as NumPy's do: in unsigned arithmetic, because in C a signed overflow is
     undefined.  float16 and bfloat16 have no sum of one number.
     """
-    if number is longdouble:
-        return longdouble_total(a, b)
-    elif number is int8 or number is int16 or number is int32:
+    if number is int8 or number is int16 or number is int32:
         return <number>(<unsigned int>a + <unsigned int>b)
     elif number is int64:
         return <number>(<uint64>a + <uint64>b)
-    elif number is float32 or number is float64:
+    elif number is float32 or number is float64 or number is longdouble:
         return a + choose(a != a, a, b)
     else:
         return a + b
@@ -280,22 +226,14 @@ cdef inline number rank(number x) noexcept nogil:
         return float16_rank(x)
     elif number is bfloat16:
         return bfloat16_rank(x)
-    elif number is longdouble:
-        return longdouble_rank(x)
     else:
         return x
 
 
 cdef inline bint exceeds(number a, number b) noexcept nogil:
-    """Whether rank a is above rank b.  Ranks of float32 and float64 must not be NaN here."""
+    """Whether rank a is above rank b."""
     if number is float16 or number is bfloat16:
         return half_rank_exceeds(a, b)
-    elif number is longdouble:
-        return longdouble_outranks(a, b)
-    elif number is int64:
-        return int64_exceeds(a, b)
-    elif number is uint64:
-        return uint64_exceeds(a, b)
     else:
         return a > b
 
@@ -303,7 +241,7 @@ cdef inline bint exceeds(number a, number b) noexcept nogil:
 cdef inline number winner(number first_rank, number later_rank,
                           number first, number later) noexcept nogil:
     """`later` where its rank is above the first one's, `first` elsewhere."""
-    if number is float32 or number is float64:
+    if number is float32 or number is float64 or number is longdouble:
         # Two selects, because GCC 12 makes branches of one condition with `&`.
         return choose(first_rank != first_rank, first,
                       choose(later_rank <= first_rank, first, later))
@@ -314,7 +252,7 @@ cdef inline number winner(number first_rank, number later_rank,
 cdef inline uint8 winning_piece(number first_rank, number later_rank,
                                 uint8 first, uint8 later) noexcept nogil:
     """As `winner`, for the numbers of the pieces."""
-    if number is float32 or number is float64:
+    if number is float32 or number is float64 or number is longdouble:
         return choose(first_rank != first_rank, first,
                       choose(later_rank <= first_rank, first, later))
     else:
