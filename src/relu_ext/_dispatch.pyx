@@ -122,10 +122,10 @@ cdef str describe(level):
 
 
 cdef start():
+    global last_level_cache
     if not available:
         raise ImportError(
             "relu_ext needs a CPU that runs x86-64-v2 (SSE4.2 and POPCNT); this one does not")
-    global last_level_cache
     last_level_cache = read_last_level_cache() or last_level_cache
     level = os.environ.get("RELU_EXT_CPU_LEVEL") or available[-1]
     if level not in available:
