@@ -4,6 +4,8 @@ The operations take arrays of one dtype (the parameter too) and return that dtyp
 promotes first.
 """
 
+import functools
+
 import ml_dtypes
 import numpy as np
 from relu_ext import _operations
@@ -85,8 +87,12 @@ def result_dtype(operands):
     """The dtype in which everything is computed: that of NumPy's product or sum of the operands,
     except that a Python number leaves bfloat16, too, as it is."""
     arrays = [np.asarray(operand) for operand in operands if not is_weak(operand)]
-    if arrays and is_floating(np.result_type(*arrays)):
-        return np.result_type(*arrays)
+    try:
+        dtype = np.result_type(*arrays) if arrays else None
+    except TypeError:  # ml_dtypes promotes bfloat16 and some dtypes in products only
+        dtype = functools.reduce(lambda a, b: (a[:0] * b[:0]), map(np.ravel, arrays)).dtype
+    if arrays and is_floating(dtype):
+        return dtype
     return np.result_type(*(o if is_weak(o) else np.asarray(o) for o in operands))
 
 

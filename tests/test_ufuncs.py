@@ -53,19 +53,13 @@ def test_pickle_and_copy_keep_identity(operation):
 
 @each_with_parameter
 def test_promotion_of_pairs(operation):
-    """Every pair of dtypes in the first two operands: NumPy's common dtype, or its TypeError."""
+    """Every pair of dtypes in the first two operands: the dtype of their product in NumPy."""
     dtypes = dict.fromkeys(np.dtype(c) for c in "?bBhHiIlLqQefdg")
     for one, other in itertools.product([*dtypes, reference.bfloat16], repeat=2):
         first, second = samples.values(one, 40), samples.values(other, 40, seed=1)
         rest = [second.dtype.type(1)] * (operation.ufunc.nin - 2)
         if one.kind == other.kind == "b":
             continue  # two bools promote to bool, in which only relu computes
-        try:
-            np.result_type(one, other)
-        except TypeError:
-            with pytest.raises(TypeError):
-                operation.ufunc(first, second, *rest)
-            continue
         *inputs, parameter = first, second, *rest
         expected = operation.expected(*inputs, parameter=parameter)
         with np.errstate(invalid="ignore"):  # NumPy's casts report signalling NaNs
