@@ -21,8 +21,28 @@ import numpy as np
 from relu_ext import cpu_levels
 from relu_ext._operations import OPERATIONS
 
-LOOPS = {operation.name: operation.loops for operation in OPERATIONS}
-HALF_LOOPS = {operation.name: operation.half_loops for operation in OPERATIONS}
+# The vectorised loops of each operation's kernel: two where one serves a single parameter and one an
+# array of them; of float16 and bfloat16, one over blocks serves both if the operation multiplies.
+LOOPS = {
+    "relu": 1,
+    "relu_subgradient": 3,
+    "relu_backward": 4,
+    "leaky_relu": 2,
+    "leaky_relu_subgradient": 2,
+    "leaky_relu_backward": 2,
+    "add_relu": 1,
+    "add_leaky_relu": 2,
+}
+HALF_LOOPS = {
+    "relu": 1,
+    "relu_subgradient": 3,
+    "relu_backward": 3,
+    "leaky_relu": 1,
+    "leaky_relu_subgradient": 2,
+    "leaky_relu_backward": 1,
+    "add_relu": 1,
+    "add_leaky_relu": 1,
+}
 
 # Of maxout each kernel of few pieces has a loop with and one without the winners' numbers; that of
 # rows has two for each of one to four rows.
@@ -154,6 +174,7 @@ def main() -> int:
     if not files:
         print("no kernels found")
         return 1
+    names = [operation.name for operation in OPERATIONS]
     lost = checked = 0
     for path in files:
         level = level_of(path)
@@ -162,7 +183,7 @@ def main() -> int:
         clang = by_clang(path)
         vector_products = (machine, level) != ("x86-64", "v2") or not clang
         vector_products &= machine != "littleaarch64"
-        wanted = [*itertools.product(LOOPS, DTYPES, ("", "_rows"))]
+        wanted = [*itertools.product(names, DTYPES, ("", "_rows"))]
         wanted += itertools.product(MAXOUT_LOOPS, DTYPES, ("",))
         for operation, dtype, rows in wanted:
             if dtype == EXEMPT or (
