@@ -86,6 +86,7 @@ DIRECTIVES = {
 
 MODULES = [
     "_dispatch",
+    "_openmp",
     "_threads",
     "_walk",
     "_ndarrays",
@@ -142,11 +143,13 @@ class BuildExtensions(build_ext):
             if unix and not self.compiles("", level.flags)
         }
         built = {name: level for name, level in levels.items() if name not in missing}
+        wanted = {*(f"_kernels_{level}" for level in built), *MODULES}
+        if not (unix and self.compiles("#include <omp.h>", OPENMP_FLAGS)):
+            wanted.remove("_openmp")
         self.extensions = [
             extension
             for extension in self.extensions
-            if extension.name.removeprefix("relu_ext._kernels_") in built
-            or extension.name.removeprefix("relu_ext.") in MODULES
+            if extension.name.removeprefix("relu_ext.") in wanted
         ]
         self.translate()
         for extension in self.extensions:
@@ -194,7 +197,10 @@ class BuildExtensions(build_ext):
             gcc_flags = [*GCC_KERNEL_FLAGS, *level.gcc_flags]
             if self.compiles("", gcc_flags):
                 extension.extra_compile_args += gcc_flags
-        elif name == "_threads" and self.compiles("#include <omp.h>", OPENMP_FLAGS):
+        elif name == "_threads":
+            openmp = any(other.name == "relu_ext._openmp" for other in self.extensions)
+            extension.define_macros.append(("RELU_EXT_OPENMP", str(int(openmp))))
+        elif name == "_openmp":
             extension.extra_compile_args += OPENMP_FLAGS
             extension.extra_link_args += OPENMP_FLAGS
         elif name == "_dispatch":

@@ -17,13 +17,12 @@ bfloat16_number = -1
 
 
 cdef fill_kernel_dtypes():
-    # By name, because two of C's integers are one dtype; longdouble's name differs by platform.
-    # relu keeps a bool as it does any uint8; no other operation has a loop for bool.
+    # By kind and size, because two of C's integers are one dtype, and longdouble's size differs by
+    # platform.  relu keeps a bool as it does any uint8; no other operation has a loop for it.
     cdef dict dtypes = {
-        "bool": UINT8,
-        "float16": FLOAT16, "float32": FLOAT32, "float64": FLOAT64,
-        "int8": INT8, "int16": INT16, "int32": INT32, "int64": INT64,
-        "uint8": UINT8, "uint16": UINT16, "uint32": UINT32, "uint64": UINT64,
+        "b1": UINT8, "f2": FLOAT16, "f4": FLOAT32, "f8": FLOAT64,
+        "i1": INT8, "i2": INT16, "i4": INT32, "i8": INT64,
+        "u1": UINT8, "u2": UINT16, "u4": UINT32, "u8": UINT64,
     }
     cdef int number
     for number in range(TYPES):
@@ -31,7 +30,7 @@ cdef fill_kernel_dtypes():
     for character in OPERATIONS[0].dtypes:  # relu has all of them
         dtype = np.dtype(character)
         number = dtype.num
-        kernel_dtypes[number] = dtypes.get(dtype.name, LONGDOUBLE)
+        kernel_dtypes[number] = dtypes.get(dtype.str[1:], LONGDOUBLE)
 
 
 fill_kernel_dtypes()

@@ -1,9 +1,8 @@
-/* Threads: whether this process may use those of OpenMP, how many the user asked for, and the
- * floating-point settings under which they compute. Only _threads.pyx includes this file. */
+/* Threads: how many the user asked for, and whether this process may use those of OpenMP. Only
+ * _threads.pyx includes this file. */
 #ifndef RELU_EXT_THREADS_H
 #define RELU_EXT_THREADS_H
 
-#include <fenv.h>
 #include <stddef.h>
 
 #include "_atomic.h"
@@ -21,9 +20,7 @@ static inline void relu_ext_ask_threads(int threads)
     RELU_EXT_STORE(relu_ext_asked, threads);
 }
 
-#ifdef _OPENMP
-#define RELU_EXT_OPENMP 1
-#include <omp.h>
+#if RELU_EXT_OPENMP
 #include <unistd.h>
 
 /* The threads of libgomp belong to the thread that uses them, and a fork does not copy them. In the
@@ -76,21 +73,22 @@ static int relu_ext_holds(const struct dl_phdr_info *object, uintptr_t address)
 /* Returns 2 if the OpenMP runtime was loaded first and 1 if this module was: objects are visited in
  * the order of their loading. They are recognised by an address in them, because wheels rename the
  * runtimes that they bring. */
-static int relu_ext_first_loaded(struct dl_phdr_info *object, size_t size, void *unused)
+static int relu_ext_first_loaded(struct dl_phdr_info *object, size_t size, void *runtime)
 {
-    (void)size, (void)unused;
-    if (relu_ext_holds(object, (uintptr_t)&omp_get_max_threads))
+    (void)size;
+    if (relu_ext_holds(object, (uintptr_t)runtime))
         return 2;
     return relu_ext_holds(object, (uintptr_t)&relu_ext_asked);
 }
 
-static int relu_ext_may_inherit(void)
+static int relu_ext_may_inherit(void *runtime)
 {
-    return relu_ext_is_fork() && dl_iterate_phdr(relu_ext_first_loaded, NULL) == 2;
+    return relu_ext_is_fork() && dl_iterate_phdr(relu_ext_first_loaded, runtime) == 2;
 }
 #else
-static int relu_ext_may_inherit(void)
+static int relu_ext_may_inherit(void *runtime)
 {
+    (void)runtime;
     return 0; /* the runtimes of other systems start anew after a fork */
 }
 #endif
@@ -99,7 +97,12 @@ static int relu_ext_may_inherit(void)
 static void relu_ext_start_threads(void)
 {
     relu_ext_importing_process = getpid();
-    relu_ext_inherited_runtime = relu_ext_may_inherit();
+}
+
+/* Is called with an address in the OpenMP runtime, before the runtime is used. */
+static void relu_ext_meet_runtime(void *runtime)
+{
+    relu_ext_inherited_runtime = relu_ext_may_inherit(runtime);
 }
 
 /* Returns why this process may use only one thread, or NULL if it may use several. */
@@ -112,11 +115,13 @@ static const char *relu_ext_one_thread_because(void)
     return NULL;
 }
 #else
-#define RELU_EXT_OPENMP 0
-#define omp_get_max_threads() 1
-
 static void relu_ext_start_threads(void)
 {
+}
+
+static void relu_ext_meet_runtime(void *runtime)
+{
+    (void)runtime;
 }
 
 static const char *relu_ext_one_thread_because(void)

@@ -6,3 +6,9 @@ cdef int effective_threads() noexcept nogil
 
 # Computes all parts, each on a thread of its own, and returns when all are done.
 cdef void share(Part part_of, const void *whole, int parts) noexcept nogil
+
+# What _openmp exports, and an address in its runtime.
+cdef struct Team:
+    int (*most_threads)() noexcept nogil
+    void (*share)(Part part_of, const void *whole, int parts) noexcept nogil
+    void *runtime

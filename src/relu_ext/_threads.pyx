@@ -4,51 +4,46 @@ The number belongs to the process.  Each call asks for it anew, because a fork, 
 another thread may have changed it since the last one.
 """
 
-from cython.parallel cimport prange
+from cpython.pycapsule cimport PyCapsule_GetPointer
 
 import os
+from importlib import import_module
 from operator import index
 
 cdef extern from "_threads.h" nogil:
     bint OPENMP "RELU_EXT_OPENMP"
-    int omp_get_max_threads()
     int threads_asked "relu_ext_threads_asked"()
     void ask_threads "relu_ext_ask_threads"(int threads)
     void start_threads "relu_ext_start_threads"()
+    void meet_runtime "relu_ext_meet_runtime"(void *runtime)
     const char *one_thread_because "relu_ext_one_thread_because"()
-    ctypedef struct fenv_t:
-        pass
-    int fegetenv(fenv_t *)
-    int fesetenv(const fenv_t *)
 
 cdef enum:
     MOST_THREADS = 1 << 16  # more than any machine has, and within C's int
 
+cdef Team *team = NULL
+
+
+cdef load_team():
+    """Load OpenMP, which takes 0.3 ms, when someone asks for threads."""
+    global team
+    cdef Team *loaded
+    if OPENMP and team == NULL:
+        module = import_module("relu_ext._openmp")
+        loaded = <Team *>PyCapsule_GetPointer(module.team, "relu_ext.Team")
+        meet_runtime(loaded.runtime)
+        team = loaded
+
 
 cdef void share(Part part_of, const void *whole, int parts) noexcept nogil:
-    cdef int part
-    cdef fenv_t caller
-    fegetenv(&caller)
-    for part in prange(parts, num_threads=parts, schedule="static"):
-        run_as(&caller, part_of, whole, part, parts)
-
-
-cdef void run_as(const fenv_t *caller, Part part_of, const void *whole, int part,
-                 int parts) noexcept nogil:
-    """Compute a part on an OpenMP thread under the caller's floating-point settings: the rounding
-    mode and the flags that flush subnormal numbers to zero belong to each thread."""
-    cdef fenv_t own
-    fegetenv(&own)
-    fesetenv(caller)
-    part_of(whole, part, parts)
-    fesetenv(&own)
+    team.share(part_of, whole, parts)
 
 
 cdef int effective_threads() noexcept nogil:
     cdef int asked = threads_asked()
-    if asked == 1 or one_thread_because() != NULL:
+    if asked == 1 or team == NULL or one_thread_because() != NULL:
         return 1
-    return min(asked, omp_get_max_threads())
+    return min(asked, team.most_threads())
 
 
 def set_num_threads(num_threads, /):
@@ -84,6 +79,8 @@ def set_num_threads(num_threads, /):
     if not 1 <= number <= MOST_THREADS:
         raise ValueError(f"set_num_threads: expected a number of threads from 1 to "
                          f"{MOST_THREADS}, not {num_threads!r}")
+    if number > 1:
+        load_team()
     ask_threads(number)
 
 
@@ -114,7 +111,9 @@ def has_openmp():
 
 def why_one_thread():
     """Why this process uses only one thread, or None if it may use several."""
-    cdef const char *reason = one_thread_because()
+    cdef const char *reason
+    load_team()
+    reason = one_thread_because()
     return None if reason == NULL else reason.decode()
 
 
