@@ -90,7 +90,7 @@ def result_dtype(operands):
     try:
         dtype = np.result_type(*arrays) if arrays else None
     except TypeError:  # ml_dtypes promotes bfloat16 and some dtypes in products only
-        dtype = functools.reduce(lambda a, b: (a[:0] * b[:0]), map(np.ravel, arrays)).dtype
+        dtype = functools.reduce(lambda a, b: a[:0] * b[:0], map(np.ravel, arrays)).dtype
     if arrays and is_floating(dtype):
         return dtype
     return np.result_type(*(o if is_weak(o) else np.asarray(o) for o in operands))

@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import gc
 import mmap
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -237,6 +238,16 @@ print("equal")
 
 
 # Leaks
+
+
+def test_operands_that_take_each_others_memory_away():
+    """With whatever of ndarrays and tensors there is; what is released leaves the process."""
+    program = "import runpy; runpy.run_module('hostile', run_name='__main__')"
+    finished = run_python(program, MALLOC_MMAP_THRESHOLD_="65536")
+    counted = re.fullmatch(r"(\d+) calls, of which (\d+) computed\n", finished.stdout)
+    assert finished.returncode == 0 and counted, finished.stderr
+    every, computed = map(int, counted.groups())
+    assert every > 300 and computed > every // 4
 
 
 @pytest.mark.parametrize("function", leaks.FUNCTIONS, ids=lambda f: f.__name__)

@@ -3,6 +3,7 @@
 The doors are DLPack's table of C functions and, where a type does not offer one, `__dlpack__`.
 """
 
+import io
 import json
 import sys
 import warnings
@@ -15,6 +16,7 @@ import relu_ext
 
 import reference
 import samples
+import test_robustness
 from samples import (
     assert_same_bits,
     each_operation,
@@ -905,6 +907,64 @@ def test_an_operand_that_a_finalizer_releases(name, torch):
     run_fresh(RELEASED.format(name=name))
 
 
+def test_tensors_that_take_each_others_memory_away(torch):
+    test_robustness.test_operands_that_take_each_others_memory_away()
+
+
+def traced(function, x, torch):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # It is deprecated.
+        return torch.jit.trace(function, x, check_trace=False)
+
+
+def exported(function, x, torch):
+    class Module(torch.nn.Module):
+        def forward(self, x):
+            return function(x) + 1
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(Module(), (x,), io.BytesIO(), dynamo=False)
+
+
+def made_fx(function, x, torch):
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    return make_fx(function)(x)
+
+
+def in_a_dispatch_mode(function, x, torch):
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Logs(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            return function(*args, **(kwargs or {}))
+
+    with Logs():
+        return function(x)
+
+
+@pytest.mark.parametrize("name", ["relu", "relu_", "leaky_relu_", "relu_subgradient"])
+@pytest.mark.parametrize("record", [traced, exported, made_fx, in_a_dispatch_mode])
+def test_what_pytorch_records_is_refused(record, name, torch):
+    """It would be missing in the record."""
+    x = torch.tensor([3.0, -2.0])
+    with pytest.raises(
+        BufferError, match=rf"^{name}: PyTorch records .* use torch\.nn\.functional"
+    ):
+        record(getattr(relu_ext, name), x, torch)
+    assert x.tolist() == [3, -2]
+    assert getattr(relu_ext, name)(x).tolist()  # no longer
+
+
+def test_a_jagged_tensor_is_told_what_works(torch):
+    x = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged)
+    for function in (relu_ext.relu, relu_ext.relu_):
+        with pytest.raises(BufferError, match=r"nested; use its parts, x\.unbind\(\)"):
+            function(x)
+    assert [relu_ext.relu(part).tolist() for part in x.unbind()] == [[1, 1], [1, 1, 1]]
+
+
 def test_nothing_is_kept_of_a_tensor(torch):
     x, other = torch.tensor([-1.0, 2]), np.array([1.0, 2])
     before = sys.getrefcount(x)
@@ -952,6 +1012,18 @@ def test_jax():
     assert_same_bits(relu_ext.relu(x), np.array([0, 2], "f4"))
     grad = np.ones(2, "f4")
     assert relu_ext.relu_backward_(grad, x) is grad and grad.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["relu_", "leaky_relu_"])
+def test_jax_arrays_without_memory(name):
+    """The tracers of a compiled function, and an array that was deleted."""
+    jax = pytest.importorskip("jax")
+    function = getattr(relu_ext, name)
+    deleted = jax.numpy.ones(3)
+    deleted.delete()
+    for call in (lambda: function(deleted), lambda: jax.jit(function)(jax.numpy.ones(3))):
+        with pytest.raises(TypeError, match=f"^{name}: .* cannot be written in place; use "):
+            call()
 
 
 def test_pyarrow():
@@ -1084,6 +1156,31 @@ def test_sparse_promotes_as_an_array_does(scipy_sparse):
     with pytest.raises(TypeError):
         relu_ext.leaky_relu_(x, 0.5)
     assert x.toarray().tolist() == [[-2, 0, 3]]
+
+
+def test_the_slope_of_a_sparse_array_becomes_a_number(scipy_sparse, torch):
+    """Or the stored elements would become an array of the slope's library."""
+    matrix = scipy_sparse.csr_array(np.array([[0.0, -2], [3, 0]]))
+    slopes = [torch.tensor(0.5), torch.tensor(0.5, dtype=torch.bfloat16), np.array(0.5)]
+    for slope in [*slopes, np.float64(0.5), 0.5]:
+        for function in (relu_ext.leaky_relu, relu_ext.leaky_relu_):
+            result = function(matrix.copy(), slope)
+            assert type(result.data) is np.ndarray and result.data.dtype == np.float64
+            assert result.toarray().tolist() == [[0, -1], [3, 0]]
+    refused = [(torch.nn.Parameter(torch.tensor(0.5)), BufferError, r"use x\.detach\(\)")]
+    refused += [(np.ma.masked, TypeError, "masked"), (np.ma.array(0.5), TypeError, "masked")]
+    for slope, error, words in refused:
+        for name in ("leaky_relu", "leaky_relu_"):
+            with pytest.raises(error, match=rf"^{name}: .*{words}"):
+                getattr(relu_ext, name)(matrix.copy(), slope)
+
+
+@pytest.mark.parametrize("name", ["add_relu_", "relu_backward_", "leaky_relu_", "add_relu"])
+def test_a_sparse_operand_beside_a_dense_one_is_named(name, scipy_sparse):
+    dense = np.eye(3)
+    with pytest.raises(TypeError, match=rf"^{name}: .* sparse array, .*x\.toarray\(\)"):
+        getattr(relu_ext, name)(dense, scipy_sparse.csr_array(dense))
+    assert dense.tolist() == np.eye(3).tolist()
 
 
 @each_operation

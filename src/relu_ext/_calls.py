@@ -88,7 +88,7 @@ def as_python_number(x: Any, value: Any) -> Any:
         return value
     number = value.item()
     with np.errstate(all="ignore"):
-        exact = x.dtype.type(number) == number
+        exact = float(x.dtype.type(number)) == number
     return float(number) if exact else value
 
 

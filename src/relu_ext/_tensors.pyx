@@ -245,15 +245,20 @@ def capsule_of(str name, x):
     cdef Operand operand
     if not is_tensor(x):
         return None
-    if not (is_value(name, x) and borrow(x, &operand)):
+    is_known = is_value(name, x)
+    if not (is_known and borrow(x, &operand)):
         refuse_tensor(name, x)
-    elif exchange.own(<PyObject *>x, &managed) == 0 and managed != NULL:
-        try:
-            return PyCapsule_New(managed, "dltensor_versioned", <PyCapsule_Destructor>free_tensor)
-        except MemoryError:
-            managed.deleter(managed)
-            raise
-    PyErr_Clear()
+    if is_known:
+        # The capsule keeps a tensor, to which somebody may give other memory, but not to this one.
+        x = x.detach()
+        if exchange.own(<PyObject *>x, &managed) == 0 and managed != NULL:
+            try:
+                return PyCapsule_New(
+                    managed, "dltensor_versioned", <PyCapsule_Destructor>free_tensor)
+            except MemoryError:
+                managed.deleter(managed)
+                raise
+        PyErr_Clear()
     return x.__dlpack__(max_version=(1, 0))
 
 
