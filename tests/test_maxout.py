@@ -103,7 +103,7 @@ def test_every_bit_pattern(level, dtype):
 
 @each_dtype
 def test_shuffles_mean_what_one_number_means(level, dtype):
-    """Runs as long as the shuffles of _tiles.h against runs that are too short for them, which
+    """Runs as long as the shuffles of _pieces.h against runs that are too short for them, which
     apply _scalar.pxd to one number after the other."""
     for pieces in (5, 8):
         grad = some(dtype, 64 * 3 + 7)
@@ -388,7 +388,13 @@ BAD = {
     "axis of a list": (np.exceptions.AxisError, lambda: maxout([1.0], 1)),
     "no axis": (np.exceptions.AxisError, lambda: maxout(1.0)),
     "axis a float": (TypeError, lambda: maxout(np.ones((2, 3)), 1.0)),
-    "axis a tuple": (TypeError, lambda: maxout(np.ones((2, 3)), (0, 1))),
+    "axis too large for C": (np.exceptions.AxisError, lambda: maxout(np.ones((2, 3)), 2**31)),
+    "axis far too small": (np.exceptions.AxisError, lambda: maxout(np.ones((2, 3)), -(2**70))),
+    "an axis of two": (np.exceptions.AxisError, lambda: maxout(np.ones((2, 3)), (0, 2**70))),
+    "axis empty": (ValueError, lambda: maxout(np.ones((2, 3)), ())),
+    "axis twice": (ValueError, lambda: maxout(np.ones((2, 3)), (1, -1))),
+    "axis a list": (TypeError, lambda: maxout(np.ones((2, 3)), [0, 1])),
+    "axis a float of two": (TypeError, lambda: maxout(np.ones((2, 3)), (0, 1.0))),
     "axis None": (TypeError, lambda: maxout(np.ones((2, 3)), None)),
     "no pieces": (ValueError, lambda: maxout(np.ones((2, 0)))),
     "no pieces, no elements": (ValueError, lambda: maxout(np.ones((0, 0)))),

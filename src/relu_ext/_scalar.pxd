@@ -247,18 +247,3 @@ cdef inline number winner(number first_rank, number later_rank,
                       choose(later_rank <= first_rank, first, later))
     else:
         return choose(exceeds(later_rank, first_rank), later, first)
-
-
-cdef inline uint8 winning_piece(number first_rank, number later_rank,
-                                uint8 first, uint8 later) noexcept nogil:
-    """As `winner`, for the numbers of the pieces."""
-    if number is float32 or number is float64 or number is longdouble:
-        return choose(first_rank != first_rank, first,
-                      choose(later_rank <= first_rank, first, later))
-    else:
-        return choose(exceeds(later_rank, first_rank), later, first)
-
-
-cdef inline number maxout_backward(number grad, uint8 which, uint8 piece) noexcept nogil:
-    """The gradient of one piece: all of it or none."""
-    return choose(which == piece, grad, <number>0)

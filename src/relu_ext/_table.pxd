@@ -56,33 +56,30 @@ ctypedef void (*Copy)(char *to, Py_ssize_t to_column, Py_ssize_t to_row,
 # Copies whole cache lines past the caches; both addresses are aligned to one.
 ctypedef void (*StreamCopy)(char *to, const char *source, Py_ssize_t bytes) noexcept nogil
 
-# Maxout with the pieces last, one kernel for each number of pieces that pays off: out[i] is the
-# winner of x[i * pieces], x[i * pieces + 1], ..., and which[i] its number.
-ctypedef void (*MaxoutLast)(void *out, unsigned char *which, const void *x,
+# Maxout.  The pieces of element i are x[i] in each of `rows` rows, which begin at `offset` bytes and
+# are numbered from `first`.  With a champion, out[i] already holds the piece that won before them,
+# and which[i] its number; which may be NULL.  n is at least LANES_BYTES / itemsize.
+ctypedef void (*MaxoutRows)(void *out, unsigned char *which, const char *x,
+                            const Py_ssize_t *offset, int first, int rows, bint champion,
                             Py_ssize_t n) noexcept nogil
 
-# out[i * pieces + which[i]] = grad[i], and 0 at all other pieces, whatever which holds.
-ctypedef void (*MaxoutBackwardLast)(void *out, const void *grad, const unsigned char *which,
-                                    Py_ssize_t n) noexcept nogil
+# Moves pieces to rows: to[piece][row * n + i] is the item of `size` bytes at
+# x + offset[piece] + row * row_step + i * step.
+ctypedef void (*TakePieces)(char *to, Py_ssize_t to_step, const char *x, const Py_ssize_t *offset,
+                            int pieces, Py_ssize_t step, Py_ssize_t n, Py_ssize_t row_step,
+                            Py_ssize_t rows, Py_ssize_t size) noexcept nogil
 
-# The same for any number of pieces up to 256.
-ctypedef void (*MaxoutBackwardPlaced)(void *out, const void *grad, const unsigned char *which,
-                                      int pieces, Py_ssize_t n) noexcept nogil
+# The gradient: in each row, the item at x + offset[which[i]] + i * step is grad[i], and the other
+# pieces are 0, whatever which holds.  With is_clear, they are 0 already.
+ctypedef void (*SpreadPieces)(char *x, const Py_ssize_t *offset, int pieces, Py_ssize_t step,
+                              Py_ssize_t row_step, const char *grad, Py_ssize_t grad_row_step,
+                              const unsigned char *which, Py_ssize_t which_row_step, Py_ssize_t n,
+                              Py_ssize_t rows, Py_ssize_t size, bint is_clear) noexcept nogil
 
-# Maxout of rows: the pieces of i are x[i] in each of `rows` rows, `step` bytes apart, the first of
-# them numbered `first`.  With a champion, out[i] already holds the piece that won before them,
-# and which[i] its number.  first + rows <= 256.
-ctypedef void (*MaxoutRows)(void *out, unsigned char *which, const void *x, Py_ssize_t step,
-                            int first, int rows, bint champion, Py_ssize_t n) noexcept nogil
-
-ctypedef void (*MaxoutBackwardRows)(void *out, Py_ssize_t step, const void *grad,
-                                    const unsigned char *which, int first, int rows,
-                                    Py_ssize_t n) noexcept nogil
-
-# In all of these, no buffer overlaps another, and any alignment will do.
-# In the forward pass, which may be NULL.
+# In all of these, no buffer overlaps another, and any alignment will do.  There are at most 256
+# pieces.
 cdef enum:
-    MOST_LAST = 8  # pieces in a kernel of their own
+    LANES_BYTES = 64  # the longest vector
 
 cdef struct KernelTable:
     Kernel kernel[OPERATIONS][DTYPES]
@@ -91,8 +88,6 @@ cdef struct KernelTable:
     Copy copy
     StreamCopy stream_copy
     Py_ssize_t stream_block  # bytes of items of 4 and 8 bytes that are streamed at a time
-    MaxoutLast maxout_last[MOST_LAST + 1][DTYPES]  # by the number of pieces; NULL where none pays
-    MaxoutBackwardLast maxout_backward_last[MOST_LAST + 1][DTYPES]
-    MaxoutBackwardPlaced maxout_backward_placed[DTYPES]
     MaxoutRows maxout_rows[DTYPES]
-    MaxoutBackwardRows maxout_backward_rows[DTYPES]
+    TakePieces take_pieces
+    SpreadPieces spread_pieces
