@@ -105,17 +105,28 @@ def evaluate(operation, arrays, parameter=None):
         return OPERATIONS[operation](*operands)
 
 
+def _pieces_last(x, axis):
+    """The pieces along the last axis, in C's order of the axes as they are named."""
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    moved = np.moveaxis(np.asarray(x), axes, range(-len(axes), 0))
+    return moved.reshape(*moved.shape[: -len(axes)], np.prod(moved.shape[-len(axes) :]))
+
+
 def maxout(x, axis):
     """The greatest of the pieces and its number: the first NaN, else the first of the greatest.
     np.argmax finds it, and zeros of both signs are equal there too."""
-    pieces = np.moveaxis(np.asarray(x), axis, -1)
+    pieces = _pieces_last(x, axis)
     # ml_dtypes has no argmax of its own; widened, bfloat16 keeps its order.
     which = np.argmax(pieces.astype("f4") if x.dtype == bfloat16 else pieces, -1)
     return np.take_along_axis(pieces, which[..., None], -1)[..., 0], which
 
 
 def maxout_backward(grad, which, pieces, axis):
-    result = np.zeros((*grad.shape, pieces), grad.dtype)
+    axes, lengths = (
+        given if isinstance(given, tuple) else (given,) for given in (axis, pieces)
+    )
+    result = np.zeros((*grad.shape, np.prod(lengths, dtype=int)), grad.dtype)
     if grad.size:
         np.put_along_axis(result, which[..., None], grad[..., None], -1)
-    return np.moveaxis(result, -1, axis)
+    result = result.reshape(*grad.shape, *lengths)
+    return np.moveaxis(result, range(-len(axes), 0), axes)

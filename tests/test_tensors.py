@@ -558,6 +558,61 @@ def test_maxout_backward(dtype, pieces, torch):
                 assert_results(torch, [result], [expected], is_tensor, [out])
 
 
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("window", [(2, 2), (3, 3), (2, 1), (24, 24)], ids=str)
+def test_pooling_is_pytorchs(window, layout, torch):
+    """Values, places and gradients of max_pool2d with windows that do not overlap; of odd sizes a
+    slice; padding by -inf.  With NaN, its last one wins and our first, so the value is NaN."""
+    pool = torch.nn.functional.max_pool2d
+    for dtype, size in ((np.float32, 24), (np.float64, 24)):
+        generator = np.random.default_rng(size)
+        image = generator.integers(-9, 9, (3, 5, size, size)).astype(dtype)  # equal pieces too
+        height, width = (size // length for length in window)
+        windows = image.reshape(3, 5, height, window[0], width, window[1])
+        axes = (3, 5)
+        if layout == "NHWC":
+            windows = np.ascontiguousarray(windows.transpose(0, 2, 3, 4, 5, 1))
+            axes = (2, 4)
+        y, which = relu_ext.maxout(windows, axes, return_which=True)
+        there = torch.from_numpy(image).requires_grad_()
+        expected, places = pool(there, window, return_indices=True)
+        expected.backward(expected.detach() + 1)
+        dx = relu_ext.maxout_backward(y + 1, which, window, axes)
+        which = which.astype(np.intp)
+        if layout == "NHWC":
+            y, which = (np.moveaxis(array, -1, 1) for array in (y, which))
+            dx = np.moveaxis(dx, -1, 1)
+        assert_same_bits(np.ascontiguousarray(y), expected.detach().numpy())
+        rows, columns = np.mgrid[:height, :width]
+        rows = rows * window[0] + which // window[1]
+        columns = columns * window[1] + which % window[1]
+        assert (rows * size + columns == places.numpy()).all()
+        assert_same_bits(np.ascontiguousarray(dx).reshape(image.shape), there.grad.numpy())
+
+
+def test_pooling_recipes_are_pytorchs(torch):
+    """Odd sizes, padding, windows that overlap, and NaN."""
+    pool = torch.nn.functional.max_pool2d
+    x = np.random.default_rng(0).standard_normal((2, 3, 25, 25), np.float32)
+    there = torch.from_numpy(x)
+    cut = x[:, :, :24, :24].reshape(2, 3, 12, 2, 12, 2)
+    assert_same_bits(relu_ext.maxout(cut, (3, 5)), pool(there, 2).numpy())
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 0), (1, 0)), constant_values=-np.inf)
+    windows = padded.reshape(2, 3, 13, 2, 13, 2)
+    assert_same_bits(relu_ext.maxout(windows, (3, 5)), pool(there, 2, padding=1).numpy())
+    overlapping = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (2, 3))[:, :, ::2, ::2]
+    assert_same_bits(relu_ext.maxout(overlapping, (-2, -1)), pool(there, 3, 2).numpy())
+    cut = cut.copy()
+    cut[0, 0, 0, 0, 0] = np.array([0x7FC00001, 0x7FC00002], "u4").view("f4")
+    y, which = relu_ext.maxout(cut, (3, 5), return_which=True)
+    expected, places = pool(
+        torch.from_numpy(cut.reshape(2, 3, 24, 24)), 2, return_indices=True
+    )
+    assert y[0, 0, 0, 0].view("u4") == 0x7FC00001 and which[0, 0, 0, 0] == 0
+    assert np.isnan(expected.numpy()[0, 0, 0, 0]) and places[0, 0, 0, 0] == 1
+    assert_same_bits(y.ravel()[1:], expected.numpy().ravel()[1:])
+
+
 def test_maxout_of_subclasses(torch):
     class Plain(torch.Tensor):
         pass

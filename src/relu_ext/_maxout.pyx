@@ -437,7 +437,7 @@ cdef tuple reduce_many(array, const Job *job, const Axes *axes):
     pooled = [axes.axis[i] for i in range(axes.count)]
     kept = [i for i in range(array.ndim) if i not in pooled]
     shape = tuple([array.shape[i] for i in kept])
-    if pooled[0] != array.ndim - 1:
+    if kept + pooled != list(range(array.ndim)):
         array = array.transpose(kept + pooled)
     rows = array.reshape(-1, job.pieces) if array.size else array.reshape(0, job.pieces)
     # ml_dtypes has no argmax, and NumPy's of float16 is slow; widened, both keep their order.
