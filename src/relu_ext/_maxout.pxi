@@ -15,7 +15,7 @@ cdef extern from "_pieces.h" nogil:
     void spread_pieces "relu_ext_spread"(
         char *x, const Py_ssize_t *offset, int pieces, Py_ssize_t step, Py_ssize_t row_step,
         const char *grad, Py_ssize_t grad_row_step, const uint8 *which, Py_ssize_t which_row_step,
-        Py_ssize_t n, Py_ssize_t rows, Py_ssize_t size, bint is_clear)
+        Py_ssize_t n, Py_ssize_t rows, Py_ssize_t size, Py_ssize_t fill)
 
 cdef enum:
     ROW_BLOCK = 512  # elements

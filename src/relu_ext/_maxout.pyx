@@ -161,7 +161,7 @@ cdef void reduce_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept
 
 cdef void spread_block(const Plan *this, Scratch *scratch, char *x, const char *y,
                        const char *which, Py_ssize_t n, Py_ssize_t rows,
-                       bint is_clear) noexcept nogil:
+                       Py_ssize_t fill) noexcept nogil:
     cdef const Job *job = <const Job *>this.job
     cdef Py_ssize_t itemsize = this.itemsize
     cdef Py_ssize_t y_row = second_step(this, Y)
@@ -176,7 +176,7 @@ cdef void spread_block(const Plan *this, Scratch *scratch, char *x, const char *
         which_row = n
     active_table.spread_pieces(
         x, job.offset, <int>job.pieces, this.step[X][0], second_step(this, X), y, y_row,
-        <const uint8 *>which, which_row, n, rows, itemsize, is_clear)
+        <const uint8 *>which, which_row, n, rows, itemsize, fill)
 
 
 cdef void spread_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
@@ -201,13 +201,12 @@ cdef void spread_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept
         count = 1
         if fills:
             count = min(rows, CLEAR_BYTES // row_bytes, room // n)
-            memset(x, 0, count * row_bytes)
-            spread_block(this, &scratch, x, y, which, n, count, True)
+            spread_block(this, &scratch, x, y, which, n, count, row_bytes)
         else:
             at = 0
             while at < n:
                 spread_block(this, &scratch, x + at * this.step[X][0], y + at * this.step[Y][0],
-                             which + at * this.step[WHICH][0], min(room, n - at), 1, False)
+                             which + at * this.step[WHICH][0], min(room, n - at), 1, 0)
                 at += room
         x += count * second_step(this, X)
         y += count * second_step(this, Y)

@@ -270,26 +270,141 @@ static void relu_ext_clear(char *x, const ptrdiff_t *offset, int pieces, ptrdiff
     }
 }
 
-/* x[offset[which[i]] + i * step] = grad[i] in each row, and 0 at the other pieces, unless they are
- * clear already. */
+#if RELU_EXT_SHUFFLES && defined(__SSE4_1__)
+#define RELU_EXT_PUTS 1
+#include <immintrin.h>
+/* Elements whose `side` pieces lie side by side, in several places: each vector of the result takes
+ * grad where the piece won. GCC 12 computes __builtin_convertvector number by number, so which is
+ * widened by intrinsics. */
+#define RELU_EXT_DEFINE_PUT(BITS, BYTES, WIDEN, ...)                                              \
+    RELU_EXT_ALWAYS void relu_ext_put##BITS(char *x, const ptrdiff_t *offset, int pieces,         \
+                                            const char *grad, const uint8_t *which,               \
+                                            const int side)                                       \
+    {                                                                                             \
+        typedef uint##BITS##_t vector __attribute__((vector_size(BYTES)));                        \
+        const vector lane = {__VA_ARGS__};                                                        \
+        const int lanes = BYTES * 8 / BITS;                                                       \
+        uint64_t few = 0;                                                                         \
+        vector g, w, gs[4], ws[4];                                                                \
+        int i, piece;                                                                             \
+        memcpy(&g, grad, BYTES);                                                                  \
+        if (lanes < 16)                                                                           \
+            memcpy(&few, which, lanes < 8 ? lanes : 8);                                           \
+        w = (vector)WIDEN(lanes == 16 ? _mm_loadu_si128((const __m128i *)which)                   \
+                                      : _mm_cvtsi64_si128((long long)few));                       \
+        _Pragma("GCC unroll 4") for (i = 0; i < side; i++) {                                      \
+            const vector place = lane + (uint##BITS##_t)(i * lanes);                              \
+            const vector element = place / (uint##BITS##_t)side;                                  \
+            gs[i] = __builtin_shuffle(g, element);                                                \
+            ws[i] = __builtin_shuffle(w, element) - place % (uint##BITS##_t)side;                 \
+        }                                                                                         \
+        for (piece = 0; piece < pieces; piece += side)                                            \
+            _Pragma("GCC unroll 4") for (i = 0; i < side; i++) {                                  \
+                const vector out = gs[i] & (vector)(ws[i] == (uint##BITS##_t)piece);              \
+                memcpy(x + offset[piece] + i * BYTES, &out, BYTES);                               \
+            }                                                                                     \
+    }
+#if defined(__AVX512BW__)
+RELU_EXT_DEFINE_PUT(16, 32, _mm256_cvtepu8_epi16, RELU_EXT_16)
+#else
+RELU_EXT_DEFINE_PUT(16, 16, _mm_cvtepu8_epi16, RELU_EXT_8)
+#endif
+#if defined(__AVX2__)
+RELU_EXT_DEFINE_PUT(32, 32, _mm256_cvtepu8_epi32, RELU_EXT_8)
+RELU_EXT_DEFINE_PUT(64, 32, _mm256_cvtepu8_epi64, RELU_EXT_4)
+#else
+RELU_EXT_DEFINE_PUT(32, 16, _mm_cvtepu8_epi32, RELU_EXT_4)
+RELU_EXT_DEFINE_PUT(64, 16, _mm_cvtepu8_epi64, RELU_EXT_2)
+#endif
+#define RELU_EXT_PUT_LANES(SIZE) \
+    (SIZE == 2 ? (RELU_EXT_WIDE_HALVES ? 16 : 8) : (RELU_EXT_WIDE ? 32 : 16) / SIZE)
+#if defined(__AVX512BW__)
+#define RELU_EXT_WIDE_HALVES 1
+#else
+#define RELU_EXT_WIDE_HALVES 0
+#endif
+#if defined(__AVX2__)
+#define RELU_EXT_WIDE 1
+#else
+#define RELU_EXT_WIDE 0
+#endif
+
+/* What is left of a row at the end is written with elements before it. */
+RELU_EXT_ALWAYS int relu_ext_put(const int size, const int side, char *x, const ptrdiff_t *offset,
+                                 int pieces, const char *grad, const uint8_t *which, ptrdiff_t n)
+{
+    const ptrdiff_t lanes = RELU_EXT_PUT_LANES(size);
+    ptrdiff_t i = 0;
+    for (;;) {
+        if (size == 2)
+            relu_ext_put16(x + i * side * 2, offset, pieces, grad + i * 2, which + i, side);
+        else if (size == 4)
+            relu_ext_put32(x + i * side * 4, offset, pieces, grad + i * 4, which + i, side);
+        else
+            relu_ext_put64(x + i * side * 8, offset, pieces, grad + i * 8, which + i, side);
+        if (i + lanes >= n)
+            return 1;
+        i += lanes;
+        if (i > n - lanes)
+            i = n - lanes;
+    }
+}
+#else
+#define RELU_EXT_PUTS 0
+#define RELU_EXT_PUT_LANES(SIZE) 1
+#define relu_ext_put(size, side, x, offset, pieces, grad, which, n) 0
+#endif
+
+/* The number of pieces that lie side by side, if all do, and elements side by side too; else 0. */
+static int relu_ext_side(const ptrdiff_t *offset, int pieces, ptrdiff_t step, ptrdiff_t size)
+{
+    const ptrdiff_t side = step / size;
+    int piece;
+    if (side < 2 || side > pieces || side * size != step || pieces % side != 0)
+        return 0;
+    for (piece = 0; piece < pieces; piece++)
+        if (offset[piece] != offset[piece - piece % side] + piece % side * size)
+            return 0;
+    return (int)side;
+}
+
+/* x[offset[which[i]] + i * step] = grad[i] in each row, and 0 at the other pieces. Where the pieces
+ * of all rows fill the memory, of `fill` bytes a row, they are cleared together. */
 static void relu_ext_spread(char *x, const ptrdiff_t *offset, int pieces, ptrdiff_t step,
                             ptrdiff_t row_step, const char *grad, ptrdiff_t grad_row_step,
                             const uint8_t *which, ptrdiff_t which_row_step, ptrdiff_t n,
-                            ptrdiff_t rows, ptrdiff_t size, int is_clear)
+                            ptrdiff_t rows, ptrdiff_t size, ptrdiff_t fill)
 {
-    const int in_rows = step == size && size <= 8 && !is_clear;
-#define RELU_EXT_EACH_ROW(STATEMENT)                                                    \
+    /* Beyond MOST_PUT bytes, clearing and placing costs less than a choice for each piece. */
+    enum { MOST_PUT = 64 };
+    const int side = pieces * size <= MOST_PUT && size <= 8 && size >= 2 &&
+                             n >= RELU_EXT_PUT_LANES(size)
+                         ? relu_ext_side(offset, pieces, step, size)
+                         : 0;
+    const int in_rows = step == size && size <= 8;
+    const int puts = RELU_EXT_PUTS && side >= 2 && side <= 4;
+    const int clears = !puts && !in_rows;
+    if (clears && fill)
+        memset(x, 0, rows * fill);
+#define RELU_EXT_EACH_ROW(STATEMENT)                                                          \
     for (; rows > 0; rows--, x += row_step, grad += grad_row_step, which += which_row_step) { \
-        if (!is_clear && !in_rows)                                                      \
-            relu_ext_clear(x, offset, pieces, step, n, size);                           \
-        STATEMENT;                                                                      \
-    }                                                                                   \
+        if (clears && !fill)                                                                  \
+            relu_ext_clear(x, offset, pieces, step, n, size);                                 \
+        STATEMENT;                                                                            \
+    }                                                                                         \
     break
-#define RELU_EXT_SIZED(SIZE)                                                            \
-    case SIZE:                                                                          \
-        if (in_rows) {                                                                  \
+#define RELU_EXT_PUT(SIZE, SIDE)                                                    \
+    if (SIZE > 1 && puts && side == SIDE) {                                         \
+        RELU_EXT_EACH_ROW((void)relu_ext_put(SIZE, SIDE, x, offset, pieces, grad, which, n)); \
+    }
+#define RELU_EXT_SIZED(SIZE)                                                                  \
+    case SIZE:                                                                                \
+        if (in_rows) {                                                                        \
             RELU_EXT_EACH_ROW(relu_ext_spread_rows##SIZE(x, offset, pieces, grad, which, n)); \
-        }                                                                               \
+        }                                                                                     \
+        RELU_EXT_PUT(SIZE, 2)                                                                 \
+        RELU_EXT_PUT(SIZE, 3)                                                                 \
+        RELU_EXT_PUT(SIZE, 4)                                                                 \
         RELU_EXT_EACH_ROW(relu_ext_place(SIZE, x, offset, step, grad, which, n))
     switch (size) {
     RELU_EXT_SIZED(1);
@@ -299,6 +414,7 @@ static void relu_ext_spread(char *x, const ptrdiff_t *offset, int pieces, ptrdif
     default: RELU_EXT_EACH_ROW(relu_ext_place((int)size, x, offset, step, grad, which, n));
     }
 #undef RELU_EXT_SIZED
+#undef RELU_EXT_PUT
 #undef RELU_EXT_EACH_ROW
 }
 

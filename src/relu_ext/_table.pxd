@@ -70,11 +70,12 @@ ctypedef void (*TakePieces)(char *to, Py_ssize_t to_step, const char *x, const P
                             Py_ssize_t rows, Py_ssize_t size) noexcept nogil
 
 # The gradient: in each row, the item at x + offset[which[i]] + i * step is grad[i], and the other
-# pieces are 0, whatever which holds.  With is_clear, they are 0 already.
+# pieces are 0, whatever which holds; the offsets after those of the pieces are 0.  If fill is not 0,
+# the rows of x follow each other, and the pieces of each take all of its `fill` bytes.
 ctypedef void (*SpreadPieces)(char *x, const Py_ssize_t *offset, int pieces, Py_ssize_t step,
                               Py_ssize_t row_step, const char *grad, Py_ssize_t grad_row_step,
                               const unsigned char *which, Py_ssize_t which_row_step, Py_ssize_t n,
-                              Py_ssize_t rows, Py_ssize_t size, bint is_clear) noexcept nogil
+                              Py_ssize_t rows, Py_ssize_t size, Py_ssize_t fill) noexcept nogil
 
 # In all of these, no buffer overlaps another, and any alignment will do.  There are at most 256
 # pieces.
