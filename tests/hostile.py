@@ -1,8 +1,8 @@
 """A script: operands that take each other's memory away while a call asks for something.
 
-Each case is one call.  Something in it runs Python, which gives an operand (the victim) other memory
-and releases the old one.  The call may raise or compute; reading or writing what was released ends
-the process, because memory of this size is given back to the system at once.
+Each case is one call.  Something in it runs Python, which gives an operand (the victim) other
+memory and releases the old one.  The call may raise or compute; reading or writing what was
+released ends the process, because memory of this size is given back to the system at once.
 """
 
 import gc

@@ -122,9 +122,7 @@ def maxout(x, axis):
 
 
 def maxout_backward(grad, which, pieces, axis):
-    axes, lengths = (
-        given if isinstance(given, tuple) else (given,) for given in (axis, pieces)
-    )
+    axes, lengths = (given if isinstance(given, tuple) else (given,) for given in (axis, pieces))
     result = np.zeros((*grad.shape, np.prod(lengths, dtype=int)), grad.dtype)
     if grad.size:
         np.put_along_axis(result, which[..., None], grad[..., None], -1)

@@ -28,8 +28,8 @@ MISTAKES = [
         lambda: relu_ext.relu_subgradient_(np.array([True]), at_zero=0.5),
         TypeError,
         (
-            "relu_subgradient_: bool with at_zero 0.5 gives float64; use relu_subgradient, an integer "
-            "at_zero, or x.astype(np.float32)"
+            "relu_subgradient_: bool with at_zero 0.5 gives float64; use relu_subgradient, an "
+            "integer at_zero, or x.astype(np.float32)"
         ),
     ),
     (
@@ -44,8 +44,8 @@ MISTAKES = [
         lambda: relu_ext.leaky_relu(IMAGES, np.ones(3)),
         ValueError,
         (
-            "leaky_relu: x (2, 3, 5, 4) and negative_slope (3,) do not broadcast; for one per channel, "
-            "use negative_slope[:, np.newaxis, np.newaxis]"
+            "leaky_relu: x (2, 3, 5, 4) and negative_slope (3,) do not broadcast; for one per "
+            "channel, use negative_slope[:, np.newaxis, np.newaxis]"
         ),
     ),
     (

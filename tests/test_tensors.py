@@ -605,9 +605,7 @@ def test_pooling_recipes_are_pytorchs(torch):
     cut = cut.copy()
     cut[0, 0, 0, 0, 0] = np.array([0x7FC00001, 0x7FC00002], "u4").view("f4")
     y, which = relu_ext.maxout(cut, (3, 5), return_which=True)
-    expected, places = pool(
-        torch.from_numpy(cut.reshape(2, 3, 24, 24)), 2, return_indices=True
-    )
+    expected, places = pool(torch.from_numpy(cut.reshape(2, 3, 24, 24)), 2, return_indices=True)
     assert y[0, 0, 0, 0].view("u4") == 0x7FC00001 and which[0, 0, 0, 0] == 0
     assert np.isnan(expected.numpy()[0, 0, 0, 0]) and places[0, 0, 0, 0] == 1
     assert_same_bits(y.ravel()[1:], expected.numpy().ravel()[1:])

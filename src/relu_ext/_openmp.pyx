@@ -1,4 +1,4 @@
-"""The threads of OpenMP.  Importing this module loads the runtime; it is built where there is one."""
+"""The threads of OpenMP.  Importing this module loads the runtime, where there is one."""
 
 from cpython.pycapsule cimport PyCapsule_New
 from cython.parallel cimport prange
