@@ -22,7 +22,8 @@ from relu_ext import cpu_levels
 from relu_ext._operations import OPERATIONS
 
 # The vectorised loops of each operation's kernel: two where one serves a single parameter and one
-# an array of them; of float16 and bfloat16, one over blocks serves both if the operation multiplies.
+# an array of them; of float16 and bfloat16, one over blocks serves both where the operation
+# multiplies.
 LOOPS = {
     "relu": 1,
     "relu_subgradient": 3,
