@@ -1,8 +1,10 @@
 """The second door: true NumPy ufuncs, with every method and every promotion."""
 
 import copy
+import inspect
 import itertools
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -32,8 +34,22 @@ def test_a_ufunc_of_numpy(operation):
     ufunc = operation.ufunc
     assert isinstance(ufunc, np.ufunc)
     assert ufunc.__name__ == operation.name
-    assert ufunc.__doc__
     assert (ufunc.nout, ufunc.identity, ufunc.signature) == (1, None, None)
+
+
+@each_operation
+def test_a_docstring_says_what_each_operand_is(operation):
+    """NumPy calls them x, or x1, x2 and x3; the function has the names that say more."""
+    nin, docstring = operation.ufunc.nin, operation.ufunc.__doc__
+    described = re.findall(r"^(x\d?) : array_like\n    `(\w+)`: \w", docstring, re.MULTILINE)
+    numbers = [f"x{i}" for i in range(1, nin + 1)] if nin > 1 else ["x"]
+    names = list(inspect.signature(operation.function_in_place).parameters)
+    assert described == list(zip(numbers, names, strict=True))
+
+
+def test_the_module_lists_ufuncs_alone():
+    assert dir(ufuncs) == sorted(ufuncs.__all__)
+    assert all(isinstance(getattr(ufuncs, name), np.ufunc) for name in dir(ufuncs))
 
 
 @each_operation

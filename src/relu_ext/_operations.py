@@ -52,3 +52,12 @@ OPERATIONS = (
     Operation("add_relu", ("x", "y")),
     Operation("add_leaky_relu", ("x", "y"), "negative_slope", 0.01),
 )
+
+OPERANDS = {
+    "x": "the input of the activation",
+    "y": "a bias or a residual",
+    "grad": "the gradient with respect to the output",
+    "at_zero": "the subgradient at ±0",
+    "negative_slope": "the slope for negative values",
+}
+"""What the operands are."""

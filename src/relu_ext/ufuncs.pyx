@@ -25,6 +25,7 @@ from functools import reduce
 
 import numpy as np
 
+from relu_ext._operations import OPERANDS
 from relu_ext._operations import OPERATIONS as descriptions
 
 cnp.import_array()
@@ -241,6 +242,21 @@ cdef int promote(PyObject *c_ufunc, PyObject **operand_dtypes, PyObject **fixed,
 
 # The ufuncs.
 
+def __dir__():
+    return __all__
+
+
+cdef str documentation(str name, list operands):
+    """NumPy puts a signature before it, which has x for one operand, and x1, x2 and x3 for more."""
+    lines = [f"The ufunc behind `relu_ext.{name}`, which documents its values.", "",
+             "Parameters", "----------"]
+    for i, operand in enumerate(operands, 1):
+        lines.append(f"x{i if len(operands) > 1 else ''} : array_like")
+        lines.append(f"    `{operand}`: {OPERANDS[operand]}.")
+    lines += ["out, where, casting, order, dtype, subok, signature", "    As for any NumPy ufunc."]
+    return "\n".join(lines)
+
+
 cdef define(int operation, description):
     cdef _Operation this = _Operation()
     cdef int dtype, number, i
@@ -252,8 +268,7 @@ cdef define(int operation, description):
     this.arrays = len(description.arrays)
     this.parameters = len(operands) - this.arrays
     this.name = name.encode()
-    this.doc = (f"The ufunc behind `relu_ext.{name}`, which documents its values; "
-                f"its operands are {', '.join(operands)}.").encode()
+    this.doc = documentation(name, operands).encode()
     this.types = bytes(
         np.dtype(character).num for character in description.dtypes for _ in [*operands, "out"])
     this.dtypes = {type(np.dtype(character)) for character in description.dtypes}
