@@ -2,6 +2,8 @@
 
 import pickle
 import platform
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -112,6 +114,12 @@ def test_show_config(capsys):
     shown = capsys.readouterr().out
     for word in (relu_ext.__version__, *LEVELS, relu_ext.cpu_levels().active, "OpenMP", "threads:"):
         assert word in shown, word
+
+
+def test_show_config_from_the_command_line():
+    shown = run_python("import relu_ext; relu_ext.show_config()").stdout
+    command = [sys.executable, "-m", "relu_ext"]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == shown
 
 
 def test_a_broken_level_is_loud():
