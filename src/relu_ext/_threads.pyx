@@ -52,9 +52,9 @@ def set_num_threads(num_threads, /):
     The default is one thread.  A call on 1 MiB or more is shared by up to `num_threads`, each of
     which takes at least 512 KiB.  That is faster on an idle machine, but slower where the cores are
     busy, because the call waits for its last thread.  ``OMP_NUM_THREADS``, CPU affinity and
-    `threadpoolctl` may lower the number.  After a fork the child uses one thread.  So does a forked
-    process that imports relu_ext when OpenMP is already loaded; `show_config` says so.  The
-    threads compute under the floating-point settings of the calling thread.
+    ``threadpoolctl`` may lower the number.  After a fork the child uses one thread.  So does a
+    forked process that imports relu_ext when OpenMP is already loaded; `show_config` says so.
+    The threads compute under the floating-point settings of the calling thread.
 
     Parameters
     ----------
