@@ -1,6 +1,7 @@
-"""What is written: docstrings, the README's Python blocks, the trees of files."""
+"""What is written: docstrings, the pages' Python blocks, the files that they name, the tree."""
 
 import ast
+import collections
 import contextlib
 import doctest
 import importlib.util
@@ -10,18 +11,27 @@ import re
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import pytest
 import relu_ext
 from relu_ext import ufuncs
 
+import evidence
+
 ROOT = Path(__file__).parents[1]
 FUNCTIONS = [name for name in relu_ext.__all__ if callable(getattr(relu_ext, name))]
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+PAGES += sorted(str(page.relative_to(ROOT)) for page in ROOT.glob("docs/**/*.md"))
 WITHOUT_RESULT = {"set_num_threads", "show_config"}
 
 
-def blocks(file, language):
+def text_of(page):
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def blocks(page, language):
     """The code blocks of a Markdown file."""
-    text = (ROOT / file).read_text(encoding="utf-8")
+    text = text_of(page)
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
@@ -71,7 +81,7 @@ def test_example_of_the_ufuncs():
 
 
 def statements(block):
-    """The top-level statements of a README block; of an expression, with the comment behind it."""
+    """The top-level statements of a block; of an expression, with the comment behind it."""
     lines = block.encode().splitlines()
     for node in ast.parse(block).body:
         behind = lines[node.end_lineno - 1][node.end_col_offset :].decode().strip()
@@ -80,7 +90,7 @@ def statements(block):
 
 
 def packages(block):
-    """What a README block imports."""
+    """What a block imports."""
     for node in ast.walk(ast.parse(block)):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
@@ -89,29 +99,125 @@ def packages(block):
 
 
 @pytest.fixture(scope="module")
-def namespace():
-    """What the README's blocks have defined so far; what they change in scikit-learn is undone."""
+def namespaces():
+    """What each page's blocks have defined so far; what they change in scikit-learn is undone."""
     with contextlib.ExitStack() as changed:
         if importlib.util.find_spec("sklearn"):
             from sklearn.neural_network import _base
 
             changed.enter_context(mock.patch.dict(_base.ACTIVATIONS))
             changed.enter_context(mock.patch.dict(_base.DERIVATIVES))
-        yield {"__name__": "__main__"}
+        yield collections.defaultdict(lambda: {"__name__": "__main__"})
 
 
 @pytest.mark.parametrize(
-    "block", blocks("README.md", "python"), ids=lambda block: block.splitlines()[0]
+    ("page", "block"),
+    [(page, block) for page in PAGES for block in blocks(page, "python")],
+    ids=lambda text: text.splitlines()[0],
 )
-def test_readme(block, namespace):
+def test_block(page, block, namespaces):
     for package in packages(block):
         pytest.importorskip(package)
-    run(list(statements(block)), "README.md", namespace, Comments())
+    run(list(statements(block)), page, namespaces[page], Comments())
+
+
+def calls():
+    """The calls in the README's table of functions, and those of the functions in place."""
+    _, _, table = text_of("README.md").partition("\n| call | what it computes |")
+    for call in re.findall(r"^\| `(.*?)` \|", table.partition("\n\n")[0], re.MULTILINE):
+        yield call
+        if not call.startswith("maxout"):
+            yield call.replace("(", "_(", 1)
+
+
+def test_the_table_has_every_function():
+    named = {call.partition("(")[0] for call in calls()}
+    others = {"cpu_levels", "get_num_threads", "set_num_threads", "show_config"}
+    assert named == set(FUNCTIONS) - others
+
+
+@pytest.mark.parametrize("call", list(calls()))
+def test_a_call_of_the_table(call):
+    """Each runs as it is printed, with the defaults that the function has."""
+    x, slope = np.float32([[-2, 3], [1, -1]]), np.float32([0.5, 0.25])
+    names = {"x": x, "y": slope, "grad": x.copy(), "output": abs(x), "slope": slope}
+    names |= {"which": np.zeros((2, 2), np.uint8), "pieces": 2}
+    eval(call, vars(relu_ext) | names)
+    node = ast.parse(call, mode="eval").body
+    parameters = inspect.signature(getattr(relu_ext, node.func.id)).parameters
+    needed = [name for name, p in parameters.items() if p.default is p.empty]
+    assert [argument.id for argument in node.args] == needed
+    for keyword in node.keywords:
+        assert ast.literal_eval(keyword.value) == parameters[keyword.arg].default
+
+
+def test_the_reference_lists_every_function():
+    listed = re.findall(r"^    ([\w.]+)$", text_of("docs/reference.rst"), re.MULTILINE)
+    assert sorted(listed) == sorted([*FUNCTIONS, *(f"ufuncs.{name}" for name in ufuncs.__all__)])
+
+
+PATH = re.compile(r"(?:\.ci|benchmarks|docs|examples|src|tests|tools)/[\w./-]*\w")
+LINK = re.compile(r"\]\(([^)#]+)(#[\w-]+)?\)")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_names_is_there(page):
+    """The files in its commands, the links, and the headings to which links lead."""
+    text, folder = text_of(page), (ROOT / page).parent
+    assert {path for path in PATH.findall(text) if not (ROOT / path).exists()} <= {"docs/build"}
+    for link, heading in LINK.findall(text):
+        if "://" not in link:
+            assert (folder / link).exists(), link
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", text_of(folder / link), re.MULTILINE)
+            slugs = [re.sub(r"[^\w-]", "", title.lower().replace(" ", "-")) for title in titles]
+            assert heading[1:] in slugs
+
+
+def test_the_commands_of_the_evidence():
+    """Each names test files and, with -k, tests that exist."""
+    commands = re.findall(r"\| `([^`]+)` \|", text_of("docs/evidence.md"))
+    assert commands
+    for command in commands:
+        file, _, words = command.partition(" -k ")
+        tests = text_of(PATH.search(file)[0])
+        for word in words.strip('"').split(" or ") if words else []:
+            assert re.search(rf"^def test_\w*{word}", tests, re.MULTILINE), word
+
+
+def test_the_evidence_is_written_by_its_commands(tmp_path, monkeypatch):
+    tables = """\
+| tried | counted | command | version |
+| --- | --- | --- | --- |
+| one | old | `echo '== 1234 passed, 2 skipped in 3.00s =='` | old |
+| two | old | `echo '9,876 results, no difference; 3 s'` | old |
+| three | old | `echo '== 5 passed in 3.00s =='; false` | old |
+
+| machine | Python | counted | command | version |
+| --- | --- | --- | --- | --- |
+| four | old | old | `printf '\\174 Debian \\174 3.13 \\174 7 passed \\174 # echo'` | old |
+"""
+    page = tmp_path / "evidence.md"
+    page.write_text(tables)
+    monkeypatch.setattr(evidence, "PAGE", page)
+    assert evidence.main(["echo"])  # the third command fails
+    _, one, two, three, *_, four = map(evidence.cells, page.read_text().splitlines()[1:])
+    assert one[1] == "1,234 passed, 2 skipped"
+    assert two[1] == "9,876 results, no difference"
+    assert three[1] == "old"
+    assert four[:3] == ["Debian", "3.13", "7 passed"]
+    assert one[-1].startswith(f"{relu_ext.__version__}, ")
+
+
+def test_lengths():
+    """The README is read in a minute, and CONTRIBUTING keeps to what a contributor does."""
+    for page, most in (("README.md", 170), ("CONTRIBUTING.md", 140)):
+        assert len(text_of(page).splitlines()) <= most
 
 
 def test_the_tree_names_every_file():
-    source = r"[\w.]+\.(?:pyx|pxd|pxi|pyi|py|h)"
-    named = set(re.findall(source, blocks("CONTRIBUTING.md", "text")[0]))
-    folders = ("src/relu_ext", "tests", "tools", "benchmarks", "benchmarks/suite")
-    there = {path.name for folder in folders for path in (ROOT / folder).iterdir()}
-    assert named == {"setup.py"} | {name for name in there if re.fullmatch(source, name)}
+    source = r"[\w.]+\.(?:pyx|pxd|pxi|pyi|py|h|sh)"
+    named = set(re.findall(source, blocks("docs/design.md", "text")[0]))
+    folders = ("src/relu_ext", "tests", "tools", "benchmarks", "benchmarks/suite", "examples")
+    there = {path.name for folder in folders for path in (ROOT / folder).glob("*")}
+    assert named == {"setup.py", "conf.py"} | {n for n in there if re.fullmatch(source, n)}
