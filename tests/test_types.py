@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,14 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import relu_ext
 from numpy.typing import NDArray
 from relu_ext import _api, _maxout
 
 import stubs
 import typing_sample
 
-# Cython writes these into its modules.
-ALLOWED = r"relu_ext\..*\.__(test|pyx_capi)__"
+# Cython writes the first into its modules; the others are types, which the stubs alone have.
+ALLOWED = r"""
+relu_ext\..*\.__(test|pyx_capi)__
+relu_ext\._(api|maxout)\.[A-Z]\w*
+"""
 ARRAYS = {NDArray[scalar]: scalar for scalar in (np.float32, np.float64, np.int8, np.bool)}
 
 
@@ -30,7 +35,24 @@ def check(folder, *arguments):
 
 @pytest.mark.parametrize("name", stubs.STUBS)
 def test_stubs_are_as_the_script_writes_them(name):
-    assert (stubs.PACKAGE / name).read_text(encoding="utf-8") == stubs.STUBS[name]()
+    assert (stubs.PACKAGE / name).read_text(encoding="utf-8") == stubs.written(name)
+
+
+def test_stubs_have_a_docstring_for_every_function():
+    functions = [
+        node
+        for name in stubs.STUBS
+        for node in ast.parse((stubs.PACKAGE / name).read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and ast.get_docstring(node)
+    ]
+    here = {node.name: ast.get_docstring(node) for node in functions}
+    public = {name for name in relu_ext.__all__ if callable(getattr(relu_ext, name))}
+    assert set(here) == public - {"show_config"}  # which is Python and needs no stub
+    for name, docstring in here.items():
+        whole = inspect.getdoc(getattr(relu_ext, name))
+        assert whole.startswith(docstring.partition("\n")[0] + "\n")
+        parameters = inspect.signature(getattr(relu_ext, name)).parameters
+        assert all(re.search(rf"\b{parameter}\b", docstring) for parameter in parameters)
 
 
 def test_stubs_describe_the_modules(tmp_path):

@@ -4,7 +4,7 @@ Where an ignored error is no longer one, mypy reports the ignore.
 """
 
 import array
-from typing import Any, assert_type
+from typing import Any, Protocol, assert_type
 
 import numpy as np
 import relu_ext
@@ -80,6 +80,22 @@ def accepted() -> None:
     assert_type(relu_ext.cpu_levels().active, str)
     assert_type(relu_ext.get_num_threads(), int)
     relu_ext.set_num_threads(np.int8(1))
+
+
+class Tensor(Protocol):
+    """As PyTorch's are to a type checker."""
+
+    def __array__(self) -> NDArray[np.float32]: ...
+    def __dlpack__(self, *, stream: None = None) -> object: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+
+
+def of_tensors(tensor: Tensor, out: Tensor) -> None:
+    assert_type(relu_ext.relu_(tensor), Tensor)
+    assert_type(relu_ext.relu(tensor), Any)
+    assert_type(relu_ext.relu(tensor, out=out), Tensor)
+    assert_type(relu_ext.add_relu(tensor, tensor, out=out), Tensor)
+    assert_type(relu_ext.maxout(tensor, out=out), Tensor)
 
 
 def refused() -> None:

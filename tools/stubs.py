@@ -1,5 +1,5 @@
-"""Write the package's names, and the static types of the front door and of the ufuncs, from the
-operations' descriptions.
+"""Write the static types of the front door and of the ufuncs from the operations' descriptions,
+the package's names, and what functions do into every stub.
 
     python tools/stubs.py
 
@@ -7,6 +7,9 @@ A test fails where the files are not what this writes.
 """
 
 import ast
+import importlib
+import inspect
+import re
 from pathlib import Path
 
 import relu_ext
@@ -17,41 +20,40 @@ PACKAGE = Path(__file__).parents[1] / "src/relu_ext"
 HEAD = """\
 # Written by tools/stubs.py.
 #
-# The overloads of an operation: calls with a NumPy scalar, which promotes, although np.float64 is a
-# float to a type checker; plain calls, whose dtype is known; of other dtypes, an array, without
-# which mypy would take a result of the wrong dtype for Any; `out`, which is returned; all others.
+# The overloads of an operation: the plain call; one with a NumPy scalar, which promotes, although
+# np.float64 is a float to a type checker; calls whose dtype is known; of other dtypes, an array,
+# without which mypy would take a result of the wrong dtype for Any; `out`, which is returned; all
+# others.
 
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
+from typing import Any, Literal, Protocol, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from typing_extensions import Buffer
 
-class _DLPack(Protocol):
+class DLPack(Protocol):
     def __dlpack__(self, *arguments: Any, **keywords: Any) -> Any: ...
     def __dlpack_device__(self) -> tuple[Any, int]: ...
 
-_T = TypeVar("_T")
-_Scalar = TypeVar("_Scalar", bound=np.generic)
-_Float = TypeVar("_Float", bound=np.floating[Any])
-_Int = TypeVar("_Int", bound=np.integer[Any])
-_Out = TypeVar("_Out", bound=NDArray[Any])
-_Written = TypeVar("_Written", bound=NDArray[Any] | Buffer | _DLPack)
-_Casting: TypeAlias = Literal["no", "equiv", "safe", "same_kind", "unsafe"]
-_Order: TypeAlias = Literal["K", "A", "C", "F"]
+T = TypeVar("T")
+Scalar = TypeVar("Scalar", bound=np.generic)
+Float = TypeVar("Float", bound=np.floating[Any])
+Integer = TypeVar("Integer", bound=np.integer[Any])
+Out = TypeVar("Out", bound=NDArray[Any] | DLPack)
+Written = TypeVar("Written", bound=NDArray[Any] | Buffer | DLPack)
 
 """
 PACKAGE_HEAD = """\
 # Written by tools/stubs.py: mypy does not read `__all__ += _api.__all__`.
 # ruff: noqa: F401, F403, F405
 """
-KEYWORDS = [
-    "where: ArrayLike = True",
-    'casting: _Casting = "same_kind"',
-    'order: _Order = "K"',
-    "dtype: DTypeLike | None = None",
-    "subok: bool = True",
-]
+KEYWORDS = {
+    "where": "ArrayLike",
+    "casting": 'Literal["no", "equiv", "safe", "same_kind", "unsafe"]',
+    "order": 'Literal["K", "A", "C", "F"]',
+    "dtype": "DTypeLike | None",
+    "subok": "bool",
+}
 
 
 def function(name, parameters, result):
@@ -65,43 +67,53 @@ def function(name, parameters, result):
     return f"def {name}(\n{inner}) -> {result}: ...\n"
 
 
-def signature(operation, array, number, first=None):
-    """The parameters, of which arrays are typed `array`, the first `first`, and the number
-    `number`."""
-    rest = operation.signature[1:-1].split(", ")
-    typed = []
-    for i, part in enumerate(rest):
-        name, _, default = part.partition("=")
-        if name in operation.arrays:
-            typed.append(f"{name}: {first if first and i == 0 else array}")
-        elif name == operation.parameter:
-            typed.append(f"{name}: {number}" + f" = {default}" * (number != "np.generic"))
-        else:
-            typed.append(name)
-    return typed
+def typed(name, types, required=()):
+    """The parameters of a function that have types; the `required` ones lose their defaults."""
+    parts, before = [], None
+    for parameter in inspect.signature(getattr(relu_ext, name)).parameters.values():
+        if before == parameter.POSITIONAL_ONLY != parameter.kind:
+            parts.append("/")
+        if parameter.name in types:
+            if parameter.kind == parameter.KEYWORD_ONLY and "*" not in parts:
+                parts.append("*")
+            default = parameter.default
+            text = f'"{default}"' if isinstance(default, str) else repr(default)
+            has_none = default is parameter.empty or parameter.name in required
+            parts.append(
+                f"{parameter.name}: {types[parameter.name]}" + f" = {text}" * (not has_none)
+            )
+        before = parameter.kind
+    return [*parts, "/"] if before == parameter.POSITIONAL_ONLY else parts
 
 
 def overloads(operation):
-    if operation.parameter is None:
-        yield signature(operation, "NDArray[_Scalar]", ""), "NDArray[_Scalar]"
-        yield signature(operation, "NDArray[Any]", ""), "NDArray[np.generic]"
+    """The parameters and the result of each overload."""
+    name, parameter = operation.name, operation.parameter
+
+    def call(array, number=None, required=(), **others):
+        types = dict.fromkeys(operation.arrays, array)
+        if parameter and number:
+            types[parameter] = number
+        if "at_zero" not in (parameter, *types) and name.startswith("leaky_relu_"):
+            types["at_zero"] = "Literal[0, 1] | None"
+        return typed(name, types | others, required)
+
+    if parameter is None:
+        yield call("NDArray[Scalar]"), "NDArray[Scalar]"
+        yield call("NDArray[Any]"), "NDArray[np.generic]"
     else:
-        keeps_integers = isinstance(operation.default, int)
-        yield signature(operation, "ArrayLike", "np.generic"), "Any"
-        yield signature(operation, "NDArray[_Float]", "float"), "NDArray[_Float]"
-        integer = signature(operation, "NDArray[_Int]", "int")
-        if not keeps_integers:
-            integer = [part.removesuffix(f" = {operation.default}") for part in integer]
-            yield integer, "NDArray[_Int]"
-            some = signature(operation, "NDArray[np.integer[Any]]", "float")
-            yield some, "NDArray[np.float64]"
+        yield call("NDArray[Float]"), "NDArray[Float]"
+        yield call("ArrayLike", "np.generic", [parameter]), "Any"
+        yield call("NDArray[Float]", "float", [parameter]), "NDArray[Float]"
+        if isinstance(operation.default, int):
+            yield call("NDArray[Integer]", "int"), "NDArray[Integer]"
         else:
-            yield integer, "NDArray[_Int]"
-        yield signature(operation, "NDArray[Any]", "float"), "NDArray[np.generic]"
-    anything = signature(operation, "ArrayLike", "ArrayLike")
-    star = [] if "*" in anything else ["*"]
-    yield [*anything, *star, "out: _Out | tuple[_Out]", *KEYWORDS], "_Out"
-    yield [*anything, *star, "out: None = None", *KEYWORDS], "Any"
+            yield call("NDArray[Integer]", "int", [parameter]), "NDArray[Integer]"
+            yield call("NDArray[np.integer[Any]]", "float"), "NDArray[np.float64]"
+        yield call("NDArray[Any]", "float"), "NDArray[np.generic]"
+    anything = "ArrayLike", "ArrayLike"
+    yield call(*anything, ["out"], out="Out | tuple[Out]", **KEYWORDS), "Out"
+    yield call(*anything, out="None", **KEYWORDS), "Any"
 
 
 def exported(names):
@@ -113,12 +125,15 @@ def api():
     """_api.pyi."""
     names = [operation.name for operation in OPERATIONS]
     parts = [HEAD, exported([*names, *(name + "_" for name in names)])]
-    parts.append("\ndef _empty(x: _T, /) -> _T: ...\n")
+    parts.append("\ndef _empty(x: T, /) -> T: ...\n")
     for operation in OPERATIONS:
         for parameters, result in overloads(operation):
             parts.append("@overload\n" + function(operation.name, parameters, result))
-        parameters = signature(operation, "ArrayLike", "ArrayLike", first="_Written")
-        parts.append(function(operation.name + "_", parameters, "_Written"))
+        name, first = operation.name + "_", operation.arrays[0]
+        types = dict.fromkeys(inspect.signature(getattr(relu_ext, name)).parameters, "ArrayLike")
+        if operation.parameter != "at_zero" and "at_zero" in types:
+            types["at_zero"] = "Literal[0, 1] | None"
+        parts.append(function(name, typed(name, types | {first: "Written"}), "Written"))
     return "".join(parts)
 
 
@@ -137,8 +152,35 @@ def package():
     return "\n".join([PACKAGE_HEAD, *imports, "", exported(relu_ext.__all__)])
 
 
-STUBS = {"__init__.pyi": package, "_api.pyi": api, "ufuncs.pyi": ufuncs}
+def docstring(function):
+    """The first line and the parameters, as the body of a function in a stub."""
+    first, _, rest = inspect.getdoc(function).partition("\n\n")
+    found = re.search(r"^Parameters\n-+\n(?:.+\n)*", rest, re.MULTILINE)
+    lines = ['"""' + first, *(["", *found[0].splitlines(), '"""'] if found else [])]
+    text = "".join(f"    {line}".rstrip() + "\n" for line in lines)
+    return text if found else text.rstrip("\n") + '"""\n'
+
+
+def described(module, text):
+    """A stub in which the first signature of each public function has a docstring, and nothing else
+    has one."""
+    text = re.sub(r':\n    """(?:[^"]|"(?!""))*"""\n+', ": ...\n", text)
+    for name in {*re.findall(r"^def (\w+)\(", text, re.MULTILINE)} & {*relu_ext.__all__}:
+        head = re.search(rf"^def {name}\((?:.|\n)*?\) -> .*?:( \.\.\.\n)", text, re.MULTILINE)
+        body = f"\n{docstring(getattr(module, name))}\n"
+        text = text[: head.start(1)] + body + text[head.end(1) :]
+    return text.rstrip("\n") + "\n"
+
+
+def written(stub):
+    """What a stub is to be, and so what this writes."""
+    text = GENERATED[stub]() if stub in GENERATED else (PACKAGE / stub).read_text("utf-8")
+    return described(importlib.import_module(f"relu_ext.{stub.removesuffix('.pyi')}"), text)
+
+
+GENERATED = {"__init__.pyi": package, "_api.pyi": api, "ufuncs.pyi": ufuncs}
+STUBS = sorted({*GENERATED, *(path.name for path in PACKAGE.glob("*.pyi"))})
 
 if __name__ == "__main__":
-    for file, write in STUBS.items():
-        (PACKAGE / file).write_text(write(), encoding="utf-8")
+    for stub in STUBS:
+        (PACKAGE / stub).write_text(written(stub), encoding="utf-8")

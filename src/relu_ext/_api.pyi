@@ -1,27 +1,26 @@
 # Written by tools/stubs.py.
 #
-# The overloads of an operation: calls with a NumPy scalar, which promotes, although np.float64 is a
-# float to a type checker; plain calls, whose dtype is known; of other dtypes, an array, without
-# which mypy would take a result of the wrong dtype for Any; `out`, which is returned; all others.
+# The overloads of an operation: the plain call; one with a NumPy scalar, which promotes, although
+# np.float64 is a float to a type checker; calls whose dtype is known; of other dtypes, an array,
+# without which mypy would take a result of the wrong dtype for Any; `out`, which is returned; all
+# others.
 
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
+from typing import Any, Literal, Protocol, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from typing_extensions import Buffer
 
-class _DLPack(Protocol):
+class DLPack(Protocol):
     def __dlpack__(self, *arguments: Any, **keywords: Any) -> Any: ...
     def __dlpack_device__(self) -> tuple[Any, int]: ...
 
-_T = TypeVar("_T")
-_Scalar = TypeVar("_Scalar", bound=np.generic)
-_Float = TypeVar("_Float", bound=np.floating[Any])
-_Int = TypeVar("_Int", bound=np.integer[Any])
-_Out = TypeVar("_Out", bound=NDArray[Any])
-_Written = TypeVar("_Written", bound=NDArray[Any] | Buffer | _DLPack)
-_Casting: TypeAlias = Literal["no", "equiv", "safe", "same_kind", "unsafe"]
-_Order: TypeAlias = Literal["K", "A", "C", "F"]
+T = TypeVar("T")
+Scalar = TypeVar("Scalar", bound=np.generic)
+Float = TypeVar("Float", bound=np.floating[Any])
+Integer = TypeVar("Integer", bound=np.integer[Any])
+Out = TypeVar("Out", bound=NDArray[Any] | DLPack)
+Written = TypeVar("Written", bound=NDArray[Any] | Buffer | DLPack)
 
 __all__ = [
     "add_leaky_relu",
@@ -42,9 +41,19 @@ __all__ = [
     "relu_subgradient_",
 ]
 
-def _empty(x: _T, /) -> _T: ...
+def _empty(x: T, /) -> T: ...
 @overload
-def relu(x: NDArray[_Scalar], /) -> NDArray[_Scalar]: ...
+def relu(x: NDArray[Scalar], /) -> NDArray[Scalar]:
+    """Rectified linear unit: max(0, x) for each element.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, and any floating (ml_dtypes' bfloat16 included) or integer dtype.
+    out, where, casting, order, dtype, subok
+        As for any NumPy ufunc.
+    """
+
 @overload
 def relu(x: NDArray[Any], /) -> NDArray[np.generic]: ...
 @overload
@@ -52,13 +61,13 @@ def relu(
     x: ArrayLike,
     /,
     *,
-    out: _Out | tuple[_Out],
+    out: Out | tuple[Out],
     where: ArrayLike = True,
-    casting: _Casting = "same_kind",
-    order: _Order = "K",
+    casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
+    order: Literal["K", "A", "C", "F"] = "K",
     dtype: DTypeLike | None = None,
     subok: bool = True,
-) -> _Out: ...
+) -> Out: ...
 @overload
 def relu(
     x: ArrayLike,
@@ -66,18 +75,42 @@ def relu(
     *,
     out: None = None,
     where: ArrayLike = True,
-    casting: _Casting = "same_kind",
-    order: _Order = "K",
+    casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
+    order: Literal["K", "A", "C", "F"] = "K",
     dtype: DTypeLike | None = None,
     subok: bool = True,
 ) -> Any: ...
-def relu_(x: _Written, /) -> _Written: ...
+def relu_(x: Written, /) -> Written:
+    """Rectified linear unit in place: `relu` written over `x`.
+
+    Parameters
+    ----------
+    x : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
+        It is overwritten without a copy, in any shape and layout.  PyTorch's autograd does not notice
+        the change; if it may have saved the tensor, call ``torch.autograd.graph.increment_version``.
+    """
+
+@overload
+def relu_subgradient(x: NDArray[Float], /) -> NDArray[Float]:
+    """A subgradient of `relu` at each element.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, and any floating (ml_dtypes' bfloat16 included) or integer dtype.
+    at_zero : scalar or array_like, default 0
+        The subgradient at x = ±0.  Every value from 0 to 1 is a subgradient; PyTorch, JAX and
+        scikit-learn use 0, some textbooks 1.  A Python number keeps a floating dtype.
+    out, where, casting, order, dtype, subok
+        As for any NumPy ufunc.
+    """
+
 @overload
 def relu_subgradient(x: ArrayLike, /, *, at_zero: np.generic) -> Any: ...
 @overload
-def relu_subgradient(x: NDArray[_Float], /, *, at_zero: float = 0) -> NDArray[_Float]: ...
+def relu_subgradient(x: NDArray[Float], /, *, at_zero: float) -> NDArray[Float]: ...
 @overload
-def relu_subgradient(x: NDArray[_Int], /, *, at_zero: int = 0) -> NDArray[_Int]: ...
+def relu_subgradient(x: NDArray[Integer], /, *, at_zero: int = 0) -> NDArray[Integer]: ...
 @overload
 def relu_subgradient(x: NDArray[Any], /, *, at_zero: float = 0) -> NDArray[np.generic]: ...
 @overload
@@ -86,13 +119,13 @@ def relu_subgradient(
     /,
     *,
     at_zero: ArrayLike = 0,
-    out: _Out | tuple[_Out],
+    out: Out | tuple[Out],
     where: ArrayLike = True,
-    casting: _Casting = "same_kind",
-    order: _Order = "K",
+    casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
+    order: Literal["K", "A", "C", "F"] = "K",
     dtype: DTypeLike | None = None,
     subok: bool = True,
-) -> _Out: ...
+) -> Out: ...
 @overload
 def relu_subgradient(
     x: ArrayLike,
@@ -101,22 +134,52 @@ def relu_subgradient(
     at_zero: ArrayLike = 0,
     out: None = None,
     where: ArrayLike = True,
-    casting: _Casting = "same_kind",
-    order: _Order = "K",
+    casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
+    order: Literal["K", "A", "C", "F"] = "K",
     dtype: DTypeLike | None = None,
     subok: bool = True,
 ) -> Any: ...
-def relu_subgradient_(x: _Written, /, *, at_zero: ArrayLike = 0) -> _Written: ...
+def relu_subgradient_(x: Written, /, *, at_zero: ArrayLike = 0) -> Written:
+    """A subgradient of `relu` in place: `relu_subgradient` written over `x`.
+
+    Parameters
+    ----------
+    x : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
+        It is overwritten without a copy, in any shape and layout.  PyTorch's autograd does not notice
+        the change; if it may have saved the tensor, call ``torch.autograd.graph.increment_version``.
+    at_zero : scalar or array_like, default 0
+        The subgradient at x = ±0.  Every value from 0 to 1 is a subgradient; PyTorch, JAX and
+        scikit-learn use 0, some textbooks 1.  A Python number keeps a floating dtype.
+    """
+
+@overload
+def relu_backward(grad: NDArray[Float], x: NDArray[Float], /) -> NDArray[Float]:
+    """The gradient of a loss through `relu`: `grad` where x > 0, in one pass.
+
+    Parameters
+    ----------
+    grad : array_like
+        The gradient with respect to the output, of any shape and any floating (ml_dtypes' bfloat16
+        included) or integer dtype.
+    x : array_like
+        The input of the forward pass.
+    at_zero : scalar or array_like, default 0
+        The subgradient at x = ±0.  Every value from 0 to 1 is a subgradient; PyTorch, JAX and
+        scikit-learn use 0, some textbooks 1.  A Python number keeps a floating dtype.
+    out, where, casting, order, dtype, subok
+        As for any NumPy ufunc.
+    """
+
 @overload
 def relu_backward(grad: ArrayLike, x: ArrayLike, /, *, at_zero: np.generic) -> Any: ...
 @overload
 def relu_backward(
-    grad: NDArray[_Float], x: NDArray[_Float], /, *, at_zero: float = 0
-) -> NDArray[_Float]: ...
+    grad: NDArray[Float], x: NDArray[Float], /, *, at_zero: float
+) -> NDArray[Float]: ...
 @overload
 def relu_backward(
-    grad: NDArray[_Int], x: NDArray[_Int], /, *, at_zero: int = 0
-) -> NDArray[_Int]: ...
+    grad: NDArray[Integer], x: NDArray[Integer], /, *, at_zero: int = 0
+) -> NDArray[Integer]: ...
 @overload
 def relu_backward(
     grad: NDArray[Any], x: NDArray[Any], /, *, at_zero: float = 0
@@ -128,13 +191,13 @@ def relu_backward(
     /,
     *,
     at_zero: ArrayLike = 0,
-    out: _Out | tuple[_Out],
+    out: Out | tuple[Out],
     where: ArrayLike = True,
-    casting: _Casting = "same_kind",
-    order: _Order = "K",
+    casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
+    order: Literal["K", "A", "C", "F"] = "K",
     dtype: DTypeLike | None = None,
     subok: bool = True,
-) -> _Out: ...
+) -> Out: ...
 @overload
 def relu_backward(
     grad: ArrayLike,
@@ -144,18 +207,47 @@ def relu_backward(
     at_zero: ArrayLike = 0,
     out: None = None,
     where: ArrayLike = True,
-    casting: _Casting = "same_kind",
-    order: _Order = "K",
+    casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
+    order: Literal["K", "A", "C", "F"] = "K",
     dtype: DTypeLike | None = None,
     subok: bool = True,
 ) -> Any: ...
-def relu_backward_(grad: _Written, x: ArrayLike, /, *, at_zero: ArrayLike = 0) -> _Written: ...
+def relu_backward_(grad: Written, x: ArrayLike, /, *, at_zero: ArrayLike = 0) -> Written:
+    """The gradient through `relu` in place, written over `grad`.
+
+    Parameters
+    ----------
+    grad : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
+        It is overwritten without a copy, in any shape and layout.  PyTorch's autograd does not notice
+        the change; if it may have saved the tensor, call ``torch.autograd.graph.increment_version``.
+    x : array_like
+        The input of the forward pass.
+    at_zero : scalar or array_like, default 0
+        The subgradient at x = ±0.  Every value from 0 to 1 is a subgradient; PyTorch, JAX and
+        scikit-learn use 0, some textbooks 1.  A Python number keeps a floating dtype.
+    """
+
+@overload
+def leaky_relu(x: NDArray[Float], /) -> NDArray[Float]:
+    """Leaky rectified linear unit: x, multiplied by `negative_slope` where x is negative.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, and any floating (ml_dtypes' bfloat16 included) or integer dtype.
+    negative_slope : scalar or array_like, default 0.01
+        The slope for negative values (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a
+        floating dtype; an array broadcasts (PReLU).
+    out, where, casting, order, dtype, subok
+        As for any NumPy ufunc.
+    """
+
 @overload
 def leaky_relu(x: ArrayLike, /, negative_slope: np.generic) -> Any: ...
 @overload
-def leaky_relu(x: NDArray[_Float], /, negative_slope: float = 0.01) -> NDArray[_Float]: ...
+def leaky_relu(x: NDArray[Float], /, negative_slope: float) -> NDArray[Float]: ...
 @overload
-def leaky_relu(x: NDArray[_Int], /, negative_slope: int) -> NDArray[_Int]: ...
+def leaky_relu(x: NDArray[Integer], /, negative_slope: int) -> NDArray[Integer]: ...
 @overload
 def leaky_relu(
     x: NDArray[np.integer[Any]], /, negative_slope: float = 0.01
@@ -168,13 +260,13 @@ def leaky_relu(
     /,
     negative_slope: ArrayLike = 0.01,
     *,
-    out: _Out | tuple[_Out],
+    out: Out | tuple[Out],
     where: ArrayLike = True,
-    casting: _Casting = "same_kind",
-    order: _Order = "K",
+    casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
+    order: Literal["K", "A", "C", "F"] = "K",
     dtype: DTypeLike | None = None,
     subok: bool = True,
-) -> _Out: ...
+) -> Out: ...
 @overload
 def leaky_relu(
     x: ArrayLike,
@@ -183,20 +275,45 @@ def leaky_relu(
     *,
     out: None = None,
     where: ArrayLike = True,
-    casting: _Casting = "same_kind",
-    order: _Order = "K",
+    casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
+    order: Literal["K", "A", "C", "F"] = "K",
     dtype: DTypeLike | None = None,
     subok: bool = True,
 ) -> Any: ...
-def leaky_relu_(x: _Written, /, negative_slope: ArrayLike = 0.01) -> _Written: ...
+def leaky_relu_(x: Written, /, negative_slope: ArrayLike = 0.01) -> Written:
+    """Leaky rectified linear unit in place: `leaky_relu` written over `x`.
+
+    Parameters
+    ----------
+    x : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
+        It is overwritten without a copy, in any shape and layout.  PyTorch's autograd does not notice
+        the change; if it may have saved the tensor, call ``torch.autograd.graph.increment_version``.
+    negative_slope : scalar or array_like, default 0.01
+        The slope for negative values (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a
+        floating dtype; an array broadcasts (PReLU).
+    """
+
+@overload
+def leaky_relu_subgradient(x: NDArray[Float], /) -> NDArray[Float]:
+    """A subgradient of `leaky_relu` at each element.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, and any floating (ml_dtypes' bfloat16 included) or integer dtype.
+    negative_slope : scalar or array_like, default 0.01
+        The slope for negative values (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a
+        floating dtype; an array broadcasts (PReLU).
+    out, where, casting, order, dtype, subok
+        As for any NumPy ufunc.
+    """
+
 @overload
 def leaky_relu_subgradient(x: ArrayLike, /, negative_slope: np.generic) -> Any: ...
 @overload
-def leaky_relu_subgradient(
-    x: NDArray[_Float], /, negative_slope: float = 0.01
-) -> NDArray[_Float]: ...
+def leaky_relu_subgradient(x: NDArray[Float], /, negative_slope: float) -> NDArray[Float]: ...
 @overload
-def leaky_relu_subgradient(x: NDArray[_Int], /, negative_slope: int) -> NDArray[_Int]: ...
+def leaky_relu_subgradient(x: NDArray[Integer], /, negative_slope: int) -> NDArray[Integer]: ...
 @overload
 def leaky_relu_subgradient(
     x: NDArray[np.integer[Any]], /, negative_slope: float = 0.01
@@ -211,13 +328,13 @@ def leaky_relu_subgradient(
     /,
     negative_slope: ArrayLike = 0.01,
     *,
-    out: _Out | tuple[_Out],
+    out: Out | tuple[Out],
     where: ArrayLike = True,
-    casting: _Casting = "same_kind",
-    order: _Order = "K",
+    casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
+    order: Literal["K", "A", "C", "F"] = "K",
     dtype: DTypeLike | None = None,
     subok: bool = True,
-) -> _Out: ...
+) -> Out: ...
 @overload
 def leaky_relu_subgradient(
     x: ArrayLike,
@@ -226,22 +343,52 @@ def leaky_relu_subgradient(
     *,
     out: None = None,
     where: ArrayLike = True,
-    casting: _Casting = "same_kind",
-    order: _Order = "K",
+    casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
+    order: Literal["K", "A", "C", "F"] = "K",
     dtype: DTypeLike | None = None,
     subok: bool = True,
 ) -> Any: ...
-def leaky_relu_subgradient_(x: _Written, /, negative_slope: ArrayLike = 0.01) -> _Written: ...
+def leaky_relu_subgradient_(x: Written, /, negative_slope: ArrayLike = 0.01) -> Written:
+    """A subgradient of `leaky_relu` in place, written over `x`.
+
+    Parameters
+    ----------
+    x : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
+        It is overwritten without a copy, in any shape and layout.  PyTorch's autograd does not notice
+        the change; if it may have saved the tensor, call ``torch.autograd.graph.increment_version``.
+    negative_slope : scalar or array_like, default 0.01
+        The slope for negative values (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a
+        floating dtype; an array broadcasts (PReLU).
+    """
+
+@overload
+def leaky_relu_backward(grad: NDArray[Float], x: NDArray[Float], /) -> NDArray[Float]:
+    """The gradient of a loss through `leaky_relu`, in one pass.
+
+    Parameters
+    ----------
+    grad : array_like
+        The gradient with respect to the output, of any shape and any floating (ml_dtypes' bfloat16
+        included) or integer dtype.
+    x : array_like
+        The input of the forward pass.
+    negative_slope : scalar or array_like, default 0.01
+        The slope for negative values (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a
+        floating dtype; an array broadcasts (PReLU).
+    out, where, casting, order, dtype, subok
+        As for any NumPy ufunc.
+    """
+
 @overload
 def leaky_relu_backward(grad: ArrayLike, x: ArrayLike, /, negative_slope: np.generic) -> Any: ...
 @overload
 def leaky_relu_backward(
-    grad: NDArray[_Float], x: NDArray[_Float], /, negative_slope: float = 0.01
-) -> NDArray[_Float]: ...
+    grad: NDArray[Float], x: NDArray[Float], /, negative_slope: float
+) -> NDArray[Float]: ...
 @overload
 def leaky_relu_backward(
-    grad: NDArray[_Int], x: NDArray[_Int], /, negative_slope: int
-) -> NDArray[_Int]: ...
+    grad: NDArray[Integer], x: NDArray[Integer], /, negative_slope: int
+) -> NDArray[Integer]: ...
 @overload
 def leaky_relu_backward(
     grad: NDArray[np.integer[Any]], x: NDArray[np.integer[Any]], /, negative_slope: float = 0.01
@@ -257,13 +404,13 @@ def leaky_relu_backward(
     /,
     negative_slope: ArrayLike = 0.01,
     *,
-    out: _Out | tuple[_Out],
+    out: Out | tuple[Out],
     where: ArrayLike = True,
-    casting: _Casting = "same_kind",
-    order: _Order = "K",
+    casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
+    order: Literal["K", "A", "C", "F"] = "K",
     dtype: DTypeLike | None = None,
     subok: bool = True,
-) -> _Out: ...
+) -> Out: ...
 @overload
 def leaky_relu_backward(
     grad: ArrayLike,
@@ -273,16 +420,42 @@ def leaky_relu_backward(
     *,
     out: None = None,
     where: ArrayLike = True,
-    casting: _Casting = "same_kind",
-    order: _Order = "K",
+    casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
+    order: Literal["K", "A", "C", "F"] = "K",
     dtype: DTypeLike | None = None,
     subok: bool = True,
 ) -> Any: ...
 def leaky_relu_backward_(
-    grad: _Written, x: ArrayLike, /, negative_slope: ArrayLike = 0.01
-) -> _Written: ...
+    grad: Written, x: ArrayLike, /, negative_slope: ArrayLike = 0.01
+) -> Written:
+    """The gradient through `leaky_relu` in place, written over `grad`.
+
+    Parameters
+    ----------
+    grad : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
+        It is overwritten without a copy, in any shape and layout.  PyTorch's autograd does not notice
+        the change; if it may have saved the tensor, call ``torch.autograd.graph.increment_version``.
+    x : array_like
+        The input of the forward pass.
+    negative_slope : scalar or array_like, default 0.01
+        The slope for negative values (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a
+        floating dtype; an array broadcasts (PReLU).
+    """
+
 @overload
-def add_relu(x: NDArray[_Scalar], y: NDArray[_Scalar], /) -> NDArray[_Scalar]: ...
+def add_relu(x: NDArray[Scalar], y: NDArray[Scalar], /) -> NDArray[Scalar]:
+    """ReLU of a sum in one pass: max(0, x + y), for a bias or a residual.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, and any floating (ml_dtypes' bfloat16 included) or integer dtype.
+    y : scalar or array_like
+        A bias, a residual or a number; it broadcasts.  A Python number keeps the dtype of x.
+    out, where, casting, order, dtype, subok
+        As for any NumPy ufunc.
+    """
+
 @overload
 def add_relu(x: NDArray[Any], y: NDArray[Any], /) -> NDArray[np.generic]: ...
 @overload
@@ -291,13 +464,13 @@ def add_relu(
     y: ArrayLike,
     /,
     *,
-    out: _Out | tuple[_Out],
+    out: Out | tuple[Out],
     where: ArrayLike = True,
-    casting: _Casting = "same_kind",
-    order: _Order = "K",
+    casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
+    order: Literal["K", "A", "C", "F"] = "K",
     dtype: DTypeLike | None = None,
     subok: bool = True,
-) -> _Out: ...
+) -> Out: ...
 @overload
 def add_relu(
     x: ArrayLike,
@@ -306,20 +479,50 @@ def add_relu(
     *,
     out: None = None,
     where: ArrayLike = True,
-    casting: _Casting = "same_kind",
-    order: _Order = "K",
+    casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
+    order: Literal["K", "A", "C", "F"] = "K",
     dtype: DTypeLike | None = None,
     subok: bool = True,
 ) -> Any: ...
-def add_relu_(x: _Written, y: ArrayLike, /) -> _Written: ...
+def add_relu_(x: Written, y: ArrayLike, /) -> Written:
+    """ReLU of a sum in place: `add_relu` written over `x`.
+
+    Parameters
+    ----------
+    x : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
+        It is overwritten without a copy, in any shape and layout.  PyTorch's autograd does not notice
+        the change; if it may have saved the tensor, call ``torch.autograd.graph.increment_version``.
+    y : scalar or array_like
+        A bias, a residual or a number; it broadcasts.  A Python number keeps the dtype of x.
+    """
+
+@overload
+def add_leaky_relu(x: NDArray[Float], y: NDArray[Float], /) -> NDArray[Float]:
+    """Leaky ReLU of a sum in one pass, for a bias or a residual.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, and any floating (ml_dtypes' bfloat16 included) or integer dtype.
+    y : scalar or array_like
+        A bias, a residual or a number; it broadcasts.  A Python number keeps the dtype of x.
+    negative_slope : scalar or array_like, default 0.01
+        The slope for negative values (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a
+        floating dtype; an array broadcasts (PReLU).
+    out, where, casting, order, dtype, subok
+        As for any NumPy ufunc.
+    """
+
 @overload
 def add_leaky_relu(x: ArrayLike, y: ArrayLike, /, negative_slope: np.generic) -> Any: ...
 @overload
 def add_leaky_relu(
-    x: NDArray[_Float], y: NDArray[_Float], /, negative_slope: float = 0.01
-) -> NDArray[_Float]: ...
+    x: NDArray[Float], y: NDArray[Float], /, negative_slope: float
+) -> NDArray[Float]: ...
 @overload
-def add_leaky_relu(x: NDArray[_Int], y: NDArray[_Int], /, negative_slope: int) -> NDArray[_Int]: ...
+def add_leaky_relu(
+    x: NDArray[Integer], y: NDArray[Integer], /, negative_slope: int
+) -> NDArray[Integer]: ...
 @overload
 def add_leaky_relu(
     x: NDArray[np.integer[Any]], y: NDArray[np.integer[Any]], /, negative_slope: float = 0.01
@@ -335,13 +538,13 @@ def add_leaky_relu(
     /,
     negative_slope: ArrayLike = 0.01,
     *,
-    out: _Out | tuple[_Out],
+    out: Out | tuple[Out],
     where: ArrayLike = True,
-    casting: _Casting = "same_kind",
-    order: _Order = "K",
+    casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
+    order: Literal["K", "A", "C", "F"] = "K",
     dtype: DTypeLike | None = None,
     subok: bool = True,
-) -> _Out: ...
+) -> Out: ...
 @overload
 def add_leaky_relu(
     x: ArrayLike,
@@ -351,9 +554,22 @@ def add_leaky_relu(
     *,
     out: None = None,
     where: ArrayLike = True,
-    casting: _Casting = "same_kind",
-    order: _Order = "K",
+    casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
+    order: Literal["K", "A", "C", "F"] = "K",
     dtype: DTypeLike | None = None,
     subok: bool = True,
 ) -> Any: ...
-def add_leaky_relu_(x: _Written, y: ArrayLike, /, negative_slope: ArrayLike = 0.01) -> _Written: ...
+def add_leaky_relu_(x: Written, y: ArrayLike, /, negative_slope: ArrayLike = 0.01) -> Written:
+    """Leaky ReLU of a sum in place: `add_leaky_relu` written over `x`.
+
+    Parameters
+    ----------
+    x : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
+        It is overwritten without a copy, in any shape and layout.  PyTorch's autograd does not notice
+        the change; if it may have saved the tensor, call ``torch.autograd.graph.increment_version``.
+    y : scalar or array_like
+        A bias, a residual or a number; it broadcasts.  A Python number keeps the dtype of x.
+    negative_slope : scalar or array_like, default 0.01
+        The slope for negative values (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a
+        floating dtype; an array broadcasts (PReLU).
+    """

@@ -7,6 +7,8 @@ class CPULevels(NamedTuple):
 
 missing: dict[str, str]
 
-def cpu_levels() -> CPULevels: ...
+def cpu_levels() -> CPULevels:
+    """The CPU levels of the kernels."""
+
 def use(level: str) -> None: ...
 def read_last_level_cache() -> int | None: ...
