@@ -16,7 +16,24 @@ def maxout(
     *,
     out: _Out | tuple[_Out],
     return_which: Literal[False] = False,
-) -> _Out: ...
+) -> _Out:
+    """The maximum of linear pieces: a maxout layer's activation, and max-pooling.
+
+    Parameters
+    ----------
+    x : array_like
+        At least one axis; floating (ml_dtypes' bfloat16 included), integer or bool.  It may be a
+        PyTorch tensor on the CPU.  A subclass of ndarray is taken as a plain array; a mask is
+        ignored.
+    axis : int or tuple of int, default -1
+        The axis of the pieces, of length 1 or more, or several of them.
+    out : ndarray or tensor, or tuple of them, optional
+        Where to write the maximum.  With `return_which` it may be a pair, for the maximum and for
+        `which`, either of which may be None.  It may overlap `x`.
+    return_which : bool, default False
+        Whether to tell which piece won, for `maxout_backward`.
+    """
+
 @overload
 def maxout(
     x: ArrayLike,
@@ -48,7 +65,26 @@ def maxout_backward(
     axis: _Axis = -1,
     *,
     out: None = None,
-) -> NDArray[_Scalar]: ...
+) -> NDArray[_Scalar]:
+    """The gradient of a loss through `maxout`: `grad` at the piece that won, 0 at the others.
+
+    Parameters
+    ----------
+    grad : array_like
+        The gradient with respect to the output of `maxout`: floating (ml_dtypes' bfloat16
+        included), integer or bool.  It may be a PyTorch tensor on the CPU.
+    which : array_like
+        The number of the piece that won, from ``maxout(x, axis, return_which=True)``, in any
+        integer dtype and any shape that broadcasts with that of `grad`.  It may be a tensor.
+    pieces : int or tuple of int
+        The number of pieces, or one number for each axis.
+    axis : int or tuple of int, default -1
+        The axis of the pieces in the result, or several, as for `maxout`; a tuple if `pieces` is
+        one, of the same length.
+    out : ndarray or tensor, optional
+        Where to write the result.  It may overlap `grad` and `which`.
+    """
+
 @overload
 def maxout_backward(
     grad: ArrayLike,
