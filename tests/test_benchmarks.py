@@ -283,6 +283,19 @@ def test_the_loop_calls_local_names_and_counts_every_buffer():
     assert not np.any(ring)
 
 
+@pytest.mark.parametrize("calls", [1, 2, 30])
+def test_what_the_loop_adds_is_subtracted(calls, monkeypatch):
+    """Whatever reading the clock takes, a call of 7 ns is timed as 7 ns."""
+    now = itertools.count(step=700)
+    monkeypatch.setattr(statements.time, "perf_counter_ns", lambda: next(now) + 7 * len(done))
+    done = []
+    cell = Cell("relu", "float32", 8, IN_PLACE)
+    names = statements.namespace("numpy", cell) | {"done": done}
+    monkeypatch.setattr(statements, "namespace", lambda library, cell: names)
+    _, loop = statements.compile_statement(cell, Contender("counts", "done.append(x)"))
+    assert loop([None], [None] * calls) == 7 * calls
+
+
 def test_caches_are_read_or_assumed(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "SYSTEM", tmp_path)
     assert machine.caches() == machine.ASSUMED_CACHES
