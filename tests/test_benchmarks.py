@@ -4,7 +4,6 @@ No test depends on how fast anything is.
 """
 
 import contextlib
-import copy
 import dataclasses
 import itertools
 import json
@@ -487,20 +486,62 @@ def test_a_run_writes_what_report_reads(tiny, tmp_path, monkeypatch, capsys):
     assert readme.read_text() == "no place"
 
 
-def test_compare_tells_a_change_from_none(tiny, tmp_path, capsys):
+RECORDED = sorted(Path(__file__).with_name("runs").glob("*.json"))
+"""Runs of one build with `run.py --quick`, two on an idle machine and two on a busy one."""
+
+
+def recorded(path, times=1.0):
+    """The cells of a recorded run, as they would be if relu_ext took so many times as long."""
+    data = json.loads(path.read_text())
+    for cell in data["cells"]:
+        for name, numbers in cell["times"].items():
+            numbers[0] *= times if name == OURS else 1
+            numbers[1:] = [number / (1 if name == OURS else times) for number in numbers[1:]]
+    return results.measured(data)
+
+
+@pytest.mark.parametrize("how", [compare.against_rivals, compare.by_time])
+def test_runs_of_one_build_differ_by_noise(how):
+    words = []
+    for old, new in itertools.permutations(map(recorded, RECORDED), 2):
+        words += compare.judged(how, [(old[cell], new[cell]) for cell in old])
+    assert len(words) == 12 * 51
+    assert sum(map(bool, words)) <= 0.05 * len(words)
+
+
+@pytest.mark.parametrize("how", [compare.against_rivals, compare.by_time])
+@pytest.mark.parametrize(("times", "word"), [(1.25, "slower"), (0.8, "faster")])
+def test_a_change_of_a_quarter_is_beyond_the_noise(how, times, word):
+    for first, second in itertools.permutations(RECORDED, 2):
+        old, new = recorded(first), recorded(second, times)
+        pairs = [(old[cell], new[cell]) for cell in old if cell.size <= 16_384]
+        assert compare.judged(how, pairs).count(word) > 0.9 * len(pairs)
+
+
+def test_compare_says_what_changed(tiny, tmp_path, capsys):
     assert compare.main([str(tiny), str(tiny)]) == 0
     same = capsys.readouterr().out
-    assert "100.0% agree" in same and "faster" not in same and "slower" not in same
-    data = json.loads(tiny.read_text())
-    changed = copy.deepcopy(data)
-    for numbers in changed["cells"][0]["times"].values():
-        numbers[1:] = [10 * number for number in numbers[1:]]
-    other = tmp_path / "other.json"
-    other.write_text(json.dumps(changed))
-    compare.main([str(tiny), str(other)])
-    assert f"faster: {next(iter(results.measured(data)))}: 10.00 times" in capsys.readouterr().out
-    compare.main([str(other), str(tiny)])
-    assert "slower: " in capsys.readouterr().out
+    assert same == "60 cells; beyond the noise: 0 against rivals, 0 by relu_ext's own time\n"
+
+    def changed(cells, own, theirs):
+        """Against the first file, what compare.py says if some times were so many times as long."""
+        data = json.loads(tiny.read_text())
+        for cell in data["cells"][:cells]:
+            for name, numbers in cell["times"].items():
+                numbers[0] *= own if name == OURS else theirs
+                numbers[1:] = [n * (1 if name == OURS else theirs / own) for n in numbers[1:]]
+        other = tmp_path / "other.json"
+        other.write_text(json.dumps(data))
+        compare.main([str(tiny), str(other)])
+        return capsys.readouterr().out
+
+    first = next(iter(results.measured(json.loads(tiny.read_text()))))
+    assert f"faster: {first}: 10.00 times the speed against rivals" in changed(1, 0.1, 1)
+    assert f"slower: {first}: 0.10 times the speed against rivals" in changed(1, 10, 1)
+    out = changed(1, 1, 0.1)
+    assert f"slower against rivals: {first}: 0.10 times" in out and "1.00 times by its own" in out
+    assert changed(60, 10, 1).count("slower: ") == 60
+    assert changed(60, 10, 10).count("slower") == 0
 
 
 def test_losses_are_found(tiny):

@@ -45,6 +45,8 @@ class Measured:
 
     cell: Cell
     times: dict[str, list[float]]
+    ring: str = ""
+    """The smallest cache that held the data."""
 
     @cached_property
     def timings(self) -> dict[str, Timing]:
@@ -97,9 +99,9 @@ def measured(data: dict[str, Any]) -> Cells:
     """The cells of a results file that have numbers, in its order."""
     found = {}
     for entry in data["cells"]:
-        *values, visits, _, times = entry.values()
+        *values, visits, ring, times = entry.values()
         if visits:
-            found[Cell(*values)] = Measured(Cell(*values), times)
+            found[Cell(*values)] = Measured(Cell(*values), times, ring)
     return found
 
 
