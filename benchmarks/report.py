@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from suite import cases, files, pictures, plan, results, tables
-from suite.cases import IN_PLACE
+from suite.cases import IN_PLACE, TORCH
+from suite.results import time_text
 from suite.tables import call, named
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
@@ -43,16 +44,34 @@ def origin(data: dict[str, Any]) -> str:
     return f"{tables.machine_line(data)}; {when}."
 
 
+def headlines(cells: results.Cells) -> Iterator[str]:
+    """The README's table of one CPU."""
+    rows = []
+    for m in tables.headlines(cells):
+        held = (m.usual, m.fastest(TORCH), m.fastest())
+        rows.append([call(m), time_text(m.ours.ns), *(named(t) if t else "–" for t in held)])
+    headings = ["call", "time", "times as fast as NumPy", "as PyTorch", "as the fastest rival"]
+    yield from (tables.ZEROS, "", *markdown(headings, rows))
+
+
 def page(data: dict[str, Any]) -> Iterator[str]:
     """Every cell of a results file."""
     cells = results.measured(data)
     yield from (f"# {data['machine']['processor']}", "", origin(data), "")
     yield "The ratios say how many times as fast relu_ext is: medians of paired ratios on fresh"
-    yield "input with 95 % intervals. Numbers for programs stand in the JSON file beside this page."
-    yield from ("", cases.LEGEND, "", *(f"* {line}" for line in tables.remarks(data, cells)))
-    for operation, headings, rows, statements in tables.by_operation(cells, intervals=True):
-        lines = (f"* {line}" for line in statements)
-        yield from ("", f"## {operation}", "", *markdown(headings, rows), "", *lines)
+    yield "input with 95 % intervals. The times of every other rival stand in the JSON file beside"
+    yield from ("this page.", "", f"{cases.LEGEND} {tables.ZEROS}", "")
+    yield from (f"* {line}" for line in tables.remarks(data, cells))
+    for operation, found, statements in tables.by_operation(cells):
+        rows = []
+        for m in found:
+            time, usual, best, name = tables.compared(m, interval=True)
+            mode = m.cell.mode + f", {m.cell.threads} threads" * (m.cell.threads > 1)
+            rows.append([m.cell.array, mode, time, usual, f"{best} {name}"])
+        yield from ("", f"## {operation}", "", *(f"* {line}" for line in statements), "")
+        yield from markdown(("array", "mode", "time", "NumPy", "best rival"), rows)
+    yield from ("", f"## {tables.OVERHEAD}", "")
+    yield from markdown(("as", "median", "most", "in"), tables.overheads(cells))
     yield from ("", "## What the others do differently, or not at all", "")
     yield from (f"* {line}" for line in tables.listed(data))
 
@@ -73,12 +92,18 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"no file in {files.RESULTS}; valid: a file written by run.py --full")
     data = parser.results(args.results) if args.results else max(
         published.values(), key=lambda read: read["machine"]["date"])  # fmt: skip
+    cells, many = results.measured(data), list(published.values())
+    drawn = pictures.draw(data, cells)
+    figures = {name: figure for name, figure in drawn.items() if figure}
+    missing = [name for name in drawn if name not in figures]
+    if missing or not tables.headlines(cells):
+        which = args.results or "the latest file in results"
+        parser.error(f"{which} has too few cells for {', '.join(missing) or 'the first table'}; "
+                     "valid: a file written by run.py --full")  # fmt: skip
     parser.output(args.pictures / "time.png" if args.pictures.exists() else args.pictures)
     parser.output(args.readme)
-    cells, many = results.measured(data), list(published.values())
     remarks = "  \n".join(tables.remarks(data, cells, most=3))
-    first, second = markdown(*tables.headlines(cells)), machines(many)
-    text = "\n".join((*first, "", origin(data), "", *second, "", remarks, ""))
+    text = "\n".join((*headlines(cells), "", origin(data), "", *machines(many), "", remarks, ""))
     old = args.readme.read_text(encoding="utf-8") if args.readme.exists() else ""
     place = re.compile(f"(?<={re.escape(BEGIN)}\n).*?(?={re.escape(END)})", re.DOTALL)
     if not place.search(old):
@@ -86,11 +111,8 @@ def main(argv: list[str] | None = None) -> int:
     files.write(args.readme, place.sub(lambda _: text, old))
     for path, read in published.items():
         files.write(path.with_suffix(".md"), "\n".join(page(read)) + "\n")
-    for name, figure in pictures.draw(data, cells).items():
-        if figure:
-            pictures.save(figure, args.pictures, name)
-        else:
-            print(f"report.py: too few cells for '{name}': use run.py --full", file=sys.stderr)
+    for name, figure in figures.items():
+        pictures.save(figure, args.pictures, name)
     print(text)
     return 0
 

@@ -26,7 +26,7 @@ from relu_ext import _dispatch
 from rich.console import Console
 from rich.progress import Progress
 
-from suite import cases, digits, files, layouts, machine, plan, tables
+from suite import cases, files, layouts, machine, plan, tables
 from suite.cases import IN_PLACE, OPERATIONS, OURS, Cell
 from suite.experiment import Experiment, worker
 
@@ -80,7 +80,13 @@ def arguments(argv: list[str]) -> Any:
     add("--level", default=levels.active, choices=levels.available, metavar="LEVEL", help=text)
     text = "the results file (default: last.json, but results/<this CPU>.json for --full alone)"
     add("--json", type=Path, metavar="FILE", help=text)
+    text = "print what other libraries do differently, or not at all"
+    add("--differences", action="store_true", help=text)
     args = parser.parse_args(argv)
+    for name in args.against or ():
+        library = next((library for library in libraries if library in name), "numpy")
+        if not find_spec(library):
+            parser.error(f"{library} is not installed; valid: what is installed")
     hidden = files.Parser(add_help=False)  # what is recorded is the command without the file
     hidden.add_argument("--json")
     args.command = ["run.py", *hidden.parse_known_args(argv)[1]]
@@ -207,7 +213,7 @@ def main(argv: list[str] | None = None) -> int:
     args = arguments(sys.argv[1:] if argv is None else argv)
     _dispatch.use(args.level)
     machine.equalise(args.threads)
-    out = Console(width=None if sys.stdout.isatty() else 400, markup=False, highlight=False)
+    out = Console(width=None if sys.stdout.isatty() else 80, markup=False, highlight=False)
     if args.extent == "self-check":
         return 0 if self_check(out) else 1
     parser = files.Parser(prog="run.py")
@@ -223,13 +229,10 @@ def main(argv: list[str] | None = None) -> int:
         "complete": measure(found, args.extent),
         "left_out": left_out,
         "import_ms": [],
-        "digits": None,
     }
     try:
         if data["complete"] and not args.narrowed:
-            imports, trainings = (3, 3) if args.extent == "quick" else (15, 25)
-            data["import_ms"] = import_times(imports)
-            data["digits"] = digits.compare(trainings)
+            data["import_ms"] = import_times(3 if args.extent == "quick" else 15)
     except KeyboardInterrupt:
         data["complete"] = False
     rng = np.random.default_rng(1)
@@ -240,7 +243,7 @@ def main(argv: list[str] | None = None) -> int:
         files.write(args.json, files.dumps(data))
     except OSError as error:
         parser.error(f"cannot write {args.json}: {error.strerror}")
-    tables.print_all(out, data)
+    tables.print_all(out, data, args.differences)
     return 0 if data["complete"] else 130
 
 

@@ -394,6 +394,14 @@ def test_only_a_full_run_is_for_publication(full, tmp_path, monkeypatch):
         assert run.arguments(arguments).json == files.LAST
 
 
+def test_what_is_asked_for_by_name_has_to_be_installed(monkeypatch, capsys):
+    monkeypatch.setattr(run, "find_spec", lambda name: name != "jax")
+    with pytest.raises(SystemExit):
+        run.arguments(["--against", "numpy", "jax"])
+    assert "jax is not installed" in capsys.readouterr().err
+    assert run.arguments(["--against", "numpy"]).against == ["numpy"]
+
+
 def test_tensors_are_left_out_without_pytorch(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "find_spec", lambda name: None)
     found, left_out = run.experiments(run.arguments(["--json", str(tmp_path / "out.json")]))
@@ -478,12 +486,49 @@ def test_a_run_writes_what_report_reads(tiny, tmp_path, monkeypatch, capsys):
     page = (folder / "a-cpu.md").read_text()
     assert "## relu\n" in page and "## leaky_relu\n" in page
     assert page.count("\n| 16 float32 | in place |") == 2
+    assert max(line.count("|") for line in page.splitlines() if "`" not in line) == 6
+    assert "| an empty call |" in page and "zeros: `np.maximum(x, zeros, out=x)`" in page
     names = {f"{name}.png" for name in ("time", "speedup", "heat", "functions")}
     assert {path.name for path in drawn.iterdir()} == names
     readme.write_text("no place")
     with pytest.raises(SystemExit):
         report.main([str(tiny), "--pictures", str(drawn), "--readme", str(readme)])
     assert readme.read_text() == "no place"
+
+
+def test_report_checks_before_it_writes(tiny, tmp_path, monkeypatch, capsys):
+    data = json.loads(tiny.read_text())
+    monkeypatch.setattr(files, "RESULTS", tmp_path / "results")
+    few, readme = tmp_path / "few.json", tmp_path / "README.md"
+    few.write_text(json.dumps(data | {"cells": data["cells"][:3]}))
+    readme.write_text(f"{report.BEGIN}\n{report.END}\n")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(SystemExit):
+        report.main([str(few), "--pictures", str(tmp_path), "--readme", str(readme)])
+    assert "has too few cells for time, speedup" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before and "relu" not in readme.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "count"), [(["--size", "64"], 6), (["--layout", "inside", "channels"], 9)]
+)
+def test_a_run_prints_a_line_of_80_columns_for_each_cell(arguments, count, tmp_path, capsys):
+    path = str(tmp_path / "out.json")
+    asked = ["--op", "relu", "leaky_relu", "--against", "numpy", "--json", path]
+    assert run.main([*asked, *arguments]) == 0
+    out = capsys.readouterr().out
+    assert max(len(line.rstrip()) for line in out.splitlines()) <= 80
+    tables, _, summary = out.partition("\nOverhead")
+    lines = [line for line in tables.splitlines() if line.startswith(("relu", "leaky_relu"))]
+    assert sum("×" in line and "s  " in line for line in lines) == count
+    assert ("In short" in summary) == (count == 6) and "cells lose to a rival" in summary
+    assert "instead of" not in out and "--differences" in summary
+
+
+def test_differences_are_sentences(tiny):
+    said = list(tables.listed(json.loads(tiny.read_text())))
+    expected = "relu as `np.where(x > 0, x, zero)` (where): x = nan gives 0 instead of nan"
+    assert any(line.startswith(expected) for line in said)
 
 
 RECORDED = sorted(Path(__file__).with_name("runs").glob("*.json"))
@@ -553,12 +598,17 @@ def test_losses_are_found(tiny):
     assert f"{first} (0.50× `" in "\n".join(tables.remarks(data, cells))
 
 
-def test_the_worst_layouts_are_found():
+def test_overhead_is_told_apart_from_rivals():
     cell = Cell.of("relu", "float32", plan.FIRST_ROWS, IN_PLACE)
-    times = {OURS: [100.0, 1.0, 1.0, 1.0], cases.DENSE: [30.0, 0.3, 0.29, 0.31],
+    times = {OURS: [100.0, 1.0, 1.0, 1.0], cases.DENSE: [30.0, 0.25, 0.2, 0.3],
              "maximum": [200.0, 2.0, 1.9, 2.1], "zeros": [90.0, 0.9, 0.8, 1.1]}  # fmt: skip
-    worst = list(results.worst_layouts({cell: results.Measured(cell, times)}))
-    assert [timing.contender.name for *_, timing in worst] == ["zeros", cases.DENSE]
+    cells = {cell: results.Measured(cell, times)}
+    where = "relu_ (64, 128)[:, :100]"
+    assert tables.overheads(cells) == [["on contiguous arrays", "4.00×", "4.00×", where]]
+    ((_, (found,), statements),) = tables.by_operation(cells)
+    assert tables.compared(found) == ["100 ns", "2.00×", "0.90×", "zeros"]
+    zeros = "zeros: `np.maximum(x, zeros, out=x)`"
+    assert statements == ["NumPy: `np.maximum(x, 0, out=x)`", zeros]
 
 
 def test_interruption_keeps_what_was_measured(tmp_path, monkeypatch, capsys):

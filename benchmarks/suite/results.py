@@ -5,14 +5,12 @@ that is, and both ends of that ratio's 95 % interval. Contenders have names, by 
 knows their statements.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from suite import cases
 from suite.cases import IN_PLACE, OURS, ROOFLINE, Cell, Contender
-from suite.layouts import CONTIGUOUS
 
 NOISE_FLOOR = 0.95
 """A cell is lost if the ratio lies below this number, and all of its interval below 1."""
@@ -110,16 +108,6 @@ def lost(cells: Cells) -> list[tuple[Measured, Timing]]:
     pairs = [(m, rival) for m in cells.values() if (rival := m.fastest())]
     found = [(m, rival) for m, rival in pairs if rival.ratio < NOISE_FLOOR and rival.high < 1]
     return sorted(found, key=lambda pair: pair[1].ratio)
-
-
-def worst_layouts(cells: Cells) -> Iterator[tuple[str, Measured, Timing]]:
-    """The layout that does worst against any rival, and the one that costs most."""
-    views = [m for m in cells.values() if m.cell.layout != CONTIGUOUS]
-    rivals = [(m, rival) for m in views for rival in m.rivals]
-    selves = [(m, m.timings[name]) for m in views for name in cases.SELVES if name in m.timings]
-    for what, pairs in (("does worst against a rival", rivals), ("costs most", selves)):
-        if pairs:
-            yield what, *min(pairs, key=lambda pair: pair[1].ratio)
 
 
 def time_text(ns: float) -> str:

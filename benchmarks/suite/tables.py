@@ -1,4 +1,4 @@
-"""Write results as text: a table for each operation, and remarks on what tables do not show."""
+"""Write results as text: a line for each cell, what is overhead, and remarks on the whole."""
 
 import statistics
 from collections.abc import Iterable, Iterator
@@ -7,13 +7,27 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from suite import cases, digits, plan, results
-from suite.cases import LEGEND, OURS, TORCH
+from suite import cases, plan, results
+from suite.cases import TORCH, Cell
 from suite.experiment import Experiment
 from suite.layouts import CONTIGUOUS
-from suite.results import Cells, Measured, Timing, time_text
+from suite.results import Cells, Measured, Timing, number_text, time_text
 
 Rows = list[list[str]]
+OVERHEADS = {
+    cases.FLOOR: "an empty call",
+    cases.DENSE: "on contiguous arrays",
+    cases.ONE_SLOPE: "with one slope",
+    cases.WITHOUT_ADDING: "without adding",
+    cases.NDARRAY: "on an ndarray",
+    cases.ONE_THREAD: "on one thread",
+}
+"""What relu_ext is compared with that is no rival."""
+OVERHEAD = "Overhead: how many times as long relu_ext takes"
+ZEROS = (
+    "`zeros` is an array of zeros of x's shape, made beforehand: NumPy compares two arrays faster "
+    "than an array and a number."
+)
 
 
 def machine_line(data: dict[str, Any]) -> str:
@@ -27,29 +41,55 @@ def machine_line(data: dict[str, Any]) -> str:
     )
 
 
-def by_operation(
-    cells: Cells, *, intervals: bool = False
-) -> Iterator[tuple[str, list[str], Rows, list[str]]]:
-    """Yield each operation's name, the headings, a row for each cell, and every statement."""
+def short(timing: Timing) -> str:
+    """The library of a rival, or its spelling in NumPy."""
+    return timing.contender.name.removesuffix(", own tensors")
+
+
+def by_operation(cells: Cells) -> Iterator[tuple[str, list[Measured], list[str]]]:
+    """Yield each operation, its cells, and what they are compared with."""
     ordered = sorted(cells.values(), key=lambda m: (
         m.cell.layout != CONTIGUOUS, cases.MODES.index(m.cell.mode),
         cases.DTYPES.index(m.cell.dtype), m.cell.size,
     ))  # fmt: skip
     for operation in cases.OPERATIONS:
-        rows, statements = [], {OURS: dict[str, None]()}
-        found = [m for m in ordered if m.cell.operation == operation]
-        for m in found:
-            for name, timing in m.timings.items():
-                statements.setdefault(name, {})[timing.contender.statement] = None
-        _, *names = statements
-        for m in found:
-            others = [m.timings.get(name) for name in names]
-            texts = [t.text(interval=intervals) if t else "" for t in others]
-            threads = f" ({m.cell.threads} threads)" if m.cell.threads > 1 else ""
-            rows.append([m.cell.array, m.cell.mode + threads, time_text(m.ours.ns), *texts])
-        listed = [f"{name}: {' | '.join(texts)}" for name, texts in statements.items()]
+        if found := [m for m in ordered if m.cell.operation == operation]:
+            statements: dict[str, dict[str, None]] = {"NumPy": {}}
+            for m in found:
+                if m.usual:
+                    statements["NumPy"][m.usual.contender.statement] = None
+                if (best := m.fastest()) and best is not m.usual:
+                    statements.setdefault(short(best), {})[best.contender.statement] = None
+            yield operation, found, [f"{name}: {' | '.join(f'`{text}`' for text in texts)}"
+                                     for name, texts in statements.items() if texts]  # fmt: skip
+
+
+def compared(m: Measured, *, interval: bool = False) -> list[str]:
+    """The time of a cell, how many times as fast as NumPy it is, and as which best rival."""
+    best = m.fastest()
+    ratios = [timing.text(interval=interval) if timing else "–" for timing in (m.usual, best)]
+    name = "" if not best else "NumPy" if best is m.usual else short(best)
+    return [time_text(m.ours.ns), *ratios, name]
+
+
+def called(m: Measured) -> list[str]:
+    """The function of a cell and its array, without what is usual."""
+    function = m.ours.contender.statement.partition("(")[0]
+    threads = f", {m.cell.threads} threads" if m.cell.threads > 1 else ""
+    out = ", out=o" if m.cell.mode == cases.OUT else ""
+    return [function + out, m.cell.array.replace(" float32", "") + threads]
+
+
+def overheads(cells: Cells) -> Rows:
+    """How many times as long as without it relu_ext takes: the median, and the most and where."""
+    rows = []
+    for name, text in OVERHEADS.items():
+        found = sorted((1 / m.timings[name].ratio, " ".join(called(m))) for m in cells.values()
+                       if name in m.timings)  # fmt: skip
         if found:
-            yield operation, ["array", "mode", OURS, *names], rows, listed
+            middle, (most, where) = statistics.median(ratio for ratio, _ in found), found[-1]
+            rows.append([text, *(f"{number_text(n)}×" for n in (middle, most)), where])
+    return rows
 
 
 def named(timing: Timing) -> str:
@@ -64,30 +104,23 @@ def call(m: Measured) -> str:
     return f"`{m.ours.contender.statement}`, {m.cell.array}"
 
 
-def headlines(cells: Cells) -> tuple[list[str], Rows]:
-    """Headings and rows of the README's table of one CPU."""
-    rows = []
-    for m in (cells[cell] for cell in plan.HEADLINES if cell in cells):
-        held = (m.usual, m.fastest(TORCH), m.fastest())
-        rows.append([call(m), time_text(m.ours.ns), *(named(t) if t else "–" for t in held)])
-    return ["call", "time", "times as fast as NumPy", "as PyTorch", "as the fastest rival"], rows
+def headlines(cells: Cells) -> list[Measured]:
+    """The rows of the README's table of one CPU, as far as they were measured."""
+    return [cells[cell] for cell in plan.HEADLINES if cell in cells]
 
 
 def remarks(data: dict[str, Any], cells: Cells, most: int | None = None) -> Iterator[str]:
     """What the tables do not show; at most `most` of the cells that lose are named."""
     lost = results.lost(cells)
     worst = "; ".join(f"{m.cell} ({named(timing)})" for m, timing in lost[:most])
-    yield f"{len(lost)} of {len(cells)} cells lose to a rival{': ' if worst else ''}{worst}."
-    for what, m, timing in results.worst_layouts(cells):
-        yield f"The layout that {what}: {m.cell} ({named(timing)})."
+    rivals = sum(bool(m.rivals) for m in cells.values())
+    yield f"{len(lost)} of {rivals} cells lose to a rival{': ' if worst else ''}{worst}."
     bound = (cells[cell] for cell in plan.MEMORY_BOUND if cell in cells)
     limits = [f"{m.cell}: {m.bandwidth:.1f} GB/s, {named(m.limit)}" for m in bound if m.limit]
     if limits:
         yield f"Where memory is the limit: {'; '.join(limits)}."
     if data["import_ms"]:
         yield f"`import relu_ext` takes {statistics.median(data['import_ms']):.2f} ms after NumPy."
-    if data["digits"]:
-        yield digits.describe(data["digits"])
 
 
 def notes(experiments: Iterable[Experiment]) -> dict[str, dict[str, list[str]]]:
@@ -113,39 +146,69 @@ def notes(experiments: Iterable[Experiment]) -> dict[str, dict[str, list[str]]]:
 
 
 def listed(data: dict[str, Any]) -> Iterator[str]:
-    """A line for each note and for each cell that was left out."""
-    for head, texts in data["notes"].items():
-        text = "; ".join(f"{text} ({', '.join(where)})" for text, where in texts.items())
-        yield f"{head}{': ' if text else ''}{text}"
+    """A sentence for each note and for each cell that was left out."""
+    notes = {head: texts for head, texts in data["notes"].items()
+             if not head.endswith(cases.OWN_TENSORS)}  # fmt: skip
+    for head, texts in notes.items():
+        kind, _, what = head.partition(": ")
+        where = {text: ", ".join(dtypes) for text, dtypes in texts.items()}
+        if kind == "differs":
+            operation, name = what.split(", ", 1)
+            cells = (Cell(operation, "float32", 16_384, mode) for mode in reversed(cases.MODES))
+            known = (c for cell in cells for c in cell.contenders() if c.name == name)
+            statement = next(known).statement
+            said = (f"{text.replace(': ', ' gives ').replace(', not', ' instead of')} ({dtypes})"
+                    for text, dtypes in where.items())  # fmt: skip
+            yield f"{operation} as `{statement}` ({name}): {'; '.join(said)}"
+        elif kind == "does not take":
+            said = (f"{dtypes} in {operation}" for operation, dtypes in where.items())
+            yield f"{what} does not take {'; '.join(said)}"
+        else:
+            yield head
     yield from data["left_out"]
 
 
-def print_table(out: Console, title: str, headings: list[str], rows: Rows, left: int) -> None:
-    """Print a table whose first columns are aligned to the left."""
-    table = Table(box=None, header_style="bold")
+def print_table(out: Console, title: str, headings: list[str], rows: Rows, right: range) -> None:
+    """Print a table, some of whose columns are aligned to the right."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
     for at, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if at < left else "right", overflow="fold")
+        side: Any = "right" if at in right else "left"
+        table.add_column(heading, justify=side, overflow="fold", no_wrap=at != 1)
     for row in rows:
         table.add_row(*row)
     out.print(f"\n{title}", style="bold")
     out.print(table)
 
 
-def print_all(out: Console, data: dict[str, Any]) -> None:
+def print_all(out: Console, data: dict[str, Any], differences: bool = False) -> None:
+    """Print a line for each cell, and what is in short last."""
     cells = results.measured(data)
-    out.print(machine_line(data), soft_wrap=True)
-    for operation, headings, rows, statements in by_operation(cells):
-        title = f"{operation}: relu_ext's time, and how many times as fast it is"
-        print_table(out, title, headings, rows, left=2)
+    headings = ["call", "array", "time", "× NumPy", "× best", "rival"]
+
+    def print_cells(title: str, found: Iterable[Measured]) -> None:
+        rows = [[*called(m), *compared(m)] for m in found]
+        print_table(out, title, headings, rows, range(2, 5))
+
+    out.print(machine_line(data))
+    out.print(f"{cases.LEGEND} {ZEROS} Arrays are float32 where no dtype stands.")
+    for operation, found, statements in by_operation(cells):
+        print_cells(operation, found)
         for line in statements:
-            out.print(f"  {line}", style="dim", soft_wrap=True)
-    headings, rows = headlines(cells)
-    if rows:
-        print_table(out, "In short", headings, rows, left=len(headings))
+            out.print(f"  {line}", style="dim")
+    if rows := overheads(cells):
+        print_table(out, OVERHEAD, ["as", "median", "most", "in"], rows, range(1, 3))
     out.print()
     asked = {timing.contender.library for m in cells.values() for timing in m.timings.values()}
     others = ", ".join(name for name in cases.LIBRARIES if name not in asked)
-    for line in (LEGEND, *listed(data), f"not measured: {others or 'none'}", *remarks(data, cells)):
-        out.print(line, soft_wrap=True)
+    out.print(f"Not measured: {others or 'none'}.")
+    notes = list(listed(data))
+    if not differences and notes:
+        out.print(f"{len(notes)} remarks on what other libraries do differently: --differences")
+    for line in notes if differences else data["left_out"]:
+        out.print(line)
+    if found := headlines(cells):
+        print_cells("In short", found)
+    for line in remarks(data, cells, most=3):
+        out.print(line)
     if not data["complete"]:
         out.print(f"interrupted: {len(cells)} of {len(data['cells'])} cells measured")
