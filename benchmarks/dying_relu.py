@@ -1,57 +1,84 @@
 #!/usr/bin/env python3
-"""Show how ReLU units die: train a network at too high a rate with ReLU and with Leaky ReLU."""
+"""Show how ReLU units die: train a network at too high a rate with ReLU and with Leaky ReLU.
 
+The network is that of examples/dense_digits.py, and the means of several seeds are shown.
+"""
+
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+import relu_ext
 from matplotlib.figure import Figure
 
-from suite import digits, files, pictures
+from suite import files, pictures
+from suite.programs import common, dense_digits
 
-LEARNING_RATE, EPOCHS, HIDDEN, SLOPE = 1.5, 30, (64,), 0.1
-
-
-def runs(**options: Any) -> dict[str, digits.Training]:
-    """Both trainings, from the same weights over the same batches."""
-    options = {"learning_rate": LEARNING_RATE, "epochs": EPOCHS} | options
-    activations = {"ReLU": digits.RELU_EXT, "Leaky ReLU": digits.leaky(SLOPE)}
-    return {name: digits.train(function, hidden=HIDDEN, **options)
-            for name, function in activations.items()}  # fmt: skip
+HIDDEN, BATCH, SLOPE = 64, 256, 0.1
+LEAKY = relu_ext.add_leaky_relu_, relu_ext.add_leaky_relu_backward_
+ACTIVATIONS = {"ReLU": dense_digits.RELU_EXT,
+               "Leaky ReLU": tuple(partial(f, negative_slope=SLOPE) for f in LEAKY)}  # fmt: skip
 
 
-def picture(found: dict[str, digits.Training], learning_rate: float) -> Figure:
-    figure, axes = pictures.new_figure(4.6)
-    for (name, run), colour in zip(found.items(), (pictures.RED, pictures.BLUE), strict=True):
-        epochs = range(1, len(run.dead) + 1)
-        axes.plot(epochs, run.dead, color=colour, label=name, clip_on=False)
-    title = f"Units silent on every image, learning rate {learning_rate}"
-    axes.set(title=title, xlabel="epoch", ylabel=f"silent units of {sum(HIDDEN)}")
-    axes.set_ylim(0, sum(HIDDEN))
-    axes.legend()
+def run(name: str, rate: float, epochs: int, seed: int) -> list[tuple[int, float]]:
+    """After each epoch, the units that are positive for no image at all, and the accuracy."""
+    (images, labels), activation = common.digits(), ACTIVATIONS[name]
+    found, sizes = [], (images.shape[1], HIDDEN, 10)
+    for layers, _ in dense_digits.train(
+        activation, (images, labels), sizes, BATCH, epochs, rate, seed
+    ):
+        _, hidden, scores = dense_digits.outputs(layers, activation, images)
+        silent = int((hidden <= 0).all(axis=0).sum())
+        found.append((silent, float((scores.argmax(axis=1) == labels).mean())))
+    return found
+
+
+def picture(found: dict[str, np.ndarray], rate: float) -> Figure:
+    """The mean over the seeds, and the range of all of them, of [seed, epoch, quantity]."""
+    figure = Figure(figsize=(8, 7))
+    panels = figure.subplots(2, sharex=True)
+    for (name, values), colour in zip(found.items(), (pictures.RED, pictures.BLUE), strict=True):
+        epochs = range(1, values.shape[1] + 1)
+        for axes, column in zip(panels, np.moveaxis(values, 2, 0), strict=True):
+            axes.plot(epochs, column.mean(axis=0), color=colour, label=name, clip_on=False)
+            shade = {"color": colour, "alpha": 0.2, "linewidth": 0}
+            axes.fill_between(epochs, column.min(axis=0), column.max(axis=0), **shade)
+    seeds = len(values)
+    panels[0].set_title(f"Learning rate {rate}: mean and range of {seeds} seeds")
+    panels[0].set(ylabel=f"units silent on\nevery image, of {HIDDEN}", ylim=(0, HIDDEN))
+    panels[1].set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1))
+    panels[1].yaxis.set_major_formatter("{x:.0%}")
+    panels[0].legend()
     return figure
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = files.Parser(prog="dying_relu.py", description=__doc__)
-    parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE, metavar="RATE")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, metavar="N")
-    parser.add_argument("--seed", type=int, default=0, metavar="N")
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="draw dying_relu.png")
+    add = parser.add_argument
+    add("--learning-rate", type=float, default=2.0, metavar="RATE")
+    add("--epochs", type=int, default=30, metavar="N")
+    add("--seeds", type=int, default=10, metavar="N", help="how many trainings are averaged")
+    where = "draw DIR/dying_relu.png (without this option nothing is drawn)"
+    add("--pictures", type=Path, metavar="DIR", help=where)
     args = parser.parse_args(argv)
-    if args.epochs < 1 or not 0 < args.learning_rate < float("inf") or args.seed < 0:
-        parser.error("out of range; valid: epochs from 1, a learning rate above 0, a seed from 0")
+    if min(args.epochs, args.seeds) < 1 or not 0 < args.learning_rate < float("inf"):
+        parser.error("out of range; valid: epochs and seeds from 1, a learning rate above 0")
     if args.pictures:
         parser.output(args.pictures / "_" if args.pictures.exists() else args.pictures)
-    found = runs(learning_rate=args.learning_rate, epochs=args.epochs, seed=args.seed)
+    with np.errstate(all="ignore"):  # at too high a rate all may happen
+        options, seeds = (args.learning_rate, args.epochs), range(args.seeds)
+        found = {name: np.array([run(name, *options, seed) for seed in seeds])
+                 for name in ACTIVATIONS}  # fmt: skip
     if args.pictures:  # before anything is printed, because the reader may close standard output
         pictures.save(picture(found, args.learning_rate), args.pictures, "dying_relu")
-    print(f"Hidden units, of {sum(HIDDEN)}, that are positive for no image, "
-          f"learning rate {args.learning_rate}")  # fmt: skip
-    print("epoch" + "".join(f"{name:>14}" for name in found))
-    for epoch, dead in enumerate(zip(*(run.dead for run in found.values()), strict=True), 1):
-        print(f"{epoch:5}" + "".join(f"{count:14}" for count in dead))
-    for name, run in found.items():
-        print(f"{name}: accuracy {run.accuracy:.1%}")
+    print(f"Hidden units of {HIDDEN} that are positive for no image, and accuracy: "
+          f"means of {args.seeds} seeds, learning rate {args.learning_rate}")  # fmt: skip
+    print("epoch" + "".join(f"{name:>16}" for name in found))
+    for epoch in range(args.epochs):
+        means = (values[:, epoch].mean(axis=0) for values in found.values())
+        print(f"{epoch + 1:5}" + "".join(f"{silent:8.1f}{good:8.1%}" for silent, good in means))
+    if args.pictures:
+        print(f"drawn: {args.pictures / 'dying_relu.png'}")
     return 0
 
 

@@ -1,25 +1,20 @@
 #!/usr/bin/env python3
 """Make the README's tables and pictures, and for each CPU a page with every cell."""
 
-import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from suite import cases, files, pictures, plan, results, tables
 from suite.cases import IN_PLACE, TORCH
 from suite.results import time_text
-from suite.tables import call, named
+from suite.tables import call, markdown, named
 
-BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
+PLACE = "<!-- {0}: begin -->\n", "<!-- {0}: end -->"
+"""What stands in README.md around the tables of `benchmarks` and of `programs`."""
 SHARED = (*plan.HEADLINES, *(cell for cell in plan.MEMORY_BOUND if cell.size >= 2**25))
 """The rows of the README's table of CPUs."""
-
-
-def markdown(headings: Sequence[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
-    for row in (headings, ["---"] * len(headings), *rows):
-        yield f"| {' | '.join(row)} |"
 
 
 def machines(published: list[dict[str, Any]]) -> Iterator[str]:
@@ -83,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     where = "where the pictures go (default: pictures beside report.py)"
     folder = files.BENCHMARKS / "pictures"
     parser.add_argument("--pictures", type=Path, default=folder, metavar="DIR", help=where)
-    between = f"put the tables between '{BEGIN}' and '{END}' (default: the repository's README.md)"
+    between = "put the tables between their marks there (default: the repository's README.md)"
     readme = files.BENCHMARKS.parent / "README.md"
     parser.add_argument("--readme", type=Path, default=readme, metavar="FILE", help=between)
     args = parser.parse_args(argv)
@@ -92,28 +87,40 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"no file in {files.RESULTS}; valid: a file written by run.py --full")
     data = parser.results(args.results) if args.results else max(
         published.values(), key=lambda read: read["machine"]["date"])  # fmt: skip
+    whole = [parser.results(path) for path in files.PROGRAMS.glob("*.json")]
     cells, many = results.measured(data), list(published.values())
-    drawn = pictures.draw(data, cells)
+    drawn, remarks = pictures.draw(data, cells), "  \n".join(tables.remarks(data, cells, most=3))
+    texts: dict[str, list[str]] = {
+        "benchmarks": [*headlines(cells), "", origin(data), "", *machines(many), "", remarks]
+    }
+    if whole:
+        newest = max(whole, key=lambda read: read["machine"]["date"])
+        drawn["programs"] = pictures.programs_picture(newest)
+        texts["programs"] = [*tables.programs(newest["programs"]), "", origin(newest)]
     figures = {name: figure for name, figure in drawn.items() if figure}
-    missing = [name for name in drawn if name not in figures]
-    if missing or not tables.headlines(cells):
+    if len(figures) < len(drawn) or not tables.headlines(cells):
         which = args.results or "the latest file in results"
-        parser.error(f"{which} has too few cells for {', '.join(missing) or 'the first table'}; "
-                     "valid: a file written by run.py --full")  # fmt: skip
+        missing = ", ".join(drawn.keys() - figures.keys()) or "the first table"
+        parser.error(f"{which} has too few cells for {missing}; valid: a file by run.py --full")
     parser.output(args.pictures / "time.png" if args.pictures.exists() else args.pictures)
     parser.output(args.readme)
-    remarks = "  \n".join(tables.remarks(data, cells, most=3))
-    text = "\n".join((*headlines(cells), "", origin(data), "", *machines(many), "", remarks, ""))
-    old = args.readme.read_text(encoding="utf-8") if args.readme.exists() else ""
-    place = re.compile(f"(?<={re.escape(BEGIN)}\n).*?(?={re.escape(END)})", re.DOTALL)
-    if not place.search(old):
-        parser.error(f"no place in {args.readme}; valid: a file with '{BEGIN}' and '{END}'")
-    files.write(args.readme, place.sub(lambda _: text, old))
+    text = args.readme.read_text(encoding="utf-8") if args.readme.exists() else ""
+    for name, lines in texts.items():
+        begin, end = (mark.format(name) for mark in PLACE)
+        head, found, rest = text.partition(begin)
+        _, ended, tail = rest.partition(end)
+        if not (found and ended):
+            parser.error(
+                f"no place in {args.readme}; valid: a file with '{begin[:-1]}' and '{end}'"
+            )
+        text = head + begin + "\n".join((*lines, end)) + tail
+    files.write(args.readme, text)
     for path, read in published.items():
         files.write(path.with_suffix(".md"), "\n".join(page(read)) + "\n")
     for name, figure in figures.items():
         pictures.save(figure, args.pictures, name)
-    print(text)
+    for lines in texts.values():
+        print(*lines, "", sep="\n")
     return 0
 
 

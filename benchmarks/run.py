@@ -26,14 +26,14 @@ from relu_ext import _dispatch
 from rich.console import Console
 from rich.progress import Progress
 
-from suite import cases, files, layouts, machine, plan, tables
+from suite import cases, files, layouts, machine, plan, programs, tables
 from suite.cases import IN_PLACE, OPERATIONS, OURS, Cell
 from suite.experiment import Experiment, worker
 
-SECONDS = {"quick": 8.0, "default": 85.0, "self-check": 15.0}
+SECONDS = {"quick": 8.0, "default": 85.0, "self-check": 15.0, "programs": 400.0}
 SECONDS_PER_FULL_CELL = 2.2
 """With 500 cells a full run takes 18 minutes."""
-SWEEPS = {"quick": 3, "default": 5, "self-check": 5, "full": 7}
+SWEEPS = {"quick": 3, "default": 5, "self-check": 5, "full": 7, "programs": 6}
 SWEEPING = 0.6
 """The share of the time for the first sweeps, which visit every cell. The rest is for the cells
 whose intervals are still wide."""
@@ -56,6 +56,7 @@ def arguments(argv: list[str]) -> Any:
     for extent, text in (
         ("quick", "measure float32 against NumPy, within 20 seconds"),
         ("full", "measure everything against every library, in about 20 minutes"),
+        ("programs", "measure whole programs with NumPy alone and in PyTorch, within five minutes"),
         ("self-check", "check that statements are as fast as themselves and on rectified input"),
     ):
         extents.add_argument(
@@ -92,8 +93,10 @@ def arguments(argv: list[str]) -> Any:
     args.command = ["run.py", *hidden.parse_known_args(argv)[1]]
     args.narrowed = bool(args.op or args.dtype or args.size or args.layout)
     if args.json is None:
-        published = files.RESULTS / machine.file_name(machine.processor_name())
-        args.json = published if args.extent == "full" and len(argv) == 1 else files.LAST
+        folder = files.RESULTS if args.extent == "full" else files.PROGRAMS
+        published = folder / machine.file_name(machine.processor_name())
+        whole = args.extent in ("full", "programs") and len(argv) == 1
+        args.json = published if whole else files.LAST
     parser.output(args.json)
     return args
 
@@ -117,7 +120,7 @@ def experiments(args: Any) -> tuple[list[Experiment], list[str]]:
     return found, left_out
 
 
-def within_reach(experiments: Iterable[Experiment], seconds: float) -> list[Experiment]:
+def within_reach(experiments: Iterable[Any], seconds: float) -> list[Any]:
     """The experiments whose intervals become narrow in that time, those that need least first.
 
     There is at least one, if any interval is wide and there is time left.
@@ -128,7 +131,7 @@ def within_reach(experiments: Iterable[Experiment], seconds: float) -> list[Expe
     return wide[: max(enough, 1)] if seconds > 0 else []
 
 
-def measure(experiments: list[Experiment], extent: str) -> bool:
+def measure(experiments: Sequence[Experiment | programs.Run], extent: str) -> bool:
     """Visit every cell in several sweeps, then only those with wide intervals until time is up.
 
     Each sweep visits its cells in a new process, and announces itself on standard error even if
@@ -143,7 +146,7 @@ def measure(experiments: list[Experiment], extent: str) -> bool:
         def left(share: float) -> float:
             return share * seconds - (time.perf_counter() - began)
 
-        def sweep(chosen: Sequence[Experiment], share: float, visits: int) -> None:
+        def sweep(chosen: Sequence[Any], share: float, visits: int) -> None:
             """Visit each chosen cell once; the time left is shared by `visits` visits in all."""
             progress.console.print(f"sweep {next(sweeps)}, {len(chosen)} cells", highlight=False)
             with worker(relu_ext.cpu_levels().active, kernels) as visit:
@@ -216,34 +219,47 @@ def main(argv: list[str] | None = None) -> int:
     out = Console(width=None if sys.stdout.isatty() else 80, markup=False, highlight=False)
     if args.extent == "self-check":
         return 0 if self_check(out) else 1
-    parser = files.Parser(prog="run.py")
-    found, left_out = experiments(args)
-    if not found:
-        why = "; ".join(left_out) or "none of these operations has such a dtype or layout"
-        parser.error(f"nothing to measure: {why}")
+    parser, rng = files.Parser(prog="run.py"), np.random.default_rng(1)
     settings = {name: getattr(args, name) for name in ("extent", "threads", "level", "command")}
     data: dict[str, Any] = {
         "schema": files.SCHEMA,
         "machine": machine.describe(),
         "settings": settings,
-        "complete": measure(found, args.extent),
-        "left_out": left_out,
+        "complete": True,
+        "left_out": [],
         "import_ms": [],
+        "notes": {},
+        "cells": [],
     }
-    try:
-        if data["complete"] and not args.narrowed:
-            data["import_ms"] = import_times(3 if args.extent == "quick" else 15)
-    except KeyboardInterrupt:
-        data["complete"] = False
-    rng = np.random.default_rng(1)
-    data["notes"] = tables.notes(found)
-    data["cells"] = [experiment.results(rng) for experiment in found]
+    if args.extent == "programs":
+        runs = [programs.Run(program) for program in programs.PROGRAMS]
+        data["complete"] = measure(runs, args.extent)
+        data["programs"] = [run.results(rng) for run in runs if run.visits]
+    else:
+        found, data["left_out"] = experiments(args)
+        if not found:
+            why = (
+                "; ".join(data["left_out"]) or "none of these operations has such a dtype or layout"
+            )
+            parser.error(f"nothing to measure: {why}")
+        data["complete"] = measure(found, args.extent)
+        try:
+            if data["complete"] and not args.narrowed:
+                data["import_ms"] = import_times(3 if args.extent == "quick" else 15)
+        except KeyboardInterrupt:
+            data["complete"] = False
+        data["notes"] = tables.notes(found)
+        data["cells"] = [experiment.results(rng) for experiment in found]
     # Written before anything is printed, because the reader of standard output may close it.
     try:
         files.write(args.json, files.dumps(data))
     except OSError as error:
         parser.error(f"cannot write {args.json}: {error.strerror}")
-    tables.print_all(out, data, args.differences)
+    if args.extent == "programs":
+        for line in (tables.machine_line(data), "", *tables.programs(data["programs"])):
+            out.print(line, soft_wrap=True)
+    else:
+        tables.print_all(out, data, args.differences)
     return 0 if data["complete"] else 130
 
 

@@ -34,12 +34,12 @@ import sklearn_mlp
 from suite import (
     buffers,
     cases,
-    digits,
     experiment,
     files,
     layouts,
     machine,
     plan,
+    programs,
     results,
     statements,
     tables,
@@ -387,9 +387,11 @@ def test_the_command_is_recorded_without_the_file(arguments, recorded, tmp_path,
 @pytest.mark.parametrize("full", ["--full", "--ful"])
 def test_only_a_full_run_is_for_publication(full, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(files, "PROGRAMS", tmp_path / "results" / "programs")
     monkeypatch.setattr(files, "LAST", tmp_path / "last.json")
-    files.RESULTS.mkdir()
+    files.PROGRAMS.mkdir(parents=True)
     assert run.arguments([full]).json.parent == files.RESULTS
+    assert run.arguments(["--programs"]).json.parent == files.PROGRAMS
     for arguments in ([full, "--threads", "1"], ["--quick"], []):
         assert run.arguments(arguments).json == files.LAST
 
@@ -475,13 +477,15 @@ def test_a_run_writes_what_report_reads(tiny, tmp_path, monkeypatch, capsys):
     folder.mkdir()
     (folder / "a-cpu.json").write_text(tiny.read_text())
     monkeypatch.setattr(files, "RESULTS", folder)
+    monkeypatch.setattr(files, "PROGRAMS", folder / "programs")
     readme, drawn = tmp_path / "README.md", tmp_path / "pictures"
-    readme.write_text(f"above\n{report.BEGIN}\nold\n{report.END}\nbelow\n")
+    begin, end = (mark.format("benchmarks") for mark in report.PLACE)
+    readme.write_text(f"above\n{begin}old\n{end}\nbelow\n")
     assert report.main(["--pictures", str(drawn), "--readme", str(readme)]) == 0
     written = readme.read_text()
     assert "| `relu_(x)`, 64 float32 |" in written and "old" not in written
     assert written.startswith("above\n") and written.endswith("below\n")
-    assert capsys.readouterr().out.strip() in written
+    assert capsys.readouterr().out.strip() in written and tables.ZEROS in written
     assert "<br>" not in written and max(line.count("|") for line in written.splitlines()) == 6
     page = (folder / "a-cpu.md").read_text()
     assert "## relu\n" in page and "## leaky_relu\n" in page
@@ -501,11 +505,11 @@ def test_report_checks_before_it_writes(tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(files, "RESULTS", tmp_path / "results")
     few, readme = tmp_path / "few.json", tmp_path / "README.md"
     few.write_text(json.dumps(data | {"cells": data["cells"][:3]}))
-    readme.write_text(f"{report.BEGIN}\n{report.END}\n")
+    readme.write_text("".join(mark.format("benchmarks") for mark in report.PLACE))
     before = sorted(tmp_path.iterdir())
     with pytest.raises(SystemExit):
         report.main([str(few), "--pictures", str(tmp_path), "--readme", str(readme)])
-    assert "has too few cells for time, speedup" in capsys.readouterr().err
+    assert "has too few cells for " in capsys.readouterr().err
     assert sorted(tmp_path.iterdir()) == before and "relu" not in readme.read_text()
 
 
@@ -630,7 +634,7 @@ def test_interruption_keeps_what_was_measured(tmp_path, monkeypatch, capsys):
 
 
 def test_a_closed_pipe_keeps_what_was_measured(tmp_path, monkeypatch):
-    def closed(out, data):
+    def closed(*arguments):
         raise BrokenPipeError
 
     monkeypatch.setattr(run.tables, "print_all", closed)
@@ -776,30 +780,69 @@ def test_rectified_input_is_rectified():
     assert all((row["x"] >= 0).all() and row["x"].any() for row in made.rows)
 
 
-def test_digits_learn_alike(monkeypatch):
-    found = digits.compare(1)
-    assert found["accuracy"] > 0.5
-    assert found["seconds"].keys() == digits.TIMES.keys()
-    assert all(times["numpy"] > 0 for times in found["seconds"].values())
-    monkeypatch.setattr(digits, "RELU_EXT", digits.leaky(0.5))
-    with pytest.raises(AssertionError, match="differ"):
-        digits.compare(1)
+SMALL_PROGRAMS = (
+    programs.Program(programs.POLICY, 1, (8, 64, 64, 4)),
+    programs.Program(programs.INFERENCE, 8, (8, 16, 4)),
+    programs.Program(programs.TRAINING, 8, (8, 16, 4)),
+    programs.Program(programs.CONVOLUTION, 4),
+    programs.Program(programs.FLOAT16, 8),
+)
 
 
+def test_programs_are_measured_and_shown(tiny, tmp_path, monkeypatch, capsys):
+    """Without PyTorch's compiler, which takes 20 seconds."""
+    assert {p.kind for p in SMALL_PROGRAMS} == {program.kind for program in programs.PROGRAMS}
+    if programs.find_spec("torch"):
+        monkeypatch.setattr("torch.compile", lambda function: function)
+    monkeypatch.setattr(programs, "PROGRAMS", SMALL_PROGRAMS)
+    monkeypatch.setattr(run, "SECONDS", {"programs": 1.0})
+    whole = tmp_path / "programs" / "a-cpu.json"
+    whole.parent.mkdir()
+    assert run.main(["--programs", "--json", str(whole)]) == 0
+    out, data = capsys.readouterr().out, json.loads(whole.read_text())
+    for program, found in zip(SMALL_PROGRAMS, data["programs"], strict=True):
+        ratio, low, high = found["relu_ext"]["NumPy"]
+        assert f"| {program} | " in out and 0 < low < ratio < high
+        assert ("PyTorch" in found["numpy"]) == bool(programs.find_spec("torch"))
+        assert (found["products"] > 0.01) == (program.kind != programs.FLOAT16)
+    monkeypatch.setattr(files, "RESULTS", tmp_path)
+    monkeypatch.setattr(files, "PROGRAMS", whole.parent)
+    readme = tmp_path / "README.md"
+    marks = [mark.format(name) for name in ("benchmarks", "programs") for mark in report.PLACE]
+    readme.write_text("\n".join(marks))
+    arguments = ["--pictures", str(tmp_path / "drawn"), "--readme", str(readme)]
+    assert report.main([str(tiny), *arguments]) == 0
+    assert readme.read_text().count("| 8-16-4, batch 8: a step of training |") == 1
+    assert (tmp_path / "drawn" / "programs.png").exists()
+
+
+def test_a_wrong_program_is_not_timed(monkeypatch):
+    monkeypatch.setattr(programs, "find_spec", lambda name: None)
+    wrong = (relu_ext.add_relu_, lambda grad, output, bias: (grad, grad.sum(axis=0)))
+    monkeypatch.setitem(programs.dense_digits.SETTINGS, OURS, wrong)
+    with pytest.raises(AssertionError, match="a step of training: relu_ext"):
+        programs.Run(SMALL_PROGRAMS[2]).visit(0.0, 0)
+
+
+@np.errstate(under="ignore")
 def test_relu_units_die_and_leaky_ones_return():
-    found = dying_relu.runs()
-    relu, leaky = found["ReLU"], found["Leaky ReLU"]
-    assert relu.dead[-1] > 2 * leaky.dead[-1]
-    assert relu.dead[-1] > 0.75 * sum(dying_relu.HIDDEN)
-    assert any(later < earlier for earlier, later in zip(leaky.dead, leaky.dead[1:], strict=False))
-    assert leaky.accuracy > relu.accuracy + 0.5
+    found = {name: np.array(dying_relu.run(name, 2.0, 30, 0)) for name in dying_relu.ACTIVATIONS}
+    (relu, good), (leaky, better) = (values.T for values in found.values())
+    assert relu[-1] > 1.5 * leaky[-1] and relu[-1] > 0.75 * dying_relu.HIDDEN
+    assert np.diff(leaky).min() < 0 and better[-1] > good[-1] + 0.5
+
+
+def test_dying_relu_says_where_the_picture_is(tmp_path, capsys):
+    assert dying_relu.main(["--epochs", "2", "--seeds", "2", "--pictures", str(tmp_path)]) == 0
+    path = tmp_path / "dying_relu.png"
+    assert path.exists() and f"drawn: {path}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("solver", sklearn_mlp.SOLVERS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_scikit_learn_fits_alike(dtype, solver):
-    found = sklearn_mlp.compare((20,), dtype, solver, epochs=2, repeats=1)
-    assert found["bound"] > 1 and min(found.values()) > 0
+    found = sklearn_mlp.compare((20,), dtype, solver, epochs=2, repeats=2)
+    assert found.shape == (2, 4) and found.min() > 0 and found[:, 3].min() > 1
     assert sklearn_mlp._base.ACTIVATIONS["relu"] is sklearn_mlp.THEIRS[0]
     assert sklearn_mlp._base.DERIVATIVES["relu"] is sklearn_mlp.THEIRS[1]
 
@@ -808,7 +851,7 @@ def test_scikit_learn_fits_alike(dtype, solver):
 @pytest.mark.parametrize(
     "command",
     [
-        [dying_relu.__file__, "--epochs", "1", "--pictures"],
+        [dying_relu.__file__, "--epochs", "1", "--seeds", "1", "--pictures"],
         [sklearn_mlp.__file__, "--epochs", "1", "--repeats", "1"],
     ],
 )
@@ -821,6 +864,6 @@ def test_a_closed_pipe_is_no_error(command, tmp_path):
     )
     process.stdout.close()
     with process:
-        assert process.stderr.read() == b""
+        assert b"Traceback" not in process.stderr.read()
     assert process.returncode == -signal.SIGPIPE
     assert (tmp_path / "dying_relu.png").exists() == drawn

@@ -43,6 +43,7 @@ LEAST_VISITS, MOST_VISITS = 6, 100
 SLOW, BLOCK = 10, 8
 """A contender that takes SLOW times as long as relu_ext is timed in one of BLOCK rounds: such
 contenders took three quarters of the time of a full run, and their own times are the steadiest."""
+KERNELS = ("NUMBA_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")
 RESAMPLES = 400
 RUN = 0.02
 """Half of a 95 % interval for what all processes of a run share and the next run does not.
@@ -295,15 +296,15 @@ def summary(samples: np.ndarray, rng: np.random.Generator) -> tuple[float, float
 
 
 @contextmanager
-def worker(level: str, kernels: str) -> Iterator[Callable[[Experiment, float, int], None]]:
-    """`Experiment.visit` in a fresh interpreter, given the CPU level and numba's cache.
+def worker(level: str, kernels: str) -> Iterator[Callable[[Any, float, int], None]]:
+    """`visit` of an experiment in a fresh interpreter, given the CPU level and a cache of kernels.
 
     The process is in a session of its own, so that Ctrl-C reaches its parent alone.
     """
     path = f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r})"
     process = subprocess.Popen(
         [sys.executable, "-c", f"{path}; from suite import experiment; experiment.serve()"],
-        env=os.environ | {"RELU_EXT_CPU_LEVEL": level, "NUMBA_CACHE_DIR": kernels},
+        env=os.environ | {"RELU_EXT_CPU_LEVEL": level} | dict.fromkeys(KERNELS, kernels),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,
@@ -311,7 +312,7 @@ def worker(level: str, kernels: str) -> Iterator[Callable[[Experiment, float, in
     assert process.stdin and process.stdout
     requests, replies = process.stdin, process.stdout
 
-    def visit(experiment: Experiment, seconds: float, seed: int) -> None:
+    def visit(experiment: Any, seconds: float, seed: int) -> None:
         try:
             pickle.dump((replace(experiment, visits=[]), seconds, seed), requests)
             requests.flush()

@@ -13,6 +13,8 @@ SCHEMA = 2
 BENCHMARKS = Path(__file__).parents[1]
 RESULTS = BENCHMARKS / "results"
 """One file for each CPU that has been measured."""
+PROGRAMS = RESULTS / "programs"
+"""The same for whole programs."""
 LAST = BENCHMARKS / "last.json"
 """What a run writes that is not for publication."""
 

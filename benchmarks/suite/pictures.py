@@ -1,4 +1,5 @@
-"""Draw the README's pictures: time and speed-up over size, dtypes as a heat map, the functions."""
+"""Draw the README's pictures: time and speed-up over size, dtypes as a heat map, whole programs,
+and the functions."""
 
 import io
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 
 from suite import cases
 from suite.cases import ELEMENTWISE, IN_PLACE, OURS, TORCH, Cell
+from suite.programs import EAGER, NUMPY
 from suite.results import Cells, Measured, number_text
 
 HEAT_SIZE = 16_384
@@ -26,6 +28,9 @@ mpl.rcParams.update({
     "grid.color": "#E5E5E5", "figure.constrained_layout.use": True,
     "axes.prop_cycle": cycler(color=COLOURS, marker="osD^vPX*"),
 })  # fmt: skip
+SHOWN = ("relu", "leaky_relu", "relu_backward")
+LONGEST = 5
+"""Where the bar of a program ends at the latest, in units of the time with relu_ext."""
 TIMED = (OURS, "maximum", "zeros", "clip", TORCH, "tanh")
 
 
@@ -55,12 +60,19 @@ def sweep(cells: Cells, operation: str) -> list[Measured]:
     return sorted(found, key=lambda m: m.cell.size)
 
 
-def over_size(axes: Any, caches: dict[str, int], title: str, columns: int) -> None:
+def caption(data: dict[str, Any]) -> str:
+    """What a reader needs to know of any measurement."""
+    threads = data["settings"]["threads"]
+    return (f"{data['machine']['processor']}, NumPy {data['machine']['versions']['numpy']}, "
+            f"{threads} thread{'s' * (threads > 1)}")  # fmt: skip
+
+
+def over_size(axes: Any, data: dict[str, Any], title: str, columns: int) -> None:
     """Make both axes logarithmic, mark the sizes of the caches, and add title and legend."""
     axes.set_xscale("log", base=2)  # which writes sizes as powers of two
     axes.set_yscale("log")
-    axes.set_xlabel("elements (float32)")
-    for level, size in caches.items():
+    axes.set_xlabel(f"elements (float32)\n{caption(data)}")
+    for level, size in data["machine"]["caches"].items():
         axes.axvline(size / 4, color="#888888", linestyle=":", linewidth=1.5, zorder=1)
         above = axes.get_xaxis_transform()
         axes.text(size / 4, 1.0, level, ha="center", va="bottom", fontsize=13, transform=above)
@@ -68,7 +80,7 @@ def over_size(axes: Any, caches: dict[str, int], title: str, columns: int) -> No
     axes.figure.legend(ncols=columns, loc="outside lower center")
 
 
-def time_picture(cells: Cells, caches: dict[str, int]) -> Figure:
+def time_picture(cells: Cells, data: dict[str, Any]) -> Figure:
     figure, axes = new_figure(6.4)
     series = sweep(cells, "relu")
     for name in TIMED:
@@ -78,20 +90,20 @@ def time_picture(cells: Cells, caches: dict[str, int]) -> Figure:
         text = "relu_ext.relu_(x)" if name == OURS else label("relu", name)
         axes.plot(points.keys(), points.values(), label=text, **style)
     axes.set_ylabel("nanoseconds per element")
-    over_size(axes, caches, "ReLU in place: time, lower is better", columns=2)
+    over_size(axes, data, "ReLU in place: time, lower is better", columns=2)
     return figure
 
 
-def speedup_picture(cells: Cells, caches: dict[str, int]) -> Figure:
-    figure, axes = new_figure(7.6)
-    for operation in ELEMENTWISE:
+def speedup_picture(cells: Cells, data: dict[str, Any]) -> Figure:
+    figure, axes = new_figure(6.8)
+    for operation in SHOWN:
         found = {m.cell.size: m.usual[2:] for m in sweep(cells, operation) if m.usual}
         if found:
             middle, low, high = zip(*found.values(), strict=True)
             (line,) = axes.plot(found.keys(), middle, label=f"{operation}: {label(operation)}")
             shade = {"color": line.get_color(), "alpha": 0.2, "linewidth": 0}
             axes.fill_between(found.keys(), low, high, **shade)
-    over_size(axes, caches, "In place, against what NumPy's users write", columns=1)
+    over_size(axes, data, "Times as fast as what NumPy's users write, in place", columns=1)
     ticks = [1, 2, 5, 10, 20, 50, 100]
     axes.set_yticks(ticks, [f"{tick}×" for tick in ticks])
     axes.minorticks_off()
@@ -99,7 +111,7 @@ def speedup_picture(cells: Cells, caches: dict[str, int]) -> Figure:
     return figure
 
 
-def heat_picture(cells: Cells, architecture: str) -> Figure | None:
+def heat_picture(cells: Cells, data: dict[str, Any]) -> Figure | None:
     found = {c: m.usual for c, m in cells.items()
              if m.usual and c == Cell(c.operation, c.dtype, HEAT_SIZE, IN_PLACE)}  # fmt: skip
     dtypes = [name for name in cases.DTYPES if any(cell.dtype == name for cell in found)]
@@ -109,7 +121,7 @@ def heat_picture(cells: Cells, architecture: str) -> Figure | None:
     ratios = np.full((len(dtypes), len(operations)), np.nan)
     for cell, usual in found.items():
         ratios[dtypes.index(cell.dtype), operations.index(cell.operation)] = usual.ratio
-    figure, axes = new_figure(3.4 + 0.56 * len(dtypes))
+    figure, axes = new_figure(4.4 + 0.56 * len(dtypes))
     shades = np.log2(ratios)
     least, most = min(0.0, float(np.nanmin(shades))), float(np.nanmax(shades))
     axes.imshow(shades, cmap="Blues", vmin=least, vmax=most, aspect="auto")
@@ -119,15 +131,47 @@ def heat_picture(cells: Cells, architecture: str) -> Figure | None:
         axes.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
     short = (name.replace("leaky_relu", "leaky").replace("sub", "sub-_") for name in operations)
     labels = [name.replace("_", "\n") for name in short]
-    axes.set_xticks(range(len(operations)), labels, fontsize=13)
-    longdouble = "longdouble\n(80 bits)" if architecture == "x86_64" else "longdouble"
+    axes.set_xticks(range(len(operations)), labels, fontsize=11)
+    x86 = data["machine"]["architecture"] == "x86_64"
+    longdouble = "longdouble\n(80 bits)" if x86 else "longdouble"
     axes.set_yticks(range(len(dtypes)), [n.replace("float128", longdouble) for n in dtypes])
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    listed = "\n".join(f"{name}: {label(name)}" for name in operations)
-    axes.set_xlabel(f"times as fast in place on {HEAT_SIZE:,} elements as\n{listed}", fontsize=12)
+    listed = "".join(f"\n{name}: {label(name)}" for name in operations)
+    dashes = "\n–: the operation takes no array of this dtype" * bool(np.isnan(ratios).any())
+    axes.set_title(f"Times as fast as NumPy, in place, {HEAT_SIZE:,} elements", pad=16)
+    axes.set_xlabel(f"{caption(data)}{dashes}\nas what NumPy's users write:{listed}", fontsize=11)
+    return figure
+
+
+def programs_picture(data: dict[str, Any]) -> Figure:
+    """A bar for the time of each program: with relu_ext, with NumPy alone, in PyTorch."""
+    programs = data["programs"]
+    figure, axes = new_figure(2.4 + 0.66 * len(programs))
+    rows, height = np.arange(len(programs)), 0.27
+    bars = {OURS: BLUE, NUMPY: COLOURS[2], EAGER: COLOURS[-1]}
+    for at, (name, colour) in enumerate(bars.items()):
+        times = [program["relu_ext"].get(name, [1.0])[0] for program in programs]
+        text = {OURS: "NumPy with relu_ext", NUMPY: "NumPy alone"}.get(name, name)
+        places = rows + (at - 1) * height
+        drawn = axes.barh(places, np.minimum(times, LONGEST), height, color=colour, label=text)
+        axes.bar_label(drawn, [f"{number_text(time)}×" for time in times], padding=3, fontsize=10)
+    shares = [min(program["products"], 1) for program in programs]
+    dark = {"color": "#003A5D", "label": "of which matrix products"}
+    axes.barh(rows - height, shares, height, **dark)
+    axes.set_yticks(rows, [program["program"].replace(": ", ":\n") for program in programs])
+    axes.tick_params(axis="y", labelsize=11, length=0)
+    axes.invert_yaxis()
+    axes.set_xlim(0, LONGEST * 1.1)
+    axes.grid(visible=False, axis="y")
+    axes.set_axisbelow(True)
+    axes.margins(y=0.02)
+    axes.set_title("Whole programs: time, lower is better")
+    cut = f", bars end at {LONGEST}"
+    axes.set_xlabel(f"times as long as with relu_ext{cut}\n{caption(data)}", fontsize=12)
+    axes.figure.legend(ncols=2, loc="outside lower center")
     return figure
 
 
@@ -151,11 +195,11 @@ def functions_picture() -> Figure:
 
 
 def draw(data: dict[str, Any], cells: Cells) -> dict[str, Figure | None]:
-    """Every picture by name; None where the run has too few cells for it."""
-    caches, enough = data["machine"]["caches"], len(sweep(cells, "relu")) >= 4
+    """Every picture of a results file by name; None where the run has too few cells for it."""
+    enough = len(sweep(cells, "relu")) >= 4
     return {
-        "time": time_picture(cells, caches) if enough else None,
-        "speedup": speedup_picture(cells, caches) if enough else None,
-        "heat": heat_picture(cells, data["machine"]["architecture"]),
+        "time": time_picture(cells, data) if enough else None,
+        "speedup": speedup_picture(cells, data) if enough else None,
+        "heat": heat_picture(cells, data),
         "functions": functions_picture(),
     }

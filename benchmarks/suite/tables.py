@@ -1,16 +1,17 @@
 """Write results as text: a line for each cell, what is overhead, and remarks on the whole."""
 
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from suite import cases, plan, results
-from suite.cases import TORCH, Cell
+from suite.cases import OURS, TORCH, Cell
 from suite.experiment import Experiment
 from suite.layouts import CONTIGUOUS
+from suite.programs import COMPILED, EAGER, NUMPY
 from suite.results import Cells, Measured, Timing, number_text, time_text
 
 Rows = list[list[str]]
@@ -121,6 +122,26 @@ def remarks(data: dict[str, Any], cells: Cells, most: int | None = None) -> Iter
         yield f"Where memory is the limit: {'; '.join(limits)}."
     if data["import_ms"]:
         yield f"`import relu_ext` takes {statistics.median(data['import_ms']):.2f} ms after NumPy."
+
+
+def markdown(headings: Sequence[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
+    for row in (headings, ["---"] * len(headings), *rows):
+        yield f"| {' | '.join(row)} |"
+
+
+def programs(found: list[dict[str, Any]]) -> Iterator[str]:
+    """The README's table of whole programs."""
+    rows = []
+    for program in found:
+        names = (("relu_ext", NUMPY), ("relu_ext", EAGER), ("relu_ext", COMPILED), ("numpy", EAGER))
+        held = (program[whose].get(name) for whose, name in names)
+        texts = ("{}× ({}–{})".format(*map(number_text, numbers)) if numbers else "–"
+                 for numbers in held)  # fmt: skip
+        time = time_text(1e9 * program["seconds"][OURS])
+        rows.append([program["program"], time, *texts, f"{program['products']:.0%}"])
+    yield from markdown(("program, one thread", "with relu_ext", "times as fast as NumPy alone",
+                         "as PyTorch", "as PyTorch, compiled", "NumPy alone as PyTorch",
+                         "matrix products"), rows)  # fmt: skip
 
 
 def notes(experiments: Iterable[Experiment]) -> dict[str, dict[str, list[str]]]:

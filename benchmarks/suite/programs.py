@@ -1,0 +1,240 @@
+"""Measure whole programs, those of the examples, with NumPy alone, with relu_ext and in PyTorch.
+
+PyTorch has the same network, the same loss and the same numbers, eager and compiled; what they
+return is compared before anything is timed. A visit is a process of its own, which times in turn
+all contenders of a program, and its matrix products alone.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from suite import machine
+from suite.cases import OURS
+from suite.experiment import summary
+from suite.files import BENCHMARKS
+
+sys.path.append(str(BENCHMARKS.parent / "examples"))
+import common
+import conv_digits
+import dense_digits
+import float16_prelu
+import policy
+
+__all__ = ["PROGRAMS", "Program", "Run", "common", "dense_digits"]
+
+NUMPY, EAGER, COMPILED, PRODUCTS = "NumPy", "PyTorch", "PyTorch, compiled", "matrix products"
+POLICY, INFERENCE, TRAINING = "one observation", "inference", "a step of training"
+CONVOLUTION, FLOAT16 = "convolution and max-pooling, training", "float16, PReLU and max-pooling"
+ROUNDS, RATE = 7, 0.1
+"""How often a visit times each contender, and the learning rate."""
+Call = Callable[[], Any]
+Calls = dict[str, Call]
+
+
+@dataclass(frozen=True)
+class Program:
+    """What is called again and again, of one size."""
+
+    kind: str
+    batch: int
+    sizes: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        layers = f"{'-'.join(map(str, self.sizes))}, " * bool(self.sizes)
+        return f"{layers}{f'batch {self.batch}: ' * (self.batch > 1)}{self.kind}"
+
+    @property
+    def trains(self) -> bool:
+        return self.kind in (TRAINING, CONVOLUTION)
+
+    def contenders(self) -> Calls:
+        """What calls the program with each contender, on numbers of its own."""
+        example: Any = dense_digits
+        rng = np.random.default_rng(0)
+        x = rng.random((self.batch, *(self.sizes[:1] or (8, 8))), np.float32)
+        x, labels = x[0] if self.kind == POLICY else x, rng.integers(10, size=self.batch)
+        if self.kind == FLOAT16:
+            (stored, slopes), example = float16_prelu.inputs(1), float16_prelu
+            call = partial(float16_prelu.pipeline, stored=stored, slopes=slopes)
+            make: Any = partial(torch_pipeline, stored, slopes)
+        elif self.kind == CONVOLUTION:
+            example, layers = conv_digits, conv_digits.network()
+            make = partial(torch_convolution, layers, x, labels)
+        else:
+            layers = dense_digits.network(self.sizes)
+            labels %= self.sizes[-1]
+            make = partial(torch_dense, layers, x, labels if self.trains else None)
+        calls: Calls = {}
+        for name, how in (policy if self.kind == POLICY else example).SETTINGS.items():
+            if self.trains:
+                calls[name] = partial(example.step, deepcopy(layers), how, x, labels, RATE)
+            elif self.kind == POLICY:
+                calls[name] = partial(policy.scores, layers, how, x)
+            elif self.kind == INFERENCE:
+                calls[name] = partial(inference, layers, how, x)
+            else:
+                calls[name] = partial(call, how)
+        return calls | (in_pytorch(make) if find_spec("torch") else {})
+
+    def products(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The factors of the matrix products, of one call, in arrays of their shapes."""
+        n, shapes = self.batch, []
+        if self.kind == CONVOLUTION:
+            shapes = [(36 * n, 9, 16), (n, 144, 10), (n, 10, 144), (9, 36 * n, 16), (144, n, 10)]
+        for number, (i, o) in enumerate(pairwise(self.sizes)):
+            shapes += [
+                (n, i, o),
+                *[(i, n, o)] * self.trains,
+                *[(n, o, i)] * (self.trains and number > 0),
+            ]
+        ones = partial(np.ones, dtype=np.float32)
+        squeeze = np.ravel if self.kind == POLICY else np.asarray
+        return [(squeeze(ones((m, k))), ones((k, n))) for m, k, n in shapes]
+
+
+def inference(layers: Any, how: Any, x: np.ndarray) -> np.ndarray:
+    return dense_digits.outputs(layers, how, x)[-1]
+
+
+PROGRAMS = (
+    Program(POLICY, 1, (8, 64, 64, 4)),
+    *(Program(kind, batch, sizes)
+      for batch, sizes in ((32, (8, 64, 64, 4)), (64, (64, 128, 10)), (200, (64, 512, 256, 10)),
+                           (500, (64, 2048, 1024, 10)))
+      for kind in (INFERENCE, TRAINING)),
+    Program(CONVOLUTION, 50),
+    Program(FLOAT16, 8),
+)  # fmt: skip
+
+
+def in_pytorch(make: Callable[[Any], tuple[Any, Call]]) -> Calls:
+    """What `make` returns, eager and compiled: a function, after a model if that is trained."""
+    torch, calls = import_module("torch"), {}
+
+    def step(loss_of: Call, optimizer: Any) -> Any:
+        optimizer.zero_grad()
+        loss = loss_of()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    for name in (EAGER, COMPILED):
+        model, function = make(torch)
+        function = torch.compile(function) if name == COMPILED else function
+        descend = model and partial(step, function, torch.optim.SGD(model.parameters(), RATE))
+        calls[name] = descend or function
+    return calls
+
+
+def torch_linear(torch: Any, weights: np.ndarray, bias: np.ndarray) -> Any:
+    linear = torch.nn.Linear(*weights.shape)
+    linear.weight.data, linear.bias.data = map(torch.tensor, (weights.T.copy(), bias))
+    return linear
+
+
+def torch_dense(layers: Any, x: np.ndarray, labels: Any, torch: Any) -> tuple[Any, Call]:
+    parts = [part for layer in layers for part in (torch_linear(torch, *layer), torch.nn.ReLU())]
+    model, images = torch.nn.Sequential(*parts[:-1]), torch.from_numpy(x)
+    if labels is None:
+        return None, lambda: model(images)
+    digits = torch.from_numpy(labels)
+    return model, lambda: torch.nn.functional.cross_entropy(model(images), digits)
+
+
+def torch_convolution(layers: Any, x: np.ndarray, labels: Any, torch: Any) -> tuple[Any, Call]:
+    """Images are NCHW here, and so are the features of the dense layer."""
+    kernel, bias, dense, shift = layers
+    convolution = torch.nn.Conv2d(1, len(bias), 3)
+    convolution.weight.data = torch.tensor(kernel.T.reshape(-1, 1, 3, 3).copy())
+    convolution.bias.data = torch.tensor(bias)
+    dense = dense.reshape(-1, len(bias), dense.shape[-1]).swapaxes(0, 1).reshape(dense.shape)
+    parts = [torch.nn.ReLU(), torch.nn.MaxPool2d(2), torch.nn.Flatten()]
+    model = torch.nn.Sequential(convolution, *parts, torch_linear(torch, dense, shift))
+    images, digits = torch.from_numpy(x)[:, None], torch.from_numpy(labels)
+    return model, lambda: torch.nn.functional.cross_entropy(model(images), digits)
+
+
+def torch_pipeline(stored: np.ndarray, slopes: np.ndarray, torch: Any) -> tuple[Any, Call]:
+    (batch,), weight, functional = (
+        torch.from_numpy(stored),
+        torch.from_numpy(slopes.ravel()),
+        torch.nn.functional,
+    )
+    return None, lambda: functional.max_pool2d(functional.prelu(batch, weight), 2)[None]
+
+
+@dataclass(eq=False)
+class Run:
+    """A program and the seconds of a call: of each visit, by contender, of each round."""
+
+    cell: Program
+    visits: list[dict[str, list[float]]] = field(default_factory=list)
+
+    @np.errstate(all="ignore")
+    def visit(self, seconds: float, seed: int) -> None:
+        """Check that all contenders return the same, then time them in turn for about that long."""
+        calls, rng, pairs = (
+            self.cell.contenders(),
+            np.random.default_rng(seed),
+            self.cell.products(),
+        )
+        machine.equalise(1)
+        calls[PRODUCTS] = lambda: [a @ b for a, b in pairs]
+        times: dict[str, list[float]] = {name: [] for name in calls}
+
+        def sample(name: str, number: int) -> float:
+            call, start = calls[name], time.perf_counter()
+            with surroundings(name):
+                for _ in range(number):
+                    call()
+            return (time.perf_counter() - start) / number
+
+        def surroundings(name: str) -> AbstractContextManager[Any]:
+            infers = name in (EAGER, COMPILED) and not self.cell.trains
+            return import_module("torch").inference_mode() if infers else nullcontext()
+
+        numbers, expected = {}, [np.asarray(calls[NUMPY]()) for _ in range(5)]
+        for name, call in calls.items():
+            with surroundings(name):
+                found = expected if name in (NUMPY, PRODUCTS) else [call() for _ in expected]
+            error = 1e-3 if self.cell.kind == FLOAT16 else 1e-4
+            text, found = f"{self.cell}: {name}", [*map(np.asarray, found)]
+            np.testing.assert_allclose(found, expected, error, error, err_msg=text)
+            numbers[name] = max(1, int(seconds / ROUNDS / len(calls) / sample(name, 3)))
+        for _ in range(ROUNDS):
+            for name in rng.permutation([*calls]):
+                times[name].append(sample(name, numbers[name]))
+        self.visits.append(times)
+
+    def seconds_to_good(self) -> float:
+        return 0.0  # each is visited as often as any other
+
+    def times(self, name: str) -> np.ndarray:
+        """[visit, round]"""
+        return np.array([visit[name] for visit in self.visits])
+
+    def results(self, rng: np.random.Generator) -> dict[str, Any]:
+        """The seconds of each contender, how many times relu_ext's or NumPy's they are with 95 %
+        intervals, and the share of matrix products in relu_ext's."""
+        names = [name for name in (NUMPY, EAGER, COMPILED) if name in self.visits[0]]
+        against = {name: [*summary(self.times(name) / self.times(OURS), rng)] for name in names}
+        numpy = {name: [*summary(self.times(name) / self.times(NUMPY), rng)] for name in names[1:]}
+        return {
+            "program": str(self.cell),
+            "visits": len(self.visits),
+            "seconds": {name: float(np.median(self.times(name))) for name in (OURS, *names)},
+            "relu_ext": against,
+            "numpy": numpy,
+            "products": float(np.median(self.times(PRODUCTS) / self.times(OURS))),
+        }
