@@ -12,7 +12,7 @@ import relu_ext
 from matplotlib.figure import Figure
 
 from suite import files, pictures
-from suite.programs import common, dense_digits
+from suite.programs import dense_digits
 
 HIDDEN, BATCH, SLOPE = 64, 256, 0.1
 LEAKY = relu_ext.add_leaky_relu_, relu_ext.add_leaky_relu_backward_
@@ -22,7 +22,7 @@ ACTIVATIONS = {"ReLU": dense_digits.RELU_EXT,
 
 def run(name: str, rate: float, epochs: int, seed: int) -> list[tuple[int, float]]:
     """After each epoch, the units that are positive for no image at all, and the accuracy."""
-    (images, labels), activation = common.digits(), ACTIVATIONS[name]
+    (images, labels), activation = dense_digits.digits(), ACTIVATIONS[name]
     found, sizes = [], (images.shape[1], HIDDEN, 10)
     for layers, _ in dense_digits.train(
         activation, (images, labels), sizes, BATCH, epochs, rate, seed

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Make the README's tables and pictures, and for each CPU a page with every cell."""
+"""Make the tables of README.md and docs/speed.md, a page for each CPU, and the pictures."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ from suite.cases import IN_PLACE, TORCH
 from suite.results import time_text
 from suite.tables import call, markdown, named
 
-PLACE = "<!-- {0}: begin -->\n", "<!-- {0}: end -->"
-"""What stands in README.md around the tables of `benchmarks` and of `programs`."""
+PLACES = {"benchmarks": "README.md", "programs": "README.md", "processors": "docs/speed.md"}
+"""The files in which tables stand, and between which marks."""
 SHARED = (*plan.HEADLINES, *(cell for cell in plan.MEMORY_BOUND if cell.size >= 2**25))
 """The rows of the README's table of CPUs."""
 
@@ -75,50 +75,52 @@ def main(argv: list[str] | None = None) -> int:
     parser = files.Parser(prog="report.py", description=__doc__)
     latest = "for the first table and the pictures (default: the latest file in results)"
     parser.add_argument("results", type=Path, nargs="?", help=latest)
-    where = "where the pictures go (default: pictures beside report.py)"
-    folder = files.BENCHMARKS / "pictures"
-    parser.add_argument("--pictures", type=Path, default=folder, metavar="DIR", help=where)
-    between = "put the tables between their marks there (default: the repository's README.md)"
-    readme = files.BENCHMARKS.parent / "README.md"
-    parser.add_argument("--readme", type=Path, default=readme, metavar="FILE", help=between)
+    where = "the folder of README.md, docs and benchmarks (default: the repository)"
+    root = files.BENCHMARKS.parent
+    parser.add_argument("--root", type=Path, default=root, metavar="DIR", help=where)
     args = parser.parse_args(argv)
     published = {path: parser.results(path) for path in sorted(files.RESULTS.glob("*.json"))}
+    whole = [parser.results(path) for path in files.PROGRAMS.glob("*.json")]
     if not (args.results or published):
         parser.error(f"no file in {files.RESULTS}; valid: a file written by run.py --full")
-    data = parser.results(args.results) if args.results else max(
-        published.values(), key=lambda read: read["machine"]["date"])  # fmt: skip
-    whole = [parser.results(path) for path in files.PROGRAMS.glob("*.json")]
-    cells, many = results.measured(data), list(published.values())
-    drawn, remarks = pictures.draw(data, cells), "  \n".join(tables.remarks(data, cells, most=3))
-    texts: dict[str, list[str]] = {
-        "benchmarks": [*headlines(cells), "", origin(data), "", *machines(many), "", remarks]
+
+    def newest(found: Iterable[dict[str, Any]]) -> dict[str, Any]:
+        return max(found, key=lambda read: read["machine"]["date"])
+
+    data = parser.results(args.results) if args.results else newest(published.values())
+    cells, drawn = results.measured(data), pictures.draw(data)
+    texts = {
+        "benchmarks": [*headlines(cells), "", origin(data)],
+        "processors": [*machines([*published.values()]), "", *tables.remarks(data, cells, most=3)],
     }
     if whole:
-        newest = max(whole, key=lambda read: read["machine"]["date"])
-        drawn["programs"] = pictures.programs_picture(newest)
-        texts["programs"] = [*tables.programs(newest["programs"]), "", origin(newest)]
+        drawn["programs"] = pictures.programs_picture(newest(whole))
+        texts["programs"] = [*tables.programs(newest(whole)["programs"]), "", origin(newest(whole))]
     figures = {name: figure for name, figure in drawn.items() if figure}
     if len(figures) < len(drawn) or not tables.headlines(cells):
-        which = args.results or "the latest file in results"
         missing = ", ".join(drawn.keys() - figures.keys()) or "the first table"
-        parser.error(f"{which} has too few cells for {missing}; valid: a file by run.py --full")
-    parser.output(args.pictures / "time.png" if args.pictures.exists() else args.pictures)
-    parser.output(args.readme)
-    text = args.readme.read_text(encoding="utf-8") if args.readme.exists() else ""
+        parser.error(f"too few cells for {missing}; valid: a file written by run.py --full")
+    written: dict[Path, str] = {}
     for name, lines in texts.items():
-        begin, end = (mark.format(name) for mark in PLACE)
-        head, found, rest = text.partition(begin)
-        _, ended, tail = rest.partition(end)
-        if not (found and ended):
-            parser.error(
-                f"no place in {args.readme}; valid: a file with '{begin[:-1]}' and '{end}'"
-            )
-        text = head + begin + "\n".join((*lines, end)) + tail
-    files.write(args.readme, text)
+        path, begin, end = (
+            args.root / PLACES[name],
+            f"<!-- {name}: begin -->",
+            f"<!-- {name}: end -->",
+        )
+        parser.output(path)
+        text = written.get(path) or (path.read_text(encoding="utf-8") if path.exists() else "")
+        if not 0 <= text.find(begin) < text.find(end):
+            parser.error(f"no place in {path}; valid: a file with '{begin}' and '{end}'")
+        head, tail = text[: text.index(begin)], text[text.index(end) :]
+        written[path] = "\n".join((head + begin, *lines, tail))
+    drawings = args.root / "benchmarks" / "pictures"
+    parser.output(drawings / "time.png" if drawings.exists() else drawings)
     for path, read in published.items():
-        files.write(path.with_suffix(".md"), "\n".join(page(read)) + "\n")
+        written[path.with_suffix(".md")] = "\n".join(page(read)) + "\n"
+    for path, text in written.items():
+        files.write(path, text)
     for name, figure in figures.items():
-        pictures.save(figure, args.pictures, name)
+        pictures.save(figure, drawings, name)
     for lines in texts.values():
         print(*lines, "", sep="\n")
     return 0

@@ -7,15 +7,13 @@ been measured so far is still reported.
 
 import os
 import re
-import statistics
 import subprocess
 import sys
 import time
 from argparse import ArgumentTypeError
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from importlib.util import find_spec
-from itertools import accumulate, count, product
+from itertools import accumulate, count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,17 +25,16 @@ from rich.console import Console
 from rich.progress import Progress
 
 from suite import cases, files, layouts, machine, plan, programs, tables
-from suite.cases import IN_PLACE, OPERATIONS, OURS, Cell
+from suite.cases import OPERATIONS
 from suite.experiment import Experiment, worker
 
-SECONDS = {"quick": 8.0, "default": 85.0, "self-check": 15.0, "programs": 400.0}
+SECONDS = {"quick": 8.0, "default": 85.0, "programs": 400.0}
 SECONDS_PER_FULL_CELL = 2.2
 """With 500 cells a full run takes 18 minutes."""
-SWEEPS = {"quick": 3, "default": 5, "self-check": 5, "full": 7, "programs": 6}
+SWEEPS = {"quick": 3, "default": 5, "full": 7, "programs": 6}
 SWEEPING = 0.6
 """The share of the time for the first sweeps, which visit every cell. The rest is for the cells
 whose intervals are still wide."""
-SELF_CHECK_MEDIAN, SELF_CHECK_CELL = 0.01, 0.10
 
 
 def size(text: str) -> int:
@@ -57,7 +54,6 @@ def arguments(argv: list[str]) -> Any:
         ("quick", "measure float32 against NumPy, within 20 seconds"),
         ("full", "measure everything against every library, in about 20 minutes"),
         ("programs", "measure whole programs with NumPy alone and in PyTorch, within five minutes"),
-        ("self-check", "check that statements are as fast as themselves and on rectified input"),
     ):
         extents.add_argument(
             f"--{extent}", dest="extent", action="store_const", const=extent, help=text
@@ -173,32 +169,6 @@ def measure(experiments: Sequence[Experiment | programs.Run], extent: str) -> bo
     return True
 
 
-def self_check(out: Console) -> bool:
-    """Whether every statement is as fast as itself, and relu_ as fast on rectified input."""
-    caches, found = machine.caches(), []
-    for operation, length in product(plan.BASIC, plan.TABLE_SIZES):
-        cell = Cell(operation, "float32", length, IN_PLACE)
-        ours, usual, *_ = cell.contenders()
-        again = [ours, replace(ours, name="itself")]
-        if operation == "relu":
-            again.append(replace(ours, name="itself, rectified input", rectified=True))
-        theirs = [replace(usual, name=name) for name in (OURS, "itself")]
-        found += [Experiment(cell, again, caches), Experiment(cell, theirs, caches)]
-    if not measure(found, "self-check"):
-        return False
-    medians = []
-    for experiment in found:
-        for contender in experiment.contenders[1:]:
-            median = float(np.median(experiment.ratios(contender.name)))
-            medians.append(median)
-            out.print(f"{median:.3f}  {experiment.cell}: {contender.statement} by {contender.name}")
-    centre, worst = statistics.median(medians), max(medians, key=lambda ratio: abs(ratio - 1))
-    good = abs(centre - 1) <= SELF_CHECK_MEDIAN and abs(worst - 1) <= SELF_CHECK_CELL
-    verdict = "passed" if good else "FAILED"
-    out.print(f"{verdict}: median of {len(medians)} ratios {centre:.4f}, worst {worst:.3f}")
-    return good
-
-
 def import_times(repeats: int) -> list[float]:
     """The milliseconds of `import relu_ext` after NumPy, each time in a new process.
 
@@ -217,8 +187,6 @@ def main(argv: list[str] | None = None) -> int:
     _dispatch.use(args.level)
     machine.equalise(args.threads)
     out = Console(width=None if sys.stdout.isatty() else 80, markup=False, highlight=False)
-    if args.extent == "self-check":
-        return 0 if self_check(out) else 1
     parser, rng = files.Parser(prog="run.py"), np.random.default_rng(1)
     settings = {name: getattr(args, name) for name in ("extent", "threads", "level", "command")}
     data: dict[str, Any] = {

@@ -22,7 +22,7 @@ from sklearn.neural_network import MLPClassifier, _base
 
 from suite import files, machine
 from suite.experiment import summary
-from suite.programs import common
+from suite.programs import dense_digits
 
 LAYERS = ((100,), (256, 256), (64, 64, 64))
 SOLVERS = ("adam", "sgd")
@@ -54,7 +54,7 @@ def fit(
     relu: Activation, hidden: tuple[int, ...], dtype: str, solver: str, epochs: int
 ) -> tuple[float, list[float]]:
     """The seconds that a fit with this ReLU takes, and its loss curve."""
-    images, labels = common.digits()
+    images, labels = dense_digits.digits()
     model = MLPClassifier(hidden, solver=solver, random_state=0, max_iter=epochs)
     forward = patch.dict(_base.ACTIVATIONS, relu=relu.forward)
     backward = patch.dict(_base.DERIVATIVES, relu=relu.backward)

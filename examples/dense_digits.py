@@ -43,10 +43,15 @@ def outputs(layers, activation, batch):
     return [*found, found[-1] @ weights + bias]
 
 
+def scores(layers, activation, batch):
+    """How likely the network finds each class, as a logarithm that is not normalised."""
+    return outputs(layers, activation, batch)[-1]
+
+
 def step(layers, activation, batch, labels, rate):
     """One step of gradient descent on the cross-entropy, which is returned."""
-    (*inputs, scores), (_, backward) = outputs(layers, activation, batch), activation
-    loss, grad = cross_entropy(scores, labels)
+    (*inputs, last), (_, backward) = outputs(layers, activation, batch), activation
+    loss, grad = cross_entropy(last, labels)
     grad_bias = grad.sum(axis=0)
     for index in reversed(range(len(layers))):
         (weights, bias), shift = layers[index], rate * grad_bias

@@ -37,7 +37,7 @@ def features(prelu_, pool, batch, slopes):
     return pool(prelu_(batch, slopes).reshape(n, c, h // 2, 2, w // 2, 2))
 
 
-def pipeline(functions, stored, slopes):
+def pipeline(stored, functions, slopes):
     """The features of all batches as they are stored again, a quarter as large."""
     return [features(*functions, np.array(batch), slopes) for batch in stored]
 
@@ -51,4 +51,4 @@ def inputs(batches, seed=0):
 
 if __name__ == "__main__":
     stored, slopes = inputs(int((sys.argv[1:] or [10])[0]))
-    in_turn(lambda how: pipeline(how, stored, slopes), SETTINGS)
+    in_turn(lambda how: pipeline(stored, how, slopes), SETTINGS)

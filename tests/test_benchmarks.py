@@ -66,7 +66,7 @@ def kernels(tmp_path_factory):
 def small_and_short(monkeypatch, kernels):
     """Little time, few numbers, one process; and the number of threads as it was before."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", kernels)
-    monkeypatch.setattr(run, "SECONDS", {"default": 0.2, "quick": 0.2, "self-check": 0.2})
+    monkeypatch.setattr(run, "SECONDS", {"default": 0.2, "quick": 0.2})
     monkeypatch.setattr(run, "worker", here)
     monkeypatch.setattr(buffers, "FRESH", 64)
     threads = relu_ext.get_num_threads()
@@ -473,44 +473,56 @@ def test_a_run_writes_what_report_reads(tiny, tmp_path, monkeypatch, capsys):
         assert found.usual.low <= found.usual.ratio <= found.usual.high and found.ours.ns > 0
         assert (cases.FLOOR in found.timings) == (found.cell.size <= cases.SMALL)
     assert {"numpy", "scipy"} <= data["machine"]["versions"].keys()
-    folder = tmp_path / "results"
+    root, folder = made_root(tmp_path), tmp_path / "results"
     folder.mkdir()
     (folder / "a-cpu.json").write_text(tiny.read_text())
     monkeypatch.setattr(files, "RESULTS", folder)
     monkeypatch.setattr(files, "PROGRAMS", folder / "programs")
-    readme, drawn = tmp_path / "README.md", tmp_path / "pictures"
-    begin, end = (mark.format("benchmarks") for mark in report.PLACE)
-    readme.write_text(f"above\n{begin}old\n{end}\nbelow\n")
-    assert report.main(["--pictures", str(drawn), "--readme", str(readme)]) == 0
-    written = readme.read_text()
-    assert "| `relu_(x)`, 64 float32 |" in written and "old" not in written
+    assert report.main(["--root", str(root)]) == 0
+    written = (root / "README.md").read_text()
+    assert "| `relu_(x)`, 64 float32 |" in written and written.count("old") == 1
     assert written.startswith("above\n") and written.endswith("below\n")
-    assert capsys.readouterr().out.strip() in written and tables.ZEROS in written
+    assert tables.ZEROS in written and tables.ZEROS in capsys.readouterr().out
     assert "<br>" not in written and max(line.count("|") for line in written.splitlines()) == 6
+    assert "| `relu_(x)`, 64 float32 |" in (root / "docs" / "speed.md").read_text()
     page = (folder / "a-cpu.md").read_text()
     assert "## relu\n" in page and "## leaky_relu\n" in page
     assert page.count("\n| 16 float32 | in place |") == 2
     assert max(line.count("|") for line in page.splitlines() if "`" not in line) == 6
     assert "| an empty call |" in page and "zeros: `np.maximum(x, zeros, out=x)`" in page
-    names = {f"{name}.png" for name in ("time", "speedup", "heat", "functions")}
-    assert {path.name for path in drawn.iterdir()} == names
-    readme.write_text("no place")
-    with pytest.raises(SystemExit):
-        report.main([str(tiny), "--pictures", str(drawn), "--readme", str(readme)])
-    assert readme.read_text() == "no place"
+    drawn = {path.stem for path in (root / "benchmarks" / "pictures").iterdir()}
+    assert drawn == {"time", "speedup", "heat", "functions"}
 
 
-def test_report_checks_before_it_writes(tiny, tmp_path, monkeypatch, capsys):
-    data = json.loads(tiny.read_text())
+def made_root(tmp_path):
+    """A folder with the files into which report.py writes."""
+    root = tmp_path / "root"
+    (root / "benchmarks").mkdir(parents=True)
+    (root / "docs").mkdir()
+    for name in {*report.PLACES.values()}:
+        marks = [f"<!-- {mark}: begin -->\nold\n<!-- {mark}: end -->\n"
+                 for mark, path in report.PLACES.items() if path == name]  # fmt: skip
+        (root / name).write_text("above\n" + "".join(marks) + "below\n")
+    return root
+
+
+@pytest.mark.parametrize("lacking", ["cells", "a place"])
+def test_report_checks_before_it_writes(lacking, tiny, tmp_path, monkeypatch, capsys):
+    root, data = made_root(tmp_path), json.loads(tiny.read_text())
     monkeypatch.setattr(files, "RESULTS", tmp_path / "results")
-    few, readme = tmp_path / "few.json", tmp_path / "README.md"
-    few.write_text(json.dumps(data | {"cells": data["cells"][:3]}))
-    readme.write_text("".join(mark.format("benchmarks") for mark in report.PLACE))
-    before = sorted(tmp_path.iterdir())
+    monkeypatch.setattr(files, "PROGRAMS", tmp_path / "results")
+    given = tmp_path / "given.json"
+    if lacking == "cells":
+        data["cells"] = data["cells"][:3]
+    else:
+        (root / "docs" / "speed.md").write_text("no place")
+    given.write_text(json.dumps(data))
+    before = {path: path.is_file() and path.read_text() for path in tmp_path.rglob("*")}
     with pytest.raises(SystemExit):
-        report.main([str(few), "--pictures", str(tmp_path), "--readme", str(readme)])
-    assert "has too few cells for " in capsys.readouterr().err
-    assert sorted(tmp_path.iterdir()) == before and "relu" not in readme.read_text()
+        report.main([str(given), "--root", str(root)])
+    message = "too few cells for " if lacking == "cells" else "no place in "
+    assert message in (error := capsys.readouterr().err) and error.count("\n") == 1
+    assert before == {path: path.is_file() and path.read_text() for path in tmp_path.rglob("*")}
 
 
 @pytest.mark.parametrize(
@@ -757,29 +769,6 @@ def test_control_c_keeps_what_was_measured(run_of_three_cells):
     assert not json.loads(path.read_text())["complete"]
 
 
-def test_self_check_finds_what_beats_itself(monkeypatch):
-    from rich.console import Console
-
-    def pretend(ratio):
-        def visit(self, seconds, seed):
-            times = {c.name: [1.0 if c.name == OURS else ratio] for c in self.contenders}
-            self.visits.append(times)
-
-        return visit
-
-    monkeypatch.setattr(experiment.Experiment, "seconds_to_good", lambda self: 0.0)
-    for ratio, good in ((1.0, True), (1.009, True), (1.02, False)):
-        monkeypatch.setattr(experiment.Experiment, "visit", pretend(ratio))
-        assert run.self_check(Console(quiet=True)) is good
-
-
-def test_rectified_input_is_rectified():
-    cell = Cell("relu", "float32", 100, IN_PLACE)
-    made = buffers.Buffers(cell, TINY)
-    made.refill(0, rectified=True)
-    assert all((row["x"] >= 0).all() and row["x"].any() for row in made.rows)
-
-
 SMALL_PROGRAMS = (
     programs.Program(programs.POLICY, 1, (8, 64, 64, 4)),
     programs.Program(programs.INFERENCE, 8, (8, 16, 4)),
@@ -807,13 +796,11 @@ def test_programs_are_measured_and_shown(tiny, tmp_path, monkeypatch, capsys):
         assert (found["products"] > 0.01) == (program.kind != programs.FLOAT16)
     monkeypatch.setattr(files, "RESULTS", tmp_path)
     monkeypatch.setattr(files, "PROGRAMS", whole.parent)
-    readme = tmp_path / "README.md"
-    marks = [mark.format(name) for name in ("benchmarks", "programs") for mark in report.PLACE]
-    readme.write_text("\n".join(marks))
-    arguments = ["--pictures", str(tmp_path / "drawn"), "--readme", str(readme)]
-    assert report.main([str(tiny), *arguments]) == 0
-    assert readme.read_text().count("| 8-16-4, batch 8: a step of training |") == 1
-    assert (tmp_path / "drawn" / "programs.png").exists()
+    root = made_root(tmp_path)
+    assert report.main([str(tiny), "--root", str(root)]) == 0
+    written = (root / "README.md").read_text()
+    assert written.count("| 8-16-4, batch 8: a step of training |") == 1 and "old" not in written
+    assert (root / "benchmarks" / "pictures" / "programs.png").exists()
 
 
 def test_a_wrong_program_is_not_timed(monkeypatch):

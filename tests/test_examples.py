@@ -12,7 +12,7 @@ SMALL = {"conv_digits": "1", "dense_digits": "2", "float16_prelu": "2", "policy"
 
 
 def test_every_example_is_tested():
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {*SMALL, "common"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {*SMALL, "common", "in_pytorch"}
 
 
 @pytest.mark.parametrize(("name", "setting"), SMALL.items())

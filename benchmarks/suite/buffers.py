@@ -5,7 +5,7 @@ import mmap
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from suite import statements
-from suite.cases import DESCRIBED, IN_PLACE, OPERATIONS, OTHER_FUNCTIONS, OURS, Cell
+from suite.cases import DESCRIBED, IN_PLACE, OPERATIONS, OTHER_FUNCTIONS, Cell
 
 # The oracle has one home; the tests use it too.
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
@@ -128,20 +128,14 @@ class Buffers:
         self.repeats = cell.mode != IN_PLACE and self.all.size >= FRESH
         self.fill(0)
 
-    @cached_property
-    def rectified_pool(self) -> np.ndarray:
-        """What the operation leaves of the numbers of the pool."""
-        return oracle(self.cell, OURS, {"x": self.pool})[0]
-
-    def fill(self, at: int, rectified: bool = False) -> None:
+    def fill(self, at: int) -> None:
         """Write the numbers of the pool from a place on into every buffer."""
-        pool = self.rectified_pool if rectified else self.pool
-        np.copyto(self.all, pool[at : at + self.all.size])
+        np.copyto(self.all, self.pool[at : at + self.all.size])
 
-    def refill(self, at: int, rectified: bool = False) -> None:
+    def refill(self, at: int) -> None:
         """Write other numbers, unless there are too many for a predictor to remember anyway."""
         if not self.repeats:
-            self.fill(at, rectified)
+            self.fill(at)
         if self.resident in ("L1", "L2"):
             # The numbers that were read to fill it may have driven it out: half of the processes
             # began with 1.4 times the time at 16,384 float32 and fell back after some visits.

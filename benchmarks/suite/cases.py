@@ -257,8 +257,6 @@ class Contender:
 
     name: str
     statement: str
-    rectified: bool = False
-    """Whether its input is rectified already, which shows that this changes nothing."""
     cell: "Cell | None" = None
     """The cell whose operands it is given, if not those of the cell in which it takes part."""
 

@@ -208,7 +208,7 @@ class Experiment:
                 if self.cell.threads > 1:
                     one = name == cases.ONE_THREAD
                     relu_ext.set_num_threads(1 if one else self.cell.threads)
-                buffers.refill(int(rng.integers(ring.FRESH)), contender.rectified)
+                buffers.refill(int(rng.integers(ring.FRESH)))
                 with statements.surroundings(contender):
                     elapsed = loop(views[: buffers.warm], views[buffers.warm :])
                 times[name].append(elapsed / (len(views) - buffers.warm))

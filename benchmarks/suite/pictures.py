@@ -15,7 +15,7 @@ from PIL import Image
 from suite import cases
 from suite.cases import ELEMENTWISE, IN_PLACE, OURS, TORCH, Cell
 from suite.programs import EAGER, NUMPY
-from suite.results import Cells, Measured, number_text
+from suite.results import Cells, Measured, measured, number_text
 
 HEAT_SIZE = 16_384
 # Okabe and Ito's palette, which the colour-blind can tell apart. Each line has its own marker too.
@@ -194,8 +194,9 @@ def functions_picture() -> Figure:
     return figure
 
 
-def draw(data: dict[str, Any], cells: Cells) -> dict[str, Figure | None]:
+def draw(data: dict[str, Any]) -> dict[str, Figure | None]:
     """Every picture of a results file by name; None where the run has too few cells for it."""
+    cells = measured(data)
     enough = len(sweep(cells, "relu")) >= 4
     return {
         "time": time_picture(cells, data) if enough else None,

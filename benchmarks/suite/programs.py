@@ -25,13 +25,10 @@ from suite.experiment import summary
 from suite.files import BENCHMARKS
 
 sys.path.append(str(BENCHMARKS.parent / "examples"))
-import common
 import conv_digits
-import dense_digits
+import dense_digits as dense_digits
 import float16_prelu
 import policy
-
-__all__ = ["PROGRAMS", "Program", "Run", "common", "dense_digits"]
 
 NUMPY, EAGER, COMPILED, PRODUCTS = "NumPy", "PyTorch", "PyTorch, compiled", "matrix products"
 POLICY, INFERENCE, TRAINING = "one observation", "inference", "a step of training"
@@ -60,53 +57,43 @@ class Program:
 
     def contenders(self) -> Calls:
         """What calls the program with each contender, on numbers of its own."""
-        example: Any = dense_digits
         rng = np.random.default_rng(0)
         x = rng.random((self.batch, *(self.sizes[:1] or (8, 8))), np.float32)
-        x, labels = x[0] if self.kind == POLICY else x, rng.integers(10, size=self.batch)
+        x, labels = x[0] if self.kind == POLICY else x, rng.integers(4, size=self.batch)
+        first = dense_digits.network(self.sizes) if self.sizes else conv_digits.network()
+        example, function, theirs, model = EXAMPLES[self.kind]
+        operands: tuple[Any, ...] = (x, labels, RATE) if self.trains else (x,)
         if self.kind == FLOAT16:
-            (stored, slopes), example = float16_prelu.inputs(1), float16_prelu
-            call = partial(float16_prelu.pipeline, stored=stored, slopes=slopes)
-            make: Any = partial(torch_pipeline, stored, slopes)
-        elif self.kind == CONVOLUTION:
-            example, layers = conv_digits, conv_digits.network()
-            make = partial(torch_convolution, layers, x, labels)
-        else:
-            layers = dense_digits.network(self.sizes)
-            labels %= self.sizes[-1]
-            make = partial(torch_dense, layers, x, labels if self.trains else None)
-        calls: Calls = {}
-        for name, how in (policy if self.kind == POLICY else example).SETTINGS.items():
-            if self.trains:
-                calls[name] = partial(example.step, deepcopy(layers), how, x, labels, RATE)
-            elif self.kind == POLICY:
-                calls[name] = partial(policy.scores, layers, how, x)
-            elif self.kind == INFERENCE:
-                calls[name] = partial(inference, layers, how, x)
-            else:
-                calls[name] = partial(call, how)
-        return calls | (in_pytorch(make) if find_spec("torch") else {})
+            first, *operands = float16_prelu.inputs(1)
+        calls: Calls = {name: partial(getattr(example, function), deepcopy(first), how, *operands)
+                        for name, how in example.SETTINGS.items()}  # fmt: skip
+        if find_spec("torch"):
+            torch, there = import_module("torch"), import_module("in_pytorch")
+            for name, wrap in ((EAGER, lambda function: function), (COMPILED, torch.compile)):
+                calls[name] = getattr(there, theirs)(getattr(there, model)(first), *operands, wrap)
+        return calls
 
     def products(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The factors of the matrix products, of one call, in arrays of their shapes."""
+        """The factors of the matrix products of one call, in arrays of their shapes."""
         n, shapes = self.batch, []
         if self.kind == CONVOLUTION:
             shapes = [(36 * n, 9, 16), (n, 144, 10), (n, 10, 144), (9, 36 * n, 16), (144, n, 10)]
         for number, (i, o) in enumerate(pairwise(self.sizes)):
-            shapes += [
-                (n, i, o),
-                *[(i, n, o)] * self.trains,
-                *[(n, o, i)] * (self.trains and number > 0),
-            ]
+            count = 1 + self.trains * (1 + bool(number))  # no gradient of the first layer's input
+            shapes += [(n, i, o), (i, n, o), (n, o, i)][:count]
         ones = partial(np.ones, dtype=np.float32)
-        squeeze = np.ravel if self.kind == POLICY else np.asarray
-        return [(squeeze(ones((m, k))), ones((k, n))) for m, k, n in shapes]
+        left = np.ravel if self.kind == POLICY else np.asarray
+        return [(left(ones((m, k))), ones((k, n))) for m, k, n in shapes]
 
 
-def inference(layers: Any, how: Any, x: np.ndarray) -> np.ndarray:
-    return dense_digits.outputs(layers, how, x)[-1]
-
-
+EXAMPLES: dict[str, tuple[Any, str, str, str]] = {
+    POLICY: (policy, "scores", "inference", "dense"),
+    INFERENCE: (dense_digits, "scores", "inference", "dense"),
+    TRAINING: (dense_digits, "step", "training", "dense"),
+    CONVOLUTION: (conv_digits, "step", "training", "convolutional"),
+    FLOAT16: (float16_prelu, "pipeline", "pipeline", "tensor"),
+}
+"""The example of a kind and its function; the function in PyTorch, and what makes its model."""
 PROGRAMS = (
     Program(POLICY, 1, (8, 64, 64, 4)),
     *(Program(kind, batch, sizes)
@@ -116,62 +103,6 @@ PROGRAMS = (
     Program(CONVOLUTION, 50),
     Program(FLOAT16, 8),
 )  # fmt: skip
-
-
-def in_pytorch(make: Callable[[Any], tuple[Any, Call]]) -> Calls:
-    """What `make` returns, eager and compiled: a function, after a model if that is trained."""
-    torch, calls = import_module("torch"), {}
-
-    def step(loss_of: Call, optimizer: Any) -> Any:
-        optimizer.zero_grad()
-        loss = loss_of()
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
-
-    for name in (EAGER, COMPILED):
-        model, function = make(torch)
-        function = torch.compile(function) if name == COMPILED else function
-        descend = model and partial(step, function, torch.optim.SGD(model.parameters(), RATE))
-        calls[name] = descend or function
-    return calls
-
-
-def torch_linear(torch: Any, weights: np.ndarray, bias: np.ndarray) -> Any:
-    linear = torch.nn.Linear(*weights.shape)
-    linear.weight.data, linear.bias.data = map(torch.tensor, (weights.T.copy(), bias))
-    return linear
-
-
-def torch_dense(layers: Any, x: np.ndarray, labels: Any, torch: Any) -> tuple[Any, Call]:
-    parts = [part for layer in layers for part in (torch_linear(torch, *layer), torch.nn.ReLU())]
-    model, images = torch.nn.Sequential(*parts[:-1]), torch.from_numpy(x)
-    if labels is None:
-        return None, lambda: model(images)
-    digits = torch.from_numpy(labels)
-    return model, lambda: torch.nn.functional.cross_entropy(model(images), digits)
-
-
-def torch_convolution(layers: Any, x: np.ndarray, labels: Any, torch: Any) -> tuple[Any, Call]:
-    """Images are NCHW here, and so are the features of the dense layer."""
-    kernel, bias, dense, shift = layers
-    convolution = torch.nn.Conv2d(1, len(bias), 3)
-    convolution.weight.data = torch.tensor(kernel.T.reshape(-1, 1, 3, 3).copy())
-    convolution.bias.data = torch.tensor(bias)
-    dense = dense.reshape(-1, len(bias), dense.shape[-1]).swapaxes(0, 1).reshape(dense.shape)
-    parts = [torch.nn.ReLU(), torch.nn.MaxPool2d(2), torch.nn.Flatten()]
-    model = torch.nn.Sequential(convolution, *parts, torch_linear(torch, dense, shift))
-    images, digits = torch.from_numpy(x)[:, None], torch.from_numpy(labels)
-    return model, lambda: torch.nn.functional.cross_entropy(model(images), digits)
-
-
-def torch_pipeline(stored: np.ndarray, slopes: np.ndarray, torch: Any) -> tuple[Any, Call]:
-    (batch,), weight, functional = (
-        torch.from_numpy(stored),
-        torch.from_numpy(slopes.ravel()),
-        torch.nn.functional,
-    )
-    return None, lambda: functional.max_pool2d(functional.prelu(batch, weight), 2)[None]
 
 
 @dataclass(eq=False)
