@@ -710,12 +710,12 @@ def test_slow_contenders_take_part_seldom():
 
 def test_a_worker_is_another_process(tmp_path):
     cell = Cell("relu", "float32", 64, IN_PLACE)
-    level = "__import__('relu_ext').cpu_levels().active"
-    noisy = Contender("noisy", f"print({level}) or np.maximum(x, {level} != 'base', out=x)")
+    level, lowest = "__import__('relu_ext').cpu_levels().active", relu_ext.cpu_levels().available[0]
+    noisy = Contender("noisy", f"print({level}) or np.maximum(x, {level} != '{lowest}', out=x)")
     pid = Contender("pid", f"assert __import__('os').getpid() != {os.getpid()}; relu_(x)")
     found = experiment.Experiment(cell, [contenders(cell)[0], noisy, pid], TINY)
     for seed in range(2):
-        with experiment.worker("base", str(tmp_path)) as visit:
+        with experiment.worker(lowest, str(tmp_path)) as visit:
             visit(found, 0, seed)
     assert found.rounds and len(found.visits) == 2
     assert min(found.ratios("noisy").min(), found.ratios("pid").min()) > 0
@@ -726,7 +726,7 @@ def test_a_worker_that_dies_is_an_error():
     deadly = Contender("deadly", "__import__('os')._exit(7)")
     found = experiment.Experiment(cell, [deadly], TINY)
     with (
-        experiment.worker("base", "") as visit,
+        experiment.worker(relu_ext.cpu_levels().active, "") as visit,
         pytest.raises(RuntimeError, match="64 float32 ended with 7"),
     ):
         visit(found, 0, 0)
