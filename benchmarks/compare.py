@@ -110,11 +110,9 @@ def main(argv: list[str] | None = None) -> int:
         times = " to ".join(results.time_text(m.ours.ns) for m in pair)
         text = f"{pair[0].cell}: {ratio:.2f} times the speed against rivals, {speed:.2f} times"
         lines += [(ratio, f"{what}: {text} by its own time ({times})")] * bool(what)
-    for _, line in sorted(lines):
-        print(line)
-    moved = (f"{sum(map(bool, words))} {how}" for words, how in
-             ((relative, "against rivals"), (absolute, "by relu_ext's own time")))  # fmt: skip
-    print(f"{len(pairs)} cells; beyond the noise: {', '.join(moved)}")
+    counts = (sum(map(bool, words)) for words in (relative, absolute))
+    total = "{} cells; beyond the noise: {} against rivals, {} by relu_ext's own time"
+    print(*(line for _, line in sorted(lines)), total.format(len(pairs), *counts), sep="\n")
     return 0
 
 

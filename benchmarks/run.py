@@ -88,6 +88,8 @@ def arguments(argv: list[str]) -> Any:
     hidden.add_argument("--json")
     args.command = ["run.py", *hidden.parse_known_args(argv)[1]]
     args.narrowed = bool(args.op or args.dtype or args.size or args.layout)
+    if args.extent == "programs" and (args.narrowed or args.against or args.threads > 1):
+        parser.error("--programs measures all programs on one thread; valid: --json and --level")
     if args.json is None:
         folder = files.RESULTS if args.extent == "full" else files.PROGRAMS
         published = folder / machine.file_name(machine.processor_name())
@@ -206,10 +208,8 @@ def main(argv: list[str] | None = None) -> int:
     else:
         found, data["left_out"] = experiments(args)
         if not found:
-            why = (
-                "; ".join(data["left_out"]) or "none of these operations has such a dtype or layout"
-            )
-            parser.error(f"nothing to measure: {why}")
+            why = data["left_out"] or ["none of these operations has such a dtype or layout"]
+            parser.error(f"nothing to measure: {'; '.join(why)}")
         data["complete"] = measure(found, args.extent)
         try:
             if data["complete"] and not args.narrowed:

@@ -10,7 +10,6 @@ import time
 import warnings
 from collections.abc import Callable
 from itertools import product
-from typing import NamedTuple
 from unittest.mock import patch
 
 import numpy as np
@@ -27,19 +26,13 @@ from suite.programs import dense_digits
 LAYERS = ((100,), (256, 256), (64, 64, 64))
 SOLVERS = ("adam", "sgd")
 """Adam spends more on each step, which leaves less for a ReLU to save."""
-Function = Callable[..., object]
+Functions = tuple[Callable[..., object], Callable[..., object]]
+THEIRS: Functions = _base.ACTIVATIONS["relu"], _base.DERIVATIVES["relu"]
+OURS: Functions = relu_ext.relu_, lambda z, delta: relu_ext.relu_backward_(delta, z)
+"""What scikit-learn calls forward and backward."""
 
 
-class Activation(NamedTuple):
-    forward: Function
-    backward: Function
-
-
-THEIRS = Activation(_base.ACTIVATIONS["relu"], _base.DERIVATIVES["relu"])
-OURS = Activation(relu_ext.relu_, lambda z, delta: relu_ext.relu_backward_(delta, z))
-
-
-def clocked(function: Function, spent: list[float]) -> Function:
+def clocked(function: Callable[..., object], spent: list[float]) -> Callable[..., object]:
     """The function, which also notes what each call takes."""
 
     def call(*arrays: np.ndarray) -> None:
@@ -51,13 +44,13 @@ def clocked(function: Function, spent: list[float]) -> Function:
 
 
 def fit(
-    relu: Activation, hidden: tuple[int, ...], dtype: str, solver: str, epochs: int
+    relu: Functions, hidden: tuple[int, ...], dtype: str, solver: str, epochs: int
 ) -> tuple[float, list[float]]:
     """The seconds that a fit with this ReLU takes, and its loss curve."""
     images, labels = dense_digits.digits()
     model = MLPClassifier(hidden, solver=solver, random_state=0, max_iter=epochs)
-    forward = patch.dict(_base.ACTIVATIONS, relu=relu.forward)
-    backward = patch.dict(_base.DERIVATIVES, relu=relu.backward)
+    forward = patch.dict(_base.ACTIVATIONS, relu=relu[0])
+    backward = patch.dict(_base.DERIVATIVES, relu=relu[1])
     with forward, backward, warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
         start = time.perf_counter()
         model.fit(images.astype(dtype), labels)
@@ -68,16 +61,15 @@ def compare(
     hidden: tuple[int, ...], dtype: str, solver: str, epochs: int, repeats: int
 ) -> np.ndarray:
     """Fits in turn: rows of both times, their ratio, and the bound."""
-    rows = []
+    rows, setting = [], (hidden, dtype, solver, epochs)
     for repeat in range(repeats + 1):
         order = (THEIRS, OURS) if repeat % 2 else (OURS, THEIRS)
-        runs = {relu: fit(relu, hidden, dtype, solver, epochs) for relu in order}
+        runs = {relu: fit(relu, *setting) for relu in order}
         (theirs, expected), (ours, curve) = runs[THEIRS], runs[OURS]
-        assert curve == expected, f"the loss curves differ: {hidden} {dtype} {solver}"
+        assert curve == expected, f"the loss curves differ: {setting}"
         if repeat:  # the first pair has warmed the caches
             spent: list[float] = []
-            timed = Activation(*(clocked(function, spent) for function in THEIRS))
-            whole, _ = fit(timed, hidden, dtype, solver, epochs)
+            whole, _ = fit((clocked(THEIRS[0], spent), clocked(THEIRS[1], spent)), *setting)
             rows.append((theirs, ours, theirs / ours, whole / (whole - sum(spent))))
     return np.array(rows)
 

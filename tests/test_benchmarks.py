@@ -426,6 +426,7 @@ def test_tensors_are_left_out_without_pytorch(tmp_path, monkeypatch):
         (["--json", "."], "a file"),
         (["--frobnicate"], "--frobnicate"),
         (["--op", "leaky_relu", "--dtype", "bool"], "has such a dtype"),
+        (["--programs", "--op", "relu"], "valid: --json and --level"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(arguments, valid, tmp_path, monkeypatch, capsys):
@@ -491,7 +492,7 @@ def test_a_run_writes_what_report_reads(tiny, tmp_path, monkeypatch, capsys):
     assert max(line.count("|") for line in page.splitlines() if "`" not in line) == 6
     assert "| an empty call |" in page and "zeros: `np.maximum(x, zeros, out=x)`" in page
     drawn = {path.stem for path in (root / "benchmarks" / "pictures").iterdir()}
-    assert drawn == {"time", "speedup", "heat", "functions"}
+    assert drawn == {"time", "speedup", "heat"}
 
 
 def made_root(tmp_path):

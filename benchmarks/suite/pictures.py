@@ -1,5 +1,4 @@
-"""Draw the README's pictures: time and speed-up over size, dtypes as a heat map, whole programs,
-and the functions."""
+"""Draw the pictures: time and speed-up over size, dtypes as a heat map, and whole programs."""
 
 import io
 from pathlib import Path
@@ -7,7 +6,6 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import relu_ext
 from cycler import cycler
 from matplotlib.figure import Figure
 from PIL import Image
@@ -175,25 +173,6 @@ def programs_picture(data: dict[str, Any]) -> Figure:
     return figure
 
 
-def functions_picture() -> Figure:
-    """The functions themselves, computed by the library."""
-    x, slope = np.linspace(-3, 3, 2001), 0.1
-    step = np.where(x == 0, np.nan, relu_ext.relu_subgradient(x))  # a gap where it jumps
-    curves = {"ReLU": relu_ext.relu(x), "Its subgradient": step,
-              f"Leaky ReLU, slope {slope}": relu_ext.leaky_relu(x, slope)}  # fmt: skip
-    figure = Figure(figsize=(8, 3.4))
-    panels = figure.subplots(1, len(curves), sharex=True, sharey=True)
-    for axes, (name, y) in zip(panels, curves.items(), strict=True):
-        axes.plot(x, y, color=BLUE, marker="")
-        axes.axhline(0, color="black", linewidth=0.8, zorder=1)
-        axes.axvline(0, color="black", linewidth=0.8, zorder=1)
-        axes.set_title(name, fontsize=14)
-        axes.set(xticks=(-2, 0, 2), xlabel="x")
-    panels[1].plot(0, 1, "o", color=BLUE, markerfacecolor="white", zorder=3)
-    panels[1].plot(0, relu_ext.relu_subgradient(0.0), "o", color=BLUE, zorder=4)
-    return figure
-
-
 def draw(data: dict[str, Any]) -> dict[str, Figure | None]:
     """Every picture of a results file by name; None where the run has too few cells for it."""
     cells = measured(data)
@@ -202,5 +181,4 @@ def draw(data: dict[str, Any]) -> dict[str, Figure | None]:
         "time": time_picture(cells, data) if enough else None,
         "speedup": speedup_picture(cells, data) if enough else None,
         "heat": heat_picture(cells, data),
-        "functions": functions_picture(),
     }
