@@ -170,6 +170,64 @@ def test_openmp_settings_prevail():
         relu_ext.set_num_threads(1)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
+@pytest.mark.skipif(not _threads.has_openmp(), reason="no OpenMP")
+@pytest.mark.parametrize("limit", ["RLIMIT_NPROC", "RLIMIT_AS"])
+def test_threads_that_cannot_start(limit):
+    """An error, where OpenMP would end the process."""
+    program = f"""
+import os, resource, numpy as np, relu_ext
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+if "{limit}" == "RLIMIT_NPROC" and os.getuid() == 0:
+    os.setuid(65534)  # root has no such limit
+most = 1 if "{limit}" == "RLIMIT_NPROC" else used + (6 << 20)
+resource.setrlimit(resource.{limit}, (most, most))
+try:
+    relu_ext.set_num_threads(2)
+except RuntimeError as error:
+    print(error)
+assert relu_ext.get_num_threads() == 1
+relu_ext.relu_(np.ones(1 << 18, "f4"))
+"""
+    finished = run_python(program, OMP_NUM_THREADS="2", OPENBLAS_NUM_THREADS="1")
+    assert finished.returncode == 0, finished.stderr
+    assert "cannot start 2 threads" in finished.stdout
+
+
+@pytest.mark.skipif(not _threads.has_openmp(), reason="no OpenMP")
+@pytest.mark.parametrize("size", ["16k", "24k", " 65535 B", "0"])
+def test_stacks_that_are_too_small(size):
+    program = """
+import numpy as np, relu_ext
+try:
+    relu_ext.set_num_threads(2)
+except RuntimeError as error:
+    print(error)
+x = np.ones(1 << 20, "f4")
+relu_ext.add_relu(x, x[::-1])
+"""
+    finished = run_python(program, OMP_NUM_THREADS="2", OMP_STACKSIZE=size)
+    assert finished.returncode == 0, finished.stderr
+    assert "give the threads at least 64K" in finished.stdout
+
+
+@pytest.mark.skipif(not _threads.has_openmp(), reason="no OpenMP")
+@pytest.mark.parametrize("size", ["64k", "65536b", "1M", "nonsense", ""])
+def test_stacks_that_suffice(size):
+    program = """
+import numpy as np, relu_ext
+relu_ext.set_num_threads(2)
+x = np.ones(1 << 20, "f4")
+assert (relu_ext.add_relu(x, x[::-1]) == 2).all()
+assert (relu_ext.maxout(np.ones((1 << 17, 9), "f4")) == 1).all()
+print(relu_ext.get_num_threads())
+"""
+    finished = run_python(program, OMP_NUM_THREADS="2", OMP_STACKSIZE=size)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout == "2\n"
+
+
 STARTED = """
 import os, numpy, relu_ext
 def started():

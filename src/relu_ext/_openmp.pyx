@@ -14,6 +14,46 @@ cdef extern from "<fenv.h>" nogil:
     int fesetenv(const fenv_t *)
 
 
+cdef extern from *:
+    """
+    #ifdef _WIN32
+    #define relu_ext_can_start(threads) 1
+    #else
+    #include <pthread.h>
+    #include <stdlib.h>
+    static void *relu_ext_wait(void *gate)
+    {
+        pthread_mutex_lock(gate);
+        pthread_mutex_unlock(gate);
+        return NULL;
+    }
+    /* Whether so many threads can exist at once: OpenMP ends the process where one cannot. */
+    static int relu_ext_can_start(int threads)
+    {
+        pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+        pthread_t *others = malloc(sizeof *others * threads);
+        int started = 0, i;
+        if (others == NULL)
+            return 0;
+        pthread_mutex_lock(&gate);
+        while (started < threads - 1 &&
+               pthread_create(&others[started], NULL, relu_ext_wait, &gate) == 0)
+            started++;
+        pthread_mutex_unlock(&gate);
+        for (i = 0; i < started; i++)
+            pthread_join(others[i], NULL);
+        free(others);
+        return started == threads - 1;
+    }
+    #endif
+    """
+    bint can_start "relu_ext_can_start"(int threads) nogil
+
+
+cdef bint team_can_start(int threads) noexcept nogil:
+    return can_start(threads)
+
+
 cdef int most_threads() noexcept nogil:
     return omp_get_max_threads()
 
@@ -40,6 +80,7 @@ cdef void run_as(const fenv_t *caller, Part part_of, const void *whole, int part
 cdef Team exported
 exported.most_threads = most_threads
 exported.share = share
+exported.can_start = team_can_start
 exported.runtime = <void *>omp_get_max_threads
 
 team = PyCapsule_New(&exported, "relu_ext.Team", NULL)

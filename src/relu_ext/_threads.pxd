@@ -11,4 +11,5 @@ cdef void share(Part part_of, const void *whole, int parts) noexcept nogil
 cdef struct Team:
     int (*most_threads)() noexcept nogil
     void (*share)(Part part_of, const void *whole, int parts) noexcept nogil
+    bint (*can_start)(int threads) noexcept nogil
     void *runtime

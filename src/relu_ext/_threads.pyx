@@ -20,6 +20,9 @@ cdef extern from "_threads.h" nogil:
 
 cdef enum:
     MOST_THREADS = 1 << 16  # more than any machine has, and within C's int
+    # Of each thread, in KiB.  Tiles take 16 to 24 of them: with a stack of 24 add_relu(x, x[::-1])
+    # of 2**20 float32 wrote beyond it, with 32 it did not.
+    LEAST_STACK = 64
 
 cdef Team *team = NULL
 
@@ -67,6 +70,9 @@ def set_num_threads(num_threads, /):
         If `num_threads` is less than 1 or more than 65,536.
     TypeError
         If it is not an integer.
+    RuntimeError
+        If the system does not let this process start as many threads, or if ``OMP_STACKSIZE`` gives
+        them less than 64 KiB each.  Where limits are lowered later, OpenMP ends the process.
 
     Examples
     --------
@@ -75,13 +81,32 @@ def set_num_threads(num_threads, /):
     >>> relu_ext.get_num_threads()
     1
     """
+    cdef int before = threads_asked()
     number = index(num_threads)
     if not 1 <= number <= MOST_THREADS:
         raise ValueError(f"set_num_threads: expected a number of threads from 1 to "
                          f"{MOST_THREADS}, not {num_threads!r}")
     if number > 1:
         load_team()
+        check_stack()
     ask_threads(number)
+    if effective_threads() > 1 and not team.can_start(effective_threads()):
+        ask_threads(before)
+        raise RuntimeError(f"set_num_threads: this process cannot start {num_threads} threads; "
+                           "its limits of processes or of memory are too low")
+
+
+cdef check_stack():
+    """Raise if OpenMP's threads get a stack that the walker would outgrow."""
+    text = os.environ.get("OMP_STACKSIZE", os.environ.get("GOMP_STACKSIZE", "")).strip().upper()
+    digits = text.rstrip("BKMG ")
+    if not digits.isdecimal():
+        return  # OpenMP's own default, which is the system's
+    unit = text[len(digits):].strip() or "K"
+    kib = int(digits) * {"B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(unit, 1 << 10) >> 10
+    if kib < LEAST_STACK:
+        raise RuntimeError(f"set_num_threads: OMP_STACKSIZE={text} is too small; give the threads "
+                           f"at least {LEAST_STACK}K")
 
 
 def get_num_threads():
