@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+import math
 import os
 import platform
 import shutil
@@ -643,7 +644,91 @@ def test_columns_of_one_matrix(operation):
         np.testing.assert_array_equal(whole[:, width:].view("u4"), rest.view("u4"))
 
 
-@pytest.mark.parametrize("view", [np.s_[::2], np.s_[:, :1000], np.s_[:, ::2]], ids=str)
+ORDERED_SHAPES = [(33, 18, 37), (100, 3, 70), (5, 17, 3, 20), (3, 6, 2, 7, 18)]
+
+
+@pytest.mark.parametrize("shape", ORDERED_SHAPES, ids=str)
+def test_pairs_of_memory_orders(level, threads, shape):
+    """Inputs in another order of axes than the output, with or without one number per channel."""
+    size = math.prod(shape)
+    orders = list(itertools.permutations(range(len(shape))))
+    channels = (shape[1], *[1] * (len(shape) - 2))
+    for position, order in enumerate(orders[:: max(1, len(orders) // 12)]):
+        dtype = np.dtype("fdhbeg"[position % 6])
+        for operation in samples.OPERATIONS:
+            context = f"{operation} {dtype} {order=}"
+            sources = [a.reshape(shape) for a in samples.arrays(operation, dtype, size)]
+            if operation.name.startswith("add"):
+                sources[1] = sources[1].ravel()[: shape[1]].reshape(channels)
+            parameter = samples.parameters(operation, dtype)[-1]
+            if operation.parameter == "negative_slope":
+                parameter = samples.values(dtype, shape[1], seed=7).reshape(channels)
+            whole = [np.broadcast_to(source, shape) for source in sources]
+            expected = operation.expected(*whole, parameter=parameter)
+            inputs = [
+                source.transpose(order).copy().transpose(np.argsort(order))
+                if source.shape == shape else source
+                for source in sources
+            ]  # fmt: skip
+            out = Guarded(np.zeros(size, dtype), 16)
+            operation.front(*inputs, parameter=parameter, out=out.array.reshape(shape))
+            assert_same_bits(out.array.reshape(shape), expected, context)
+            first = Guarded(sources[0].ravel(), 4)
+            operation.in_place(first.array.reshape(shape), *inputs[1:], parameter=parameter)
+            assert_same_bits(first.array.reshape(shape), expected, context)
+            out.assert_guarded(context)
+            first.assert_guarded(context)
+
+
+def test_memory_orders_of_a_large_array(level, threads):
+    shape = (8, 64, 48, 50)
+    for dtype in (np.dtype("f4"), np.dtype("e")):
+        x = repeated(samples.values(dtype, 997), math.prod(shape)).reshape(shape)
+        expected = samples.NAMED["relu"].expected(x)
+        for order in ((0, 2, 3, 1), (1, 2, 3, 0), (3, 2, 1, 0)):
+            other = x.transpose(order).copy().transpose(np.argsort(order))
+            out = np.empty(shape, dtype)
+            relu_ext.relu(other, out=out)
+            assert_equal(out, expected, f"{dtype} {order=}")
+
+
+@each_operation
+def test_any_step(level, operation):
+    """Elements any number of bytes apart, in either direction, in rows that may be short."""
+    for dtype, shape in itertools.product(DTYPES, ((300,), (40, 3), (3, 40))):
+        size = math.prod(shape)
+        sources = samples.arrays(operation, dtype, size)
+        parameter = samples.parameters(operation, dtype)[0]
+        expected = operation.expected(*sources, parameter=parameter)
+        for gap in (1, dtype.itemsize, 2 * dtype.itemsize, 3 * dtype.itemsize, 7 * 64):
+            step = dtype.itemsize + gap
+            for direction in (1, -1):
+                context = f"{dtype} {shape=} {gap=} {direction=}"
+                views, between = [], []
+                for source in (*sources, np.zeros_like(expected)):
+                    memory = Guarded(np.full(size * step, 0xA5, np.uint8), 3)
+                    records = memory.array.reshape(*shape, step)
+                    view = records[..., : dtype.itemsize].view(dtype)[..., 0]
+                    if direction < 0:
+                        view = view[tuple(np.s_[::-1] for _ in shape)]
+                    view[...] = source.reshape(shape)
+                    views.append(view)
+                    between.append(records[..., dtype.itemsize :])
+                *inputs, out = views
+                assert operation.front(*inputs, parameter=parameter, out=out) is out
+                assert_same_bits(out.ravel(), expected, context)
+                new = operation.front(*inputs, parameter=parameter)
+                assert_same_bits(new.ravel(), expected, context)
+                operation.in_place(*inputs, parameter=parameter)
+                assert_same_bits(inputs[0].ravel(), expected, context)
+                assert all((part == 0xA5).all() for part in between), context
+
+
+@pytest.mark.parametrize(
+    "view",
+    [np.s_[::2], np.s_[:, :1000], np.s_[:, ::2], np.s_[:, ::3], np.s_[:, 5], np.s_[:, 1:1999:999]],
+    ids=str,
+)
 def test_bytes_between_belong_to_others(level, view):
     """Another thread writes them meanwhile; none of its numbers is lost."""
     memory = np.full((1024, 2048), -1, "f4")

@@ -21,6 +21,13 @@
 #define RELU_EXT_PREFETCH(address) ((void)(address))
 #endif
 
+/* Keeps the loop that holds it from the vectoriser, which would gather what lies apart. */
+#if defined(__GNUC__)
+#define RELU_EXT_KEEP_SCALAR() __asm__ volatile("")
+#else
+#define RELU_EXT_KEEP_SCALAR() ((void)0)
+#endif
+
 static inline void relu_ext_prefetch_for_read(const char *address, ptrdiff_t bytes)
 {
     ptrdiff_t i;
@@ -66,17 +73,21 @@ static inline void relu_ext_stream_fence(void)
 #endif
 }
 
-/* Every second item. The bytes between are never written, and with AVX-512 not read either: its
- * masked loads and stores skip them, and it narrows and widens the items in registers. */
+/* Every second item with AVX-512, whose masked loads and stores skip the bytes between, and which
+ * narrows and widens the items in registers. The loads come from 1 KiB ahead: of 2^20 elements in
+ * place, 4 MiB apart, float32 take 164 us instead of 209 (AMD EPYC, Zen 5). */
 #if defined(__AVX512F__) && defined(__AVX512BW__)
+#define RELU_EXT_VECTOR_STEP 2
 #define RELU_EXT_SECOND(BITS, MASK, NARROW, WIDEN, LOAD, STORE)                                   \
     static inline ptrdiff_t relu_ext_gather_second##BITS(char *to, const char *from, ptrdiff_t n) \
     {                                                                                             \
         ptrdiff_t i;                                                                              \
         const ptrdiff_t items = 256 / BITS;                                                       \
-        for (i = 0; i + items <= n; i += items)                                                   \
+        for (i = 0; i + items <= n; i += items) {                                                 \
+            RELU_EXT_PREFETCH(from + i * (BITS / 4) + 1024);                                      \
             _mm256_storeu_si256((__m256i *)(to + i * (BITS / 8)),                                 \
                                 NARROW(LOAD(MASK, from + i * (BITS / 4))));                       \
+        }                                                                                         \
         return i;                                                                                 \
     }                                                                                             \
     static inline ptrdiff_t relu_ext_scatter_second##BITS(char *to, const char *from,             \
@@ -101,47 +112,124 @@ RELU_EXT_SECOND(32, 0x5555, _mm512_cvtepi64_epi32, _mm512_cvtepu32_epi64,
 RELU_EXT_SECOND(64, 0x55, RELU_EXT_NARROW64, RELU_EXT_WIDEN64, _mm512_maskz_loadu_epi64,
                 _mm512_mask_storeu_epi64)
 #else
-/* A loop whose steps are constants, which compilers vectorise. */
-#define RELU_EXT_SECOND(NAME, BITS, TO_STEP, FROM_STEP)                                           \
-    static inline ptrdiff_t relu_ext_##NAME##_second##BITS(char *to, const char *from,            \
-                                                           ptrdiff_t n)                           \
+#define RELU_EXT_VECTOR_STEP 1
+#define relu_ext_gather_second8(to, from, n) 0
+#define relu_ext_gather_second16(to, from, n) 0
+#define relu_ext_gather_second32(to, from, n) 0
+#define relu_ext_gather_second64(to, from, n) 0
+#define relu_ext_scatter_second8(to, from, n) 0
+#define relu_ext_scatter_second16(to, from, n) 0
+#define relu_ext_scatter_second32(to, from, n) 0
+#define relu_ext_scatter_second64(to, from, n) 0
+#endif
+
+/* Transposes square blocks of as many items as a vector holds: from[i, j] at `from + j * size + i *
+ * column` goes to `to + i * size + j * to_row`. Interleaving the first half of the vectors with the
+ * second half moves one bit of the place within a vector to the number of the vector, so that
+ * as many rounds as there are such bits exchange the two. The last block of a row or column
+ * overlaps the one before it. Returns whether both sides are long enough for a block. */
+#if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)
+#define RELU_EXT_LOWER16 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define RELU_EXT_UPPER16 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#define RELU_EXT_LOWER8 0, 8, 1, 9, 2, 10, 3, 11
+#define RELU_EXT_UPPER8 4, 12, 5, 13, 6, 14, 7, 15
+#define RELU_EXT_LOWER4 0, 4, 1, 5
+#define RELU_EXT_UPPER4 2, 6, 3, 7
+#define RELU_EXT_LOWER2 0, 2
+#define RELU_EXT_UPPER2 1, 3
+/* Whether blocks would compute more than a quarter of the items twice. */
+static inline int relu_ext_wastes(ptrdiff_t items, ptrdiff_t block)
+{
+    return items < block || 4 * ((block - items % block) % block) > items;
+}
+
+#define RELU_EXT_TRANSPOSE(BITS, ITEMS, ROUNDS)                                                   \
+    typedef uint##BITS##_t relu_ext_items##BITS##_##ITEMS                                         \
+        __attribute__((vector_size(ITEMS * BITS / 8)));                                           \
+    static inline int relu_ext_transpose##BITS##_##ITEMS(                                         \
+        char *to, ptrdiff_t to_row, const char *from, ptrdiff_t column, ptrdiff_t columns,        \
+        ptrdiff_t rows)                                                                           \
     {                                                                                             \
-        ptrdiff_t i;                                                                              \
-        for (i = 0; i < n; i++)                                                                   \
-            memcpy(to + i * (TO_STEP), from + i * (FROM_STEP), BITS / 8);                         \
-        return i;                                                                                 \
-    }
-RELU_EXT_SECOND(scatter, 8, 2, 1)
-RELU_EXT_SECOND(scatter, 16, 4, 2)
-RELU_EXT_SECOND(scatter, 32, 8, 4)
-RELU_EXT_SECOND(scatter, 64, 16, 8)
-RELU_EXT_SECOND(gather, 8, 1, 2)
-RELU_EXT_SECOND(gather, 16, 2, 4)
-#if defined(__SSE2__)
-/* Two vectors at a time. The array's last item is left to another loop: the load that holds it would
- * end behind it, where there need not be memory. */
-#define RELU_EXT_GATHER_SECOND(BITS, TYPE, LOAD, SHUFFLE, STORE)                                  \
-    static inline ptrdiff_t relu_ext_gather_second##BITS(char *to, const char *from, ptrdiff_t n) \
-    {                                                                                             \
-        ptrdiff_t i;                                                                              \
-        const ptrdiff_t items = 128 / BITS;                                                       \
-        for (i = 0; i + 2 * items < n; i += 2 * items) {                                          \
-            const TYPE *const x = (const TYPE *)from + 2 * i;                                     \
-            TYPE *const out = (TYPE *)to + i;                                                     \
-            STORE(out, SHUFFLE(LOAD(x), LOAD(x + items)));                                        \
-            STORE(out + items, SHUFFLE(LOAD(x + 2 * items), LOAD(x + 3 * items)));                \
+        const ptrdiff_t size = BITS / 8;                                                          \
+        ptrdiff_t i, j, start, first;                                                             \
+        int k, round;                                                                             \
+        if (relu_ext_wastes(columns, ITEMS) || relu_ext_wastes(rows, ITEMS))                      \
+            return 0;                                                                             \
+        for (start = 0; start < columns; start += ITEMS) {                                        \
+            i = start < columns - ITEMS ? start : columns - ITEMS;                                \
+            for (first = 0; first < rows; first += ITEMS) {                                       \
+                relu_ext_items##BITS##_##ITEMS x[ITEMS], y[ITEMS];                                \
+                j = first < rows - ITEMS ? first : rows - ITEMS;                                  \
+                for (k = 0; k < ITEMS; k++)                                                       \
+                    memcpy(&x[k], from + (i + k) * column + j * size, sizeof x[k]);               \
+                for (round = 0; round < ROUNDS; round++) {                                        \
+                    for (k = 0; k < ITEMS / 2; k++) {                                             \
+                        y[2 * k] = __builtin_shufflevector(x[k], x[k + ITEMS / 2],                \
+                                                           RELU_EXT_LOWER##ITEMS);                \
+                        y[2 * k + 1] = __builtin_shufflevector(x[k], x[k + ITEMS / 2],            \
+                                                               RELU_EXT_UPPER##ITEMS);            \
+                    }                                                                             \
+                    for (k = 0; k < ITEMS; k++)                                                   \
+                        x[k] = y[k];                                                              \
+                }                                                                                 \
+                for (k = 0; k < ITEMS; k++)                                                       \
+                    memcpy(to + (j + k) * to_row + i * size, &x[k], sizeof x[k]);                 \
+            }                                                                                     \
         }                                                                                         \
-        return i;                                                                                 \
+        return 1;                                                                                 \
     }
-#define RELU_EXT_SHUFFLE32(a, b) _mm_shuffle_ps(a, b, _MM_SHUFFLE(2, 0, 2, 0))
-#define RELU_EXT_SHUFFLE64(a, b) _mm_shuffle_pd(a, b, _MM_SHUFFLE2(0, 0))
-RELU_EXT_GATHER_SECOND(32, float, _mm_loadu_ps, RELU_EXT_SHUFFLE32, _mm_storeu_ps)
-RELU_EXT_GATHER_SECOND(64, double, _mm_loadu_pd, RELU_EXT_SHUFFLE64, _mm_storeu_pd)
+RELU_EXT_TRANSPOSE(8, 16, 4)
+RELU_EXT_TRANSPOSE(8, 8, 3)
+RELU_EXT_TRANSPOSE(8, 4, 2)
+RELU_EXT_TRANSPOSE(16, 8, 3)
+RELU_EXT_TRANSPOSE(16, 4, 2)
+RELU_EXT_TRANSPOSE(32, 4, 2)
+RELU_EXT_TRANSPOSE(64, 2, 1)
+
+static inline int relu_ext_transpose(char *to, ptrdiff_t to_row, const char *from,
+                                     ptrdiff_t column, ptrdiff_t columns, ptrdiff_t rows,
+                                     ptrdiff_t itemsize)
+{
+    switch (itemsize) {
+    case 1:
+        return relu_ext_transpose8_16(to, to_row, from, column, columns, rows) ||
+               relu_ext_transpose8_8(to, to_row, from, column, columns, rows) ||
+               relu_ext_transpose8_4(to, to_row, from, column, columns, rows);
+    case 2:
+        return relu_ext_transpose16_8(to, to_row, from, column, columns, rows) ||
+               relu_ext_transpose16_4(to, to_row, from, column, columns, rows);
+    case 4:
+        return relu_ext_transpose32_4(to, to_row, from, column, columns, rows);
+    case 8:
+        return relu_ext_transpose64_2(to, to_row, from, column, columns, rows);
+    default:
+        return 0;
+    }
+}
 #else
-RELU_EXT_SECOND(gather, 32, 4, 8)
-RELU_EXT_SECOND(gather, 64, 8, 16)
+#define relu_ext_transpose(to, to_row, from, column, columns, rows, itemsize) 0
 #endif
-#endif
+
+/* Copies a few bytes by loads and stores that overlap, without a call. */
+static inline void relu_ext_copy_bytes(char *to, const char *from, ptrdiff_t bytes)
+{
+    ptrdiff_t i;
+#define RELU_EXT_OVERLAP(SIZE)                             \
+    if (bytes >= SIZE) {                                   \
+        for (i = 0; i < bytes - SIZE; i += SIZE) {         \
+            RELU_EXT_KEEP_SCALAR();                        \
+            memcpy(to + i, from + i, SIZE);                \
+        }                                                  \
+        memcpy(to + bytes - SIZE, from + bytes - SIZE, SIZE); \
+        return;                                            \
+    }
+    RELU_EXT_OVERLAP(16)
+    RELU_EXT_OVERLAP(8)
+    RELU_EXT_OVERLAP(4)
+    RELU_EXT_OVERLAP(2)
+    RELU_EXT_OVERLAP(1)
+#undef RELU_EXT_OVERLAP
+}
 
 /* Defines a copy of a matrix of items, of which one side is a contiguous tile. */
 #define RELU_EXT_COPY_ITEMS(BITS)                                                                 \
@@ -158,12 +246,27 @@ RELU_EXT_SECOND(gather, 64, 8, 16)
                 memcpy(&item, from, size);                                                        \
                 for (; i < columns; i++)                                                          \
                     memcpy(to + i * size, &item, size);                                           \
-            } else if (to_column == size && column == 2 * size)                                   \
+                continue;                                                                         \
+            }                                                                                     \
+            if (to_column == size && column == size) {                                            \
+                relu_ext_copy_bytes(to, from, columns * size);                                    \
+                continue;                                                                         \
+            }                                                                                     \
+            if (to_column == size && column == 2 * size)                                          \
                 i = relu_ext_gather_second##BITS(to, from, columns);                              \
             else if (column == size && to_column == 2 * size)                                     \
                 i = relu_ext_scatter_second##BITS(to, from, columns);                             \
-            for (; i < columns; i++)                                                              \
+            for (; i + 4 <= columns; i += 4) {                                                    \
+                RELU_EXT_KEEP_SCALAR();                                                           \
                 memcpy(to + i * to_column, from + i * column, size);                              \
+                memcpy(to + (i + 1) * to_column, from + (i + 1) * column, size);                  \
+                memcpy(to + (i + 2) * to_column, from + (i + 2) * column, size);                  \
+                memcpy(to + (i + 3) * to_column, from + (i + 3) * column, size);                  \
+            }                                                                                     \
+            for (; i < columns; i++) {                                                            \
+                RELU_EXT_KEEP_SCALAR();                                                           \
+                memcpy(to + i * to_column, from + i * column, size);                              \
+            }                                                                                     \
         }                                                                                         \
     }
 RELU_EXT_COPY_ITEMS(8)
@@ -183,7 +286,10 @@ static inline void relu_ext_copy(char *to, ptrdiff_t to_column, ptrdiff_t to_row
                                  ptrdiff_t columns, ptrdiff_t rows, ptrdiff_t itemsize)
 {
     ptrdiff_t i, j;
-    if (rows > 1 && relu_ext_distance(row) < relu_ext_distance(column)) {
+    if (to_column == itemsize && row == itemsize && column != itemsize &&
+        relu_ext_transpose(to, to_row, from, column, columns, rows, itemsize))
+        return;
+    if (rows >= 8 && row != 0 && relu_ext_distance(row) < relu_ext_distance(column)) {
         const ptrdiff_t to_step = to_column, step = column, count = columns;
         to_column = to_row, column = row, columns = rows;
         to_row = to_step, row = step, rows = count;

@@ -86,6 +86,8 @@ cdef struct KernelTable:
     Kernel kernel[OPERATIONS][DTYPES]
     Py_ssize_t itemsize[DTYPES]
     RowsKernel rows_kernel[OPERATIONS][DTYPES]
+    bint one_by_one[OPERATIONS][DTYPES]  # whether rows of one element are computed fast
+    int vector_step  # in items; the only one beside 1 that `copy` gathers and scatters by vectors
     Copy copy
     StreamCopy stream_copy
     Py_ssize_t stream_block  # bytes of items of 4 and 8 bytes that are streamed at a time

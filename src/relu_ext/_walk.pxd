@@ -10,6 +10,7 @@ cdef enum:
     # they save.
     SMALL_BYTES = 1024
     MOST_AXES = 64  # as in NumPy
+    BOX_AXES = 4
     # From this size on callers release the GIL.  Releasing it and taking it again costs 54 ns (AMD
     # EPYC, CPython 3.11), and more if another thread waits for it and has to be woken.  Two
     # threads, each in place on its own array, were 0.8 to 1.3 times as fast as one after the other
@@ -18,7 +19,8 @@ cdef enum:
 
 cdef struct Plan
 
-# What is computed on each panel of a plan: axes 0 and 1, of which axis 1 has `rows` elements.
+# What is computed on each panel of a plan: axes 0 and 1, of which axis 1 has `rows` elements,
+# or more of them if the plan says so.
 ctypedef void (*Panel)(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil
 
 cdef struct Plan:
@@ -33,8 +35,11 @@ cdef struct Plan:
     bint stream
     Panel panel  # NULL: rows, as the walker computes them
     const void *job  # for a panel that is not the walker's
-    Py_ssize_t tile_columns
-    Py_ssize_t tile_rows
+    bint one_by_one  # whether the kernel for rows takes rows of one element
+    bint copied[ROLES]  # to or from a tile
+    int tiled_axes  # that a panel spans: 2, or up to BOX_AXES
+    Py_ssize_t box[BOX_AXES]  # how far a tile reaches along each of them
+    int order[BOX_AXES]  # of the axes in a tile, innermost first
     int axes
     Py_ssize_t shape[MOST_AXES]
     char *data[ROLES]
@@ -66,6 +71,7 @@ cdef inline bint plan(Plan *this, int operation, int dtype, const Operand *out, 
     none.  Return False if an input does not broadcast to the shape of `out`."""
     this.kernel = active_table.kernel[operation][dtype]
     this.rows_kernel = active_table.rows_kernel[operation][dtype]
+    this.one_by_one = active_table.one_by_one[operation][dtype]
     this.fresh = fresh
     return lay_axes(this, active_table.itemsize[dtype], out, a, b, parameter)
 

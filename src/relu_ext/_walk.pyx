@@ -3,10 +3,11 @@
 Contract: raw pointers and no Python objects, with the GIL or without.
 
 `plan` lays out a call, `is_safe` says whether its elements may be computed in any order, and `walk`
-computes them.  It calls the kernel on one run, on rows, or on tiles.  Rows that lie end to end are
-one run, even if a bias repeats for each of them.  Where the kernels cannot take the rows of an
-array, a tile of an input is first copied to a scratch buffer, and a result is computed in one and
-copied back.  Bytes between the elements of an array are never written.
+computes them.  It calls the kernel on one run, on rows, on elements one by one, or on tiles.  Rows
+that lie end to end are one run, even if a bias repeats for each of them.  Elements that lie apart
+are computed where they lie.  Where an input's memory order is not the output's, or the kernels
+cannot take its rows for another reason, a tile of it is first copied to a scratch buffer; a result
+is computed in one and copied back.  Bytes between the elements of an array are never written.
 
 Maxout lays out its arrays by `lay_axes` and has `walk_panels` call a function of its own.
 """
@@ -44,6 +45,13 @@ cdef extern from *:
     ctypedef struct Tile "relu_ext_tile":
         char *bytes
 
+cdef struct Box:
+    # A part of the axes that tiles span, as large as a tile.
+    Py_ssize_t size
+    Py_ssize_t shape[BOX_AXES]
+    Py_ssize_t tile_step[BOX_AXES]
+    Py_ssize_t step[ROLES][BOX_AXES]
+
 # Ratios are medians of interleaved runs of float32: 1.20 means faster, 0.95 slower.
 cdef enum:
     # An existing output that is no input is streamed past the caches from half of the last-level
@@ -63,6 +71,12 @@ cdef enum:
     # of 47 us, because the call waits for a thread that does not run.  Therefore threads are off by
     # default.
     THREAD_BYTES = 1 << 20
+    # A box is copied as matrices of its two longest axes if its first two have fewer items than
+    # this, and columns shorter than a short row are walked across in pieces of as many.
+    SMALL_MATRIX = 256
+    SHORT_ROW = 16
+    # Below this many elements a call of a kernel costs as much as the elements.
+    SHORT_RUN = 128
 
 
 cdef inline Py_ssize_t distance(Py_ssize_t step) noexcept nogil:
@@ -130,6 +144,7 @@ cdef bint lay_axes(Plan *this, Py_ssize_t itemsize, const Operand *out, const Op
             this.step[role][position] = step[role]
         this.axes += 1
     merge_axes(this)
+    this.tiled_axes = 2
     this.parameter_step = this.step[PARAMETER][0] != 0
     return True
 
@@ -486,55 +501,129 @@ cdef inline void repeat(char *to, const char *row, Py_ssize_t step, Py_ssize_t c
 cdef inline bint is_taken(const Plan *this, int role) noexcept nogil:
     """Whether the kernels can read this array's rows where they lie."""
     cdef Py_ssize_t step = this.step[role][0]
-    return (step == this.itemsize or role == B and not this.has[B]
+    return (step == this.itemsize or not this.has[role]
             or role == PARAMETER and step == 0)
 
 
 cdef void run_tiles(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
+    """Compute box by box, with a tile for each array that the kernel cannot take as it lies.
+
+    In a tile the elements lie in the order of out's memory without gaps.
+    """
     cdef Tile tiles[ROLES]
+    cdef Box box
     cdef char *at[ROLES]
+    cdef char *out
+    cdef Py_ssize_t shape[BOX_AXES]
+    cdef Py_ssize_t place[BOX_AXES]
     cdef Py_ssize_t row_step[ROLES]
-    cdef Py_ssize_t step[ROLES]  # from row to row, in start
-    cdef bint copied[ROLES]
-    cdef bint one_call
-    cdef Py_ssize_t column, row, columns, count
+    cdef const char *held[ROLES]  # what a tile is a copy of
+    cdef bint one_call, same
+    cdef Py_ssize_t columns, count
+    cdef int axis, i, role
+    for axis in range(BOX_AXES):
+        shape[axis] = this.shape[axis] if axis < this.tiled_axes else 1
+        place[axis] = box.shape[axis] = 0
+        for role in range(ROLES):
+            held[role] = NULL
+            box.step[role][axis] = this.step[role][axis] if axis < this.tiled_axes else 0
+    while True:
+        box.size = 1
+        same = True
+        for i in range(BOX_AXES):
+            axis = this.order[i]
+            count = min(this.box[axis], shape[axis] - place[axis])
+            same &= box.shape[axis] == count
+            box.shape[axis] = count
+            box.tile_step[axis] = box.size * this.itemsize
+            box.size *= box.shape[axis]
+        one_call = True
+        for role in range(ROLES):
+            at[role] = start[role]
+            for axis in range(BOX_AXES):
+                at[role] += place[axis] * box.step[role][axis]
+            if role == OUT:
+                out = at[OUT]
+            if this.copied[role]:
+                if role != OUT and not (same and at[role] == held[role]):
+                    held[role] = at[role]
+                    copy_box(tiles[role].bytes, box.tile_step, at[role], box.step[role],
+                             box.shape, this.itemsize)
+                at[role] = tiles[role].bytes
+                row_step[role] = box.tile_step[1]
+            else:
+                row_step[role] = box.step[role][1]
+                one_call &= (box.shape[1] == 1 or not this.has[role]
+                             or row_step[role] == box.tile_step[1]
+                             or row_step[role] == 0 and box.step[role][0] == 0)
+        if one_call:
+            apply(this, at, at[OUT], box.size)
+        else:
+            columns = box.size // box.shape[1]
+            apply_rows(this, at, columns, box.shape[1], row_step)
+        if this.copied[OUT]:
+            copy_box(out, box.step[OUT], tiles[OUT].bytes, box.tile_step, box.shape,
+                     this.itemsize)
+        axis = 0
+        while axis < BOX_AXES:
+            place[axis] += this.box[axis]
+            if place[axis] < shape[axis]:
+                break
+            place[axis] = 0
+            axis += 1
+        if axis == BOX_AXES:
+            return
+
+
+cdef void copy_box(char *to, const Py_ssize_t *to_step, const char *source,
+                   const Py_ssize_t *step, const Py_ssize_t *shape,
+                   Py_ssize_t itemsize) noexcept nogil:
+    """Copy a box, a matrix at a time: axes 0 and 1, or the two longest if those are short."""
+    cdef int axes[BOX_AXES]
+    cdef int i, k
+    cdef Py_ssize_t m, n
+    for i in range(BOX_AXES):
+        axes[i] = i
+    if shape[0] * shape[1] < SMALL_MATRIX:
+        for i in range(2):
+            for k in range(i + 1, BOX_AXES):
+                if shape[axes[k]] > shape[axes[i]]:
+                    axes[i], axes[k] = axes[k], axes[i]
+    for m in range(shape[axes[3]]):
+        for n in range(shape[axes[2]]):
+            active_table.copy(
+                to + m * to_step[axes[3]] + n * to_step[axes[2]],
+                to_step[axes[0]], to_step[axes[1]],
+                source + m * step[axes[3]] + n * step[axes[2]],
+                step[axes[0]], step[axes[1]], shape[axes[0]], shape[axes[1]], itemsize)
+
+
+cdef void run_steps(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
+    """Compute elements where they lie, as rows of one element each.
+
+    Where they are few along axis 0, the loop runs along axis 1, a piece at a time.
+    """
+    cdef char *at[ROLES]
+    cdef Py_ssize_t steps[2][ROLES]
+    cdef Py_ssize_t n = this.shape[0]
+    cdef Py_ssize_t piece = 1
+    cdef Py_ssize_t i, row
     cdef int role
     for role in range(ROLES):
-        step[role] = this.step[role][1] if this.axes > 1 else 0
-        copied[role] = not is_taken(this, role)
+        steps[0][role] = this.step[role][0]
+        steps[1][role] = this.step[role][1] if this.axes > 1 else 0
+    if n < SHORT_ROW and rows > n:
+        piece = SMALL_MATRIX
     row = 0
     while row < rows:
-        count = min(this.tile_rows, rows - row)
-        column = 0
-        while column < this.shape[0]:
-            columns = min(this.tile_columns, this.shape[0] - column)
-            one_call = True
+        for i in range(n if piece > 1 else 1):
             for role in range(ROLES):
-                at[role] = start[role] + row * step[role] + column * this.step[role][0]
-                row_step[role] = step[role]
-                if copied[role]:
-                    # The first tile of one number serves for all, because none is larger.
-                    if role != OUT and (row + column == 0 or step[role] != 0
-                                        or this.step[role][0] != 0):
-                        active_table.copy(
-                            tiles[role].bytes, this.itemsize, columns * this.itemsize,
-                            at[role], this.step[role][0], step[role], columns, count,
-                            this.itemsize)
-                    at[role] = tiles[role].bytes
-                    row_step[role] = columns * this.itemsize
-                one_call &= (count == 1 or copied[role]
-                             or row_step[role] == columns * this.step[role][0])
-            if one_call:
-                apply(this, at, at[OUT], columns * count)
+                at[role] = start[role] + row * steps[1][role] + i * steps[0][role]
+            if piece > 1:
+                apply_rows(this, at, 1, min(piece, rows - row), steps[1])
             else:
-                apply_rows(this, at, columns, count, row_step)
-            if copied[OUT]:
-                active_table.copy(
-                    start[OUT] + row * step[OUT] + column * this.step[OUT][0],
-                    this.step[OUT][0], step[OUT], tiles[OUT].bytes, this.itemsize,
-                    columns * this.itemsize, columns, count, this.itemsize)
-            column += columns
-        row += count
+                apply_rows(this, at, 1, n, steps[0])
+        row += piece
 
 
 # The whole walk.
@@ -547,14 +636,14 @@ cdef void walk_part(const Plan *this) noexcept nogil:
     cdef int axis, role
     for role in range(ROLES):
         at[role] = this.data[role]
-    for axis in range(2, this.axes):
+    for axis in range(this.tiled_axes, this.axes):
         position[axis] = 0
     while True:
         if this.panel == NULL:
             run_rows(this, at, rows)
         else:
             this.panel(this, at, rows)
-        axis = 2
+        axis = this.tiled_axes
         while axis < this.axes:
             position[axis] += 1
             if position[axis] < this.shape[axis]:
@@ -567,36 +656,107 @@ cdef void walk_part(const Plan *this) noexcept nogil:
             return
 
 
-cdef bint lay_tiles(Plan *this) noexcept nogil:
-    """Decide whether to walk by tiles, and choose their shape."""
+cdef bint takes_elements(const Plan *this) noexcept nogil:
+    """Whether it pays to compute the elements where they lie, one by one: where they are further
+    apart than a level gathers by vectors."""
+    cdef Py_ssize_t step
+    cdef int role
+    if not this.one_by_one:
+        return False
+    for role in range(ROLES):
+        step = this.step[role][0]
+        if (this.has[role] and step != 0 and step != this.itemsize
+                and step != active_table.vector_step * this.itemsize):
+            return True
+    return False
+
+
+cdef bint has_gaps(const Plan *this, int role) noexcept nogil:
+    """Whether the kernel cannot take an array's part in a box as it lies: as one run, or as rows
+    along axis 1, if those are long enough."""
+    cdef Py_ssize_t size = this.box[0] * this.box[1] * this.box[2] * this.box[3]
+    cdef Py_ssize_t run = this.box[0]
+    cdef int i, axis
+    for i in range(1, BOX_AXES):
+        axis = this.order[i]
+        if (this.box[axis] > 1 and this.step[role][axis] != run * this.step[role][0]
+                and (axis != 1 or run * this.box[1] != size or is_short(this, run))):
+            return True
+        run *= this.box[axis]
+    return False
+
+
+cdef inline bint is_short(const Plan *this, Py_ssize_t row) noexcept nogil:
+    """Whether a row is shorter than a vector, so that the kernels compute each element by itself,
+    or in half precision a whole block."""
+    return (row * this.itemsize < CACHE_LINE
+            or not this.one_by_one and row < SHORT_RUN)
+
+
+cdef Panel lay_tiles(Plan *this) noexcept nogil:
+    """Choose how to walk arrays whose rows the kernels cannot take as they lie, and the shape of
+    the tiles.  Return NULL if there is no such array.
+
+    If an array's memory order differs from out's, the axis along which its elements lie closest
+    becomes axis 1, and a tile reaches along it for two cache lines.
+    """
     cdef Py_ssize_t items = TILE_BYTES // this.itemsize
-    cdef int role, axis
+    cdef Py_ssize_t line = CACHE_LINE // this.itemsize
+    cdef Py_ssize_t *box = this.box
+    cdef Py_ssize_t run
+    cdef int role, axis, i
     cdef int nearest = 0
     cdef bint tiled = False
+    cdef bint whole
     for role in range(ROLES):
-        if is_taken(this, role):
+        this.copied[role] = not is_taken(this, role)
+        tiled |= this.copied[role]
+        if nearest or role == OUT or not this.copied[role] or this.step[role][0] == 0:
             continue
-        tiled = True
-        if role == OUT or this.step[role][0] == 0:
-            continue
-        # If this array's memory order differs from out's, the axis along which its elements lie
-        # closest becomes the tile's second axis.
         for axis in range(1, this.axes):
             if 0 < distance(this.step[role][axis]) < distance(this.step[role][nearest]):
                 nearest = axis
-        if nearest:
-            break
-    if not tiled:
-        return False
-    if nearest > 1:
-        swap_axes(this, 1, nearest)
+    # The rows of inputs, if they are short and out's lie end to end, are put together.
+    if not tiled and not (this.axes > 1 and is_short(this, this.shape[0])
+                          and this.step[OUT][1] == this.shape[0] * this.itemsize):
+        return NULL
+    if nearest == 0 and takes_elements(this):
+        return run_steps
+    for axis in range(nearest, 1, -1):
+        swap_axes(this, axis, axis - 1)
+    # A tile's axes are in the order of out's memory, where axis 1 comes as late as it was found.
+    for i in range(BOX_AXES):
+        this.order[i] = i + 1 if 0 < i < nearest else i
+    this.order[min(max(nearest, 1), BOX_AXES - 1)] = 1
+    this.tiled_axes = min(this.axes, 2)
+    box[1] = box[2] = box[3] = 1
     if nearest:
-        this.tile_rows = CACHE_LINE // this.itemsize
-        this.tile_columns = items // this.tile_rows
-    else:
-        this.tile_columns = min(items, this.shape[0])
-        this.tile_rows = items // this.tile_columns
-    return True
+        box[1] = min(this.shape[1], line if this.shape[0] < SHORT_RUN else 2 * line)
+    box[0] = min(this.shape[0], items // box[1])
+    if line < box[0] < this.shape[0]:
+        box[0] -= box[0] % line
+    # Where a run is short, a tile reaches along further axes, as long as those before are whole.
+    run = box[0]
+    whole = box[0] == this.shape[0]
+    for i in range(1, BOX_AXES):
+        axis = this.order[i]
+        if axis >= this.axes or not whole:
+            break
+        if axis > 1:
+            if run >= SHORT_RUN or 2 * box[0] * box[1] * box[2] > items:
+                break
+            this.tiled_axes += 1
+        box[axis] = min(this.shape[axis], items // (box[0] * box[1] * box[2] * box[3]
+                                                    // box[axis]))
+        whole = box[axis] == this.shape[axis]
+        run *= box[axis]
+    if this.axes > 1:
+        box[1] = min(this.shape[1], items // (box[0] * box[2] * box[3]))
+    for role in range(ROLES):
+        this.copied[role] |= this.has[role] and has_gaps(this, role)
+    if this.copied[PARAMETER]:
+        this.parameter_step = 1
+    return run_tiles
 
 
 cdef void swap_axes(Plan *this, int one, int other) noexcept nogil:
@@ -613,11 +773,7 @@ cdef void walk(Plan *this) noexcept nogil:
         this.has[B] and this.data[OUT] == this.data[B])
     if size == 0:
         return
-    this.panel = NULL
-    if is_end_to_end(this):
-        this.panel = run_end_to_end
-    elif lay_tiles(this):
-        this.panel = run_tiles
+    this.panel = run_end_to_end if is_end_to_end(this) else lay_tiles(this)
     # The size of the whole array decides, not that of a part: threads share the cache.
     this.stream = (not in_place and not this.fresh
                    and bytes >= last_level_cache // STREAM_CACHES)
@@ -652,6 +808,8 @@ cdef void run_large(int operation, int dtype, void *out, const void *a, const vo
     this.rows_kernel = active_table.rows_kernel[operation][dtype]
     this.itemsize = active_table.itemsize[dtype]
     this.parameter_step = step
+    this.one_by_one = False
+    this.tiled_axes = 2
     this.has[OUT] = this.has[A] = True
     this.has[B] = b != NULL
     this.has[PARAMETER] = parameter != NULL
