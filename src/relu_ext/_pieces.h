@@ -330,29 +330,35 @@ RELU_EXT_DEFINE_PUT(64, 16, _mm_cvtepu8_epi64, RELU_EXT_2)
 #endif
 
 /* What is left of a row at the end is written with elements before it. */
-RELU_EXT_ALWAYS int relu_ext_put(const int size, const int side, char *x, const ptrdiff_t *offset,
-                                 int pieces, const char *grad, const uint8_t *which, ptrdiff_t n)
+RELU_EXT_ALWAYS void relu_ext_put(const int size, const int side, char *x, const ptrdiff_t *offset,
+                                  int pieces, const char *grad, const uint8_t *which, ptrdiff_t n)
 {
     const ptrdiff_t lanes = RELU_EXT_PUT_LANES(size);
-    ptrdiff_t i = 0;
-    for (;;) {
-        if (size == 2)
-            relu_ext_put16(x + i * side * 2, offset, pieces, grad + i * 2, which + i, side);
-        else if (size == 4)
-            relu_ext_put32(x + i * side * 4, offset, pieces, grad + i * 4, which + i, side);
-        else
-            relu_ext_put64(x + i * side * 8, offset, pieces, grad + i * 8, which + i, side);
-        if (i + lanes >= n)
-            return 1;
-        i += lanes;
-        if (i > n - lanes)
-            i = n - lanes;
+    ptrdiff_t i;
+#define RELU_EXT_PUT_AT(BITS)                                                       \
+    relu_ext_put##BITS(x + i * side * (BITS / 8), offset, pieces, grad + i * (BITS / 8), which + i, \
+                       side)
+#define RELU_EXT_PUT_ALL(BITS)                    \
+    for (i = 0; i + lanes <= n; i += lanes)       \
+        RELU_EXT_PUT_AT(BITS);                    \
+    if (i < n) {                                  \
+        i = n - lanes;                            \
+        RELU_EXT_PUT_AT(BITS);                    \
     }
+    if (size == 2) {
+        RELU_EXT_PUT_ALL(16)
+    } else if (size == 4) {
+        RELU_EXT_PUT_ALL(32)
+    } else {
+        RELU_EXT_PUT_ALL(64)
+    }
+#undef RELU_EXT_PUT_AT
+#undef RELU_EXT_PUT_ALL
 }
 #else
 #define RELU_EXT_PUTS 0
 #define RELU_EXT_PUT_LANES(SIZE) 1
-#define relu_ext_put(size, side, x, offset, pieces, grad, which, n) 0
+#define relu_ext_put(size, side, x, offset, pieces, grad, which, n) (void)0
 #endif
 
 /* The number of pieces that lie side by side, if all do, and elements side by side too; else 0. */
@@ -395,7 +401,7 @@ static void relu_ext_spread(char *x, const ptrdiff_t *offset, int pieces, ptrdif
     break
 #define RELU_EXT_PUT(SIZE, SIDE)                                                    \
     if (SIZE > 1 && puts && side == SIDE) {                                         \
-        RELU_EXT_EACH_ROW((void)relu_ext_put(SIZE, SIDE, x, offset, pieces, grad, which, n)); \
+        RELU_EXT_EACH_ROW(relu_ext_put(SIZE, SIDE, x, offset, pieces, grad, which, n)); \
     }
 #define RELU_EXT_SIZED(SIZE)                                                                  \
     case SIZE:                                                                                \
