@@ -1,12 +1,11 @@
-"""Write the static types of the front door and of the ufuncs from the operations' descriptions,
-the package's names, and what functions do into every stub.
+"""Write the static types of the front door and of the ufuncs from the operations' descriptions, and
+what functions do into every stub.
 
     python tools/stubs.py
 
 A test fails where the files are not what this writes.
 """
 
-import ast
 import importlib
 import inspect
 import re
@@ -20,16 +19,16 @@ PACKAGE = Path(__file__).parents[1] / "src/relu_ext"
 HEAD = """\
 # Written by tools/stubs.py.
 #
-# The overloads of an operation: the plain call; one with a NumPy scalar, which promotes, although
-# np.float64 is a float to a type checker; calls whose dtype is known; of other dtypes, an array,
-# without which mypy would take a result of the wrong dtype for Any; `out`, which is returned; all
-# others.
+# The overloads of an operation with a parameter: calls with a NumPy scalar, which promotes,
+# although np.float64 is a float to a type checker; plain calls on floating dtypes, which keep them;
+# all others.  Of those without: plain calls on arrays, twice, because mypy would else take a result
+# of the wrong dtype for Any; all others.
 
-from typing import Any, Literal, Protocol, TypeVar, overload
+from typing import Any, Literal, Protocol, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
-from typing_extensions import Buffer
+from typing_extensions import Buffer, TypeVar
 
 class DLPack(Protocol):
     def __dlpack__(self, *arguments: Any, **keywords: Any) -> Any: ...
@@ -38,16 +37,12 @@ class DLPack(Protocol):
 T = TypeVar("T")
 Scalar = TypeVar("Scalar", bound=np.generic)
 Float = TypeVar("Float", bound=np.floating[Any])
-Integer = TypeVar("Integer", bound=np.integer[Any])
-Out = TypeVar("Out", bound=NDArray[Any] | DLPack)
+Out = TypeVar("Out", bound=NDArray[Any] | DLPack, default=Any)
 Written = TypeVar("Written", bound=NDArray[Any] | Buffer | DLPack)
 
 """
-PACKAGE_HEAD = """\
-# Written by tools/stubs.py: mypy does not read `__all__ += _api.__all__`.
-# ruff: noqa: F401, F403, F405
-"""
 KEYWORDS = {
+    "out": "Out | tuple[Out] | None",
     "where": "ArrayLike",
     "casting": 'Literal["no", "equiv", "safe", "same_kind", "unsafe"]',
     "order": 'Literal["K", "A", "C", "F"]',
@@ -102,18 +97,9 @@ def overloads(operation):
         yield call("NDArray[Scalar]"), "NDArray[Scalar]"
         yield call("NDArray[Any]"), "NDArray[np.generic]"
     else:
-        yield call("NDArray[Float]"), "NDArray[Float]"
         yield call("ArrayLike", "np.generic", [parameter]), "Any"
-        yield call("NDArray[Float]", "float", [parameter]), "NDArray[Float]"
-        if isinstance(operation.default, int):
-            yield call("NDArray[Integer]", "int"), "NDArray[Integer]"
-        else:
-            yield call("NDArray[Integer]", "int", [parameter]), "NDArray[Integer]"
-            yield call("NDArray[np.integer[Any]]", "float"), "NDArray[np.float64]"
-        yield call("NDArray[Any]", "float"), "NDArray[np.generic]"
-    anything = "ArrayLike", "ArrayLike"
-    yield call(*anything, ["out"], out="Out | tuple[Out]", **KEYWORDS), "Out"
-    yield call(*anything, out="None", **KEYWORDS), "Any"
+        yield call("NDArray[Float]", "float"), "NDArray[Float]"
+    yield call("ArrayLike", "ArrayLike", **KEYWORDS), "Out"
 
 
 def exported(names):
@@ -145,13 +131,6 @@ def ufuncs():
     return f"{head}\n{exported(names)}\n{types}"
 
 
-def package():
-    """__init__.pyi: the imports of __init__.py, and every name."""
-    statements = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")).body
-    imports = [ast.unparse(node) for node in statements if isinstance(node, ast.ImportFrom)]
-    return "\n".join([PACKAGE_HEAD, *imports, "", exported(relu_ext.__all__)])
-
-
 def docstring(function):
     """The first line and the parameters, as the body of a function in a stub."""
     first, _, rest = inspect.getdoc(function).partition("\n\n")
@@ -178,7 +157,7 @@ def written(stub):
     return described(importlib.import_module(f"relu_ext.{stub.removesuffix('.pyi')}"), text)
 
 
-GENERATED = {"__init__.pyi": package, "_api.pyi": api, "ufuncs.pyi": ufuncs}
+GENERATED = {"_api.pyi": api, "ufuncs.pyi": ufuncs}
 STUBS = sorted({*GENERATED, *(path.name for path in PACKAGE.glob("*.pyi"))})
 
 if __name__ == "__main__":

@@ -72,7 +72,8 @@ def _empty(x, /):
     return x
 
 
-# Which operands an operation has.  The compiler makes constants of these once they are inlined.
+# Which operands an operation has.  The compiler makes constants of these once they are inlined;
+# `check_operands` compares them with the descriptions.
 
 cdef inline bint has_second(int operation) noexcept:
     return (operation == RELU_BACKWARD or operation == LEAKY_RELU_BACKWARD or operation == ADD_RELU
@@ -915,6 +916,17 @@ cdef fill_doc(object function, dict paragraphs):
     function.__module__ = "relu_ext"  # where users find it; errors name it
     docs.append(doc_of(function).decode().format_map(paragraphs).encode())
     set_doc(function, docs[-1])
+
+
+cdef check_operands():
+    for i, description in enumerate(ufuncs.descriptions):
+        if (has_second(i) != (len(description.arrays) == 2)
+                or has_parameter(i) != (description.parameter is not None)):
+            raise ImportError(f"relu_ext: has_second or has_parameter of _api.pyx is wrong about "
+                              f"{description.name}")
+
+
+check_operands()
 
 
 cdef fill_docs():

@@ -1,8 +1,9 @@
-"""What this installation is made of."""
+"""The version, and what this installation is made of."""
 
 from relu_ext._dispatch import cpu_levels, missing
 from relu_ext._threads import get_num_threads, has_openmp, why_one_thread
-from relu_ext._version import __version__
+
+__version__ = "0.1.0"  # nowhere else
 
 
 def show_config() -> None:

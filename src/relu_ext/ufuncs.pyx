@@ -173,7 +173,8 @@ cdef register_bfloat16(ufunc, _Operation this, dtype):
 
 
 # relu has all of them.
-cdef set supported = {type(np.dtype(character)) for character in descriptions[0].dtypes}
+cdef dict numpy_dtypes = {character: np.dtype(character) for character in descriptions[0].dtypes}
+cdef set supported = {type(dtype) for dtype in numpy_dtypes.values()}
 supported |= {<object>PY_FLOAT, <object>PY_LONG}
 
 
@@ -259,7 +260,7 @@ cdef str documentation(str name, list operands):
 
 cdef define(int operation, description):
     cdef _Operation this = _Operation()
-    cdef int dtype, number, i
+    cdef int number, i
     cdef str name = description.name
     operands = [*description.arrays]
     if description.parameter is not None:
@@ -269,18 +270,17 @@ cdef define(int operation, description):
     this.parameters = len(operands) - this.arrays
     this.name = name.encode()
     this.doc = documentation(name, operands).encode()
-    this.types = bytes(
-        np.dtype(character).num for character in description.dtypes for _ in [*operands, "out"])
-    this.dtypes = {type(np.dtype(character)) for character in description.dtypes}
-    for dtype in range(DTYPES):
-        loops[operation][dtype] = Loop(operation, dtype, this.arrays, this.parameters)
-    for i, character in enumerate(description.dtypes):
-        number = np.dtype(character).num
-        dtype = kernel_dtypes[number]
+    dtypes = [numpy_dtypes[character] for character in description.dtypes]
+    this.types = bytes([dtype.num for dtype in dtypes for _ in range(len(operands) + 1)])
+    this.dtypes = {type(dtype) for dtype in dtypes}
+    for i in range(DTYPES):
+        loops[operation][i] = Loop(operation, i, this.arrays, this.parameters)
+    for i, dtype in enumerate(dtypes):
+        number = dtype.num
         this.functions[i] = <cnp.PyUFuncGenericFunction>loop
-        this.data[i] = &loops[operation][dtype]
+        this.data[i] = &loops[operation][kernel_dtypes[number]]
     ufunc = cnp.PyUFunc_FromFuncAndData(
-        this.functions, this.data, this.types, len(description.dtypes), len(operands), 1,
+        this.functions, this.data, this.types, len(dtypes), len(operands), 1,
         cnp.PyUFunc_None, this.name, this.doc, 0)
     PyUFunc_AddPromoter(
         ufunc, (np.dtype,) * (len(operands) + 1),
