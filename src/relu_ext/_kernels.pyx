@@ -25,16 +25,14 @@ cdef extern from "_numbers.h" nogil:
     enum:
         BLOCK "RELU_EXT_BLOCK"
     bint SEES_ONE_ARRAY "RELU_EXT_SEES_ONE_ARRAY"
-    void float16_expand "relu_ext_float16_expand"(float *out, const float16 *a)
-    void float16_multiply "relu_ext_float16_multiply"(
-        float16 *out, const float16 *a, const float *b)
-    void float16_add "relu_ext_float16_add"(float16 *out, const float16 *a, const float *b)
-    float16 float16_nan_first "relu_ext_float16_nan_first"(float16 first, float16 result)
-    void bfloat16_expand "relu_ext_bfloat16_expand"(float *out, const bfloat16 *a)
-    void bfloat16_multiply "relu_ext_bfloat16_multiply"(
-        bfloat16 *out, const bfloat16 *a, const float *b)
-    void bfloat16_add "relu_ext_bfloat16_add"(bfloat16 *out, const bfloat16 *a, const float *b)
-    bfloat16 bfloat16_nan_first "relu_ext_bfloat16_nan_first"(bfloat16 first, bfloat16 result)
+    ctypedef struct HalfFormat "relu_ext_half_format":
+        void (*expand)(float *out, const void *a) noexcept nogil
+        void (*multiply)(void *out, const void *a, const float *b) noexcept nogil
+        void (*add)(void *out, const void *a, const float *b) noexcept nogil
+        unsigned short (*nan_first)(unsigned short first, unsigned short result) noexcept nogil
+        bint has_cpus_nan
+    const HalfFormat FLOAT16_FORMAT "relu_ext_float16_format"
+    const HalfFormat BFLOAT16_FORMAT "relu_ext_bfloat16_format"
     void bytes_multiply "relu_ext_bytes_multiply"(void *out, const void *a, int factor)
 
 cdef extern from "_copies.h" nogil:
@@ -62,59 +60,39 @@ ctypedef void (*BlockFunction)(void *out, const void *a, const void *b, const vo
                                const float *factors, bint any_nan) noexcept nogil
 
 
-cdef inline void expand(float *out, const half *a) noexcept nogil:
-    if half is float16:
-        float16_expand(out, a)
-    else:
-        bfloat16_expand(out, a)
+cdef inline const HalfFormat *format_of(const half *number) noexcept nogil:
+    return &FLOAT16_FORMAT if half is float16 else &BFLOAT16_FORMAT
 
 
-cdef inline half nan_first(half first, half result) noexcept nogil:
-    if half is float16:
-        return float16_nan_first(first, result)
-    else:
-        return bfloat16_nan_first(first, result)
+cdef inline void nans_first(half *results, const half *firsts) noexcept nogil:
+    cdef int i
+    for i in range(BLOCK):
+        results[i] = format_of(firsts).nan_first(firsts[i], results[i])
 
 
 cdef inline void multiply_block(half *out, const half *a, const half *parameters,
                                 const float *factors, bint any_nan) noexcept nogil:
-    """`product` of _scalar.  A CPU's NaN is float16's, but not bfloat16's."""
-    cdef int i
-    if half is float16:
-        float16_multiply(out, a, factors)
-    else:
-        bfloat16_multiply(out, a, factors)
-        if any_nan:
-            for i in range(BLOCK):
-                out[i] = nan_first(parameters[i], out[i])
+    """`product` of _scalar."""
+    format_of(a).multiply(out, a, factors)
+    if any_nan and not format_of(a).has_cpus_nan:
+        nans_first(out, parameters)
 
 
 cdef inline void scale_block(half *out, const half *grad, const half *parameters,
                              const float *factors, bint any_nan) noexcept nogil:
-    """`scaled` of _scalar."""
-    cdef int i
-    if half is float16:
-        float16_multiply(out, grad, factors)
-    else:
-        bfloat16_multiply(out, grad, factors)
-        any_nan = True  # in grad
-    if any_nan:
-        for i in range(BLOCK):
-            out[i] = nan_first(parameters[i], out[i])
+    """`scaled` of _scalar.  grad may be NaN, too."""
+    format_of(grad).multiply(out, grad, factors)
+    if any_nan or not format_of(grad).has_cpus_nan:
+        nans_first(out, parameters)
 
 
 cdef inline void add_block(half *out, const half *a, const half *b, const half *unused_parameters,
                            const float *unused_factors, bint unused_nan) noexcept nogil:
     """`total` of _scalar."""
     cdef float addends[BLOCK]
-    cdef int i
-    expand(addends, b)
-    if half is float16:
-        float16_add(out, a, addends)
-    else:
-        bfloat16_add(out, a, addends)
-    for i in range(BLOCK):
-        out[i] = nan_first(a[i], out[i])
+    format_of(b).expand(addends, b)
+    format_of(a).add(out, a, addends)
+    nans_first(out, a)
 
 
 cdef inline void run_blocks(BlockFunction function, half *out, const half *a, const half *b,
@@ -134,13 +112,13 @@ cdef inline void run_blocks(BlockFunction function, half *out, const half *a, co
         for i in range(BLOCK):
             parameters[i] = parameter[0]
         parameter = parameters
-        expand(factors, parameter)
+        format_of(parameter).expand(factors, parameter)
         any_nan = factors[0] != factors[0]
     else:
         memset(factors, 0, sizeof(factors))  # GCC does not see that each block sets them
     while start + BLOCK <= n:
         if step != 0:
-            expand(factors, parameter + start)
+            format_of(parameter).expand(factors, parameter + start)
         function(out + start, a + start, b + start, parameter + start * step, factors, any_nan)
         start += BLOCK
     if count > 0:
@@ -150,7 +128,7 @@ cdef inline void run_blocks(BlockFunction function, half *out, const half *a, co
         if step != 0:
             memcpy(last[3], parameter + start, count * sizeof(half))
             parameter = last[3]
-            expand(factors, parameter)
+            format_of(parameter).expand(factors, parameter)
         function(last[0], last[1], last[2], parameter, factors, any_nan)
         memcpy(out + start, last[0], count * sizeof(half))
 

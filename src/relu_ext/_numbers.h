@@ -291,6 +291,22 @@ static inline relu_ext_bfloat16 relu_ext_bfloat16_nan_first(uint16_t first, uint
     return (relu_ext_bfloat16)(relu_ext_bfloat16_is_nan(x) ? (x & 0x8000) | 0x7fc0 : x);
 }
 
+/* What a kernel of half precision does by its format; compilers inline all of it. */
+typedef struct {
+    void (*expand)(float *out, const relu_ext_float16 *a);
+    void (*multiply)(relu_ext_float16 *out, const relu_ext_float16 *a, const float *b);
+    void (*add)(relu_ext_float16 *out, const relu_ext_float16 *a, const float *b);
+    relu_ext_float16 (*nan_first)(uint16_t first, uint16_t result);
+    int has_cpus_nan; /* whether a NaN that the CPU makes is what the format's owner makes */
+} relu_ext_half_format;
+
+static const relu_ext_half_format relu_ext_float16_format = {
+    relu_ext_float16_expand, relu_ext_float16_multiply, relu_ext_float16_add,
+    relu_ext_float16_nan_first, 1};
+static const relu_ext_half_format relu_ext_bfloat16_format = {
+    relu_ext_bfloat16_expand, relu_ext_bfloat16_multiply, relu_ext_bfloat16_add,
+    relu_ext_bfloat16_nan_first, 0};
+
 /* A block of bytes times a number, two in each word of 16 bits, because CPUs have no products of
  * bytes and compilers spread the bytes over twice as many registers. */
 static inline void relu_ext_bytes_multiply(void *out, const void *a, int factor)

@@ -30,6 +30,9 @@ cdef extern from "_numbers.h" nogil:
     float32 float32_product "RELU_EXT_PRODUCT"(float32 a, float32 b)
     float64 float64_product "RELU_EXT_PRODUCT"(float64 a, float64 b)
     longdouble longdouble_product "RELU_EXT_PRODUCT"(longdouble a, longdouble b)
+    float32 float32_scaled "RELU_EXT_SCALED"(float32 a, float32 b)
+    float64 float64_scaled "RELU_EXT_SCALED"(float64 a, float64 b)
+    longdouble longdouble_scaled "RELU_EXT_SCALED"(longdouble a, longdouble b)
     bint float16_rectifies_to_zero "relu_ext_float16_rectifies_to_zero"(float16 x)
     bint bfloat16_rectifies_to_zero "relu_ext_bfloat16_rectifies_to_zero"(bfloat16 x)
     bint float16_is_positive "relu_ext_float16_is_positive"(float16 x)
@@ -145,11 +148,12 @@ cdef inline number product(number a, number b) noexcept nogil:
 
 cdef inline number scaled(number grad, number factor) noexcept nogil:
     """grad * factor, as `product`, for any grad; if both are NaN, factor quieted."""
-    if number is float32 or number is float64 or number is longdouble:
-        # A branch, so that the compiler takes it out of a loop over one factor.
-        if factor != factor:
-            return factor + factor
-        return grad * factor
+    if number is float32:
+        return float32_scaled(grad, factor)
+    elif number is float64:
+        return float64_scaled(grad, factor)
+    elif number is longdouble:
+        return longdouble_scaled(grad, factor)
     else:
         return product(grad, factor)
 
