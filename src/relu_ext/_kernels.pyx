@@ -60,7 +60,7 @@ ctypedef void (*BlockFunction)(void *out, const void *a, const void *b, const vo
                                const float *factors, bint any_nan) noexcept nogil
 
 
-cdef inline const HalfFormat *format_of(const half *number) noexcept nogil:
+cdef inline const HalfFormat *format_of(const half *unused) noexcept nogil:
     return &FLOAT16_FORMAT if half is float16 else &BFLOAT16_FORMAT
 
 

@@ -1,0 +1,179 @@
+"""Print what the package weighs, and fail where that is more than it may be.
+
+    python tools/weight.py            import, wheel, lines
+    python tools/weight.py --build    also the time that a build takes
+    python tools/weight.py --calls    also the instructions of small calls; needs valgrind
+
+Each time is taken in processes of its own: of an import the median of 15, after NumPy's, and as a
+ratio to that of a package with one empty extension, which is built here.
+"""
+
+import argparse
+import re
+import statistics
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+import relu_ext
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = Path(relu_ext.__file__).parent
+
+# What each may be at most.  The times are those of two idle cores; a busy machine takes longer, so
+# that only the ratio has a limit that must hold anywhere.
+LIMITS = {
+    "import, ratio to an empty extension": 11.0,
+    "CPU seconds of a build": 150.0,
+    "wheel, stripped, bytes": 1_000_000,
+    "installed, stripped, bytes": 3_000_000,
+    "source lines": 6_000,
+}
+
+EMPTY = """
+#include <Python.h>
+static PyModuleDef_Slot slots[] = {{0, NULL}};
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "module", NULL, 0, NULL, slots};
+PyMODINIT_FUNC PyInit_module(void) { return PyModuleDef_Init(&definition); }
+"""
+IMPORT = """
+import sys, time
+import numpy
+sys.path.insert(0, {path!r})
+start = time.perf_counter()
+import {name}
+print(time.perf_counter() - start)
+"""
+CALL = """
+import numpy as np, relu_ext
+x, y = np.ones(64, np.float32), np.ones(64, np.float32)
+call = lambda function, *others: [function(x, *others) for _ in range({count})]
+call(relu_ext.{call})
+"""
+CALLS = ("relu_", "leaky_relu_", "relu", "add_relu_, y")
+
+
+def run(*command: object, **keywords: object) -> str:
+    words = [str(word) for word in command]
+    return subprocess.run(words, check=True, capture_output=True, text=True, **keywords).stdout  # type: ignore[call-overload]
+
+
+def empty_extension(folder: Path) -> None:
+    """A package of one extension that does nothing."""
+    package = folder / "empty"
+    package.mkdir()
+    (package / "module.c").write_text(EMPTY)
+    (package / "__init__.py").write_text("from empty import module\n")
+    compiler = (sysconfig.get_config_var("CC") or "cc").split()
+    run(
+        *compiler, "-O2", "-shared", "-fPIC", f"-I{sysconfig.get_path('include')}",
+        package / "module.c", "-o", package / f"module{sysconfig.get_config_var('EXT_SUFFIX')}",
+    )  # fmt: skip
+
+
+def import_seconds(folder: Path) -> tuple[float, float]:
+    """Of relu_ext and of an empty extension, in turn."""
+    empty_extension(folder)
+    seconds: dict[str, list[float]] = {"relu_ext": [], "empty": []}
+    for _ in range(16):
+        for name, path in (("relu_ext", PACKAGE.parent), ("empty", folder)):
+            program = IMPORT.format(name=name, path=str(path))
+            seconds[name].append(float(run(sys.executable, "-c", program)))
+    # The first may have compiled the modules.
+    ours, empty = (statistics.median(found[1:]) for found in seconds.values())
+    return ours, empty
+
+
+def wheel_bytes(folder: Path) -> tuple[int, int]:
+    """Of a wheel of the installed files with stripped modules, and of these files."""
+    wheel = folder / "relu_ext.whl"
+    total = 0
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(PACKAGE.iterdir()):
+            if file.suffix not in (".so", ".py", ".pyi", ".typed"):
+                continue
+            stripped = folder / file.name
+            stripped.write_bytes(file.read_bytes())
+            if file.suffix == ".so":
+                run("strip", stripped)
+            total += stripped.stat().st_size
+            archive.write(stripped, f"relu_ext/{file.name}")
+    return wheel.stat().st_size, total
+
+
+def source_lines() -> int:
+    """Those written by hand."""
+    files = [*(ROOT / "src/relu_ext").iterdir(), ROOT / "setup.py"]
+    texts = [file.read_text() for file in files if file.suffix in (".py", ".pyx", ".pxd", ".pxi", ".h")]
+    return sum(len(text.splitlines()) for text in texts)
+
+
+def build_seconds(folder: Path) -> tuple[float, float]:
+    """On a clock, and of all CPUs."""
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    start = time.perf_counter()
+    run(
+        sys.executable, "setup.py", "build", "--build-base", folder / "build",
+        "egg_info", "--egg-base", folder, cwd=ROOT,
+    )  # fmt: skip
+    clock = time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return clock, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def instructions(call: str, folder: Path) -> float:
+    """Of one call, by callgrind: the difference between many calls and fewer."""
+    counted = []
+    for count in (1_000, 11_000):
+        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder / 'out'}"]
+        finished = subprocess.run(
+            [*command, sys.executable, "-c", CALL.format(call=call, count=count)],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={"PYTHONPATH": str(PACKAGE.parent), "PYTHONHASHSEED": "0"},
+        )
+        found = re.search(r"Collected : (\d+)", finished.stderr)
+        assert found, finished.stderr
+        counted.append(int(found[1]))
+    return (counted[1] - counted[0]) / 10_000
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--build", action="store_true", help="also build the package, in a folder")
+    parser.add_argument("--calls", action="store_true", help="also count instructions of calls")
+    arguments = parser.parse_args()
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        ours, empty = import_seconds(folder)
+        figures["import after NumPy, ms"] = 1e3 * ours
+        figures["import, ratio to an empty extension"] = ours / empty
+        figures["wheel, stripped, bytes"], figures["installed, stripped, bytes"] = wheel_bytes(folder)
+        figures["source lines"] = source_lines()
+        if arguments.build:
+            figures["seconds of a build"], figures["CPU seconds of a build"] = build_seconds(folder)
+        if arguments.calls:
+            for call in CALLS:
+                name = call.partition(",")[0]
+                figures[f"instructions of {name}, 64 float32"] = instructions(call, folder)
+    failed = 0
+    for name, figure in figures.items():
+        limit = LIMITS.get(name)
+        over = limit is not None and figure > limit
+        failed += over
+        shown = f"{figure:,.0f}" if figure >= 100 else f"{figure:.2f}"
+        most = "" if limit is None else f"  (at most {limit:,.0f})" + " TOO MUCH" * over
+        print(f"{name:42}{shown:>12}{most}")
+    return min(failed, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
