@@ -14,8 +14,8 @@ hypothesis.settings.register_profile("nothing kept", database=None)
 if not os.access(".", os.W_OK):
     hypothesis.settings.load_profile("nothing kept")
 
-# Before PyTorch is imported, whose copy of OpenMP's runtime would be shared and which the benchmarks
-# let use one thread only.
+# Before PyTorch is imported: its copy of OpenMP's runtime would be shared, and the benchmarks let
+# PyTorch use one thread only.
 relu_ext.set_num_threads(2)
 relu_ext.set_num_threads(1)
 

@@ -108,7 +108,9 @@ def wheel_bytes(folder: Path) -> tuple[int, int]:
 def source_lines() -> int:
     """Those written by hand."""
     files = [*(ROOT / "src/relu_ext").iterdir(), ROOT / "setup.py"]
-    texts = [file.read_text() for file in files if file.suffix in (".py", ".pyx", ".pxd", ".pxi", ".h")]
+    texts = [
+        file.read_text() for file in files if file.suffix in (".py", ".pyx", ".pxd", ".pxi", ".h")
+    ]
     return sum(len(text.splitlines()) for text in texts)
 
 
@@ -156,7 +158,9 @@ def main() -> int:
         ours, empty = import_seconds(folder)
         figures["import after NumPy, ms"] = 1e3 * ours
         figures["import, ratio to an empty extension"] = ours / empty
-        figures["wheel, stripped, bytes"], figures["installed, stripped, bytes"] = wheel_bytes(folder)
+        figures["wheel, stripped, bytes"], figures["installed, stripped, bytes"] = wheel_bytes(
+            folder
+        )
         figures["source lines"] = source_lines()
         if arguments.build:
             figures["seconds of a build"], figures["CPU seconds of a build"] = build_seconds(folder)

@@ -1,15 +1,15 @@
 # Written by tools/stubs.py.
 #
-# The overloads of an operation: the plain call; one with a NumPy scalar, which promotes, although
-# np.float64 is a float to a type checker; calls whose dtype is known; of other dtypes, an array,
-# without which mypy would take a result of the wrong dtype for Any; `out`, which is returned; all
-# others.
+# The overloads of an operation with a parameter: calls with a NumPy scalar, which promotes,
+# although np.float64 is a float to a type checker; plain calls on floating dtypes, which keep them;
+# all others.  Of those without: plain calls on arrays, twice, because mypy would else take a result
+# of the wrong dtype for Any; all others.
 
-from typing import Any, Literal, Protocol, TypeVar, overload
+from typing import Any, Literal, Protocol, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
-from typing_extensions import Buffer
+from typing_extensions import Buffer, TypeVar
 
 class DLPack(Protocol):
     def __dlpack__(self, *arguments: Any, **keywords: Any) -> Any: ...
@@ -18,8 +18,7 @@ class DLPack(Protocol):
 T = TypeVar("T")
 Scalar = TypeVar("Scalar", bound=np.generic)
 Float = TypeVar("Float", bound=np.floating[Any])
-Integer = TypeVar("Integer", bound=np.integer[Any])
-Out = TypeVar("Out", bound=NDArray[Any] | DLPack)
+Out = TypeVar("Out", bound=NDArray[Any] | DLPack, default=Any)
 Written = TypeVar("Written", bound=NDArray[Any] | Buffer | DLPack)
 
 __all__ = [
@@ -61,25 +60,13 @@ def relu(
     x: ArrayLike,
     /,
     *,
-    out: Out | tuple[Out],
+    out: Out | tuple[Out] | None = None,
     where: ArrayLike = True,
     casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
     order: Literal["K", "A", "C", "F"] = "K",
     dtype: DTypeLike | None = None,
     subok: bool = True,
 ) -> Out: ...
-@overload
-def relu(
-    x: ArrayLike,
-    /,
-    *,
-    out: None = None,
-    where: ArrayLike = True,
-    casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
-    order: Literal["K", "A", "C", "F"] = "K",
-    dtype: DTypeLike | None = None,
-    subok: bool = True,
-) -> Any: ...
 def relu_(x: Written, /) -> Written:
     """Rectified linear unit in place: `relu` written over `x`.
 
@@ -91,7 +78,7 @@ def relu_(x: Written, /) -> Written:
     """
 
 @overload
-def relu_subgradient(x: NDArray[Float], /) -> NDArray[Float]:
+def relu_subgradient(x: ArrayLike, /, *, at_zero: np.generic) -> Any:
     """A subgradient of `relu` at each element.
 
     Parameters
@@ -106,39 +93,20 @@ def relu_subgradient(x: NDArray[Float], /) -> NDArray[Float]:
     """
 
 @overload
-def relu_subgradient(x: ArrayLike, /, *, at_zero: np.generic) -> Any: ...
-@overload
-def relu_subgradient(x: NDArray[Float], /, *, at_zero: float) -> NDArray[Float]: ...
-@overload
-def relu_subgradient(x: NDArray[Integer], /, *, at_zero: int = 0) -> NDArray[Integer]: ...
-@overload
-def relu_subgradient(x: NDArray[Any], /, *, at_zero: float = 0) -> NDArray[np.generic]: ...
+def relu_subgradient(x: NDArray[Float], /, *, at_zero: float = 0) -> NDArray[Float]: ...
 @overload
 def relu_subgradient(
     x: ArrayLike,
     /,
     *,
     at_zero: ArrayLike = 0,
-    out: Out | tuple[Out],
+    out: Out | tuple[Out] | None = None,
     where: ArrayLike = True,
     casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
     order: Literal["K", "A", "C", "F"] = "K",
     dtype: DTypeLike | None = None,
     subok: bool = True,
 ) -> Out: ...
-@overload
-def relu_subgradient(
-    x: ArrayLike,
-    /,
-    *,
-    at_zero: ArrayLike = 0,
-    out: None = None,
-    where: ArrayLike = True,
-    casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
-    order: Literal["K", "A", "C", "F"] = "K",
-    dtype: DTypeLike | None = None,
-    subok: bool = True,
-) -> Any: ...
 def relu_subgradient_(x: Written, /, *, at_zero: ArrayLike = 0) -> Written:
     """A subgradient of `relu` in place: `relu_subgradient` written over `x`.
 
@@ -153,7 +121,7 @@ def relu_subgradient_(x: Written, /, *, at_zero: ArrayLike = 0) -> Written:
     """
 
 @overload
-def relu_backward(grad: NDArray[Float], x: NDArray[Float], /) -> NDArray[Float]:
+def relu_backward(grad: ArrayLike, x: ArrayLike, /, *, at_zero: np.generic) -> Any:
     """The gradient of a loss through `relu`: `grad` where x > 0, in one pass.
 
     Parameters
@@ -171,19 +139,9 @@ def relu_backward(grad: NDArray[Float], x: NDArray[Float], /) -> NDArray[Float]:
     """
 
 @overload
-def relu_backward(grad: ArrayLike, x: ArrayLike, /, *, at_zero: np.generic) -> Any: ...
-@overload
 def relu_backward(
-    grad: NDArray[Float], x: NDArray[Float], /, *, at_zero: float
+    grad: NDArray[Float], x: NDArray[Float], /, *, at_zero: float = 0
 ) -> NDArray[Float]: ...
-@overload
-def relu_backward(
-    grad: NDArray[Integer], x: NDArray[Integer], /, *, at_zero: int = 0
-) -> NDArray[Integer]: ...
-@overload
-def relu_backward(
-    grad: NDArray[Any], x: NDArray[Any], /, *, at_zero: float = 0
-) -> NDArray[np.generic]: ...
 @overload
 def relu_backward(
     grad: ArrayLike,
@@ -191,27 +149,13 @@ def relu_backward(
     /,
     *,
     at_zero: ArrayLike = 0,
-    out: Out | tuple[Out],
+    out: Out | tuple[Out] | None = None,
     where: ArrayLike = True,
     casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
     order: Literal["K", "A", "C", "F"] = "K",
     dtype: DTypeLike | None = None,
     subok: bool = True,
 ) -> Out: ...
-@overload
-def relu_backward(
-    grad: ArrayLike,
-    x: ArrayLike,
-    /,
-    *,
-    at_zero: ArrayLike = 0,
-    out: None = None,
-    where: ArrayLike = True,
-    casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
-    order: Literal["K", "A", "C", "F"] = "K",
-    dtype: DTypeLike | None = None,
-    subok: bool = True,
-) -> Any: ...
 def relu_backward_(grad: Written, x: ArrayLike, /, *, at_zero: ArrayLike = 0) -> Written:
     """The gradient through `relu` in place, written over `grad`.
 
@@ -228,7 +172,7 @@ def relu_backward_(grad: Written, x: ArrayLike, /, *, at_zero: ArrayLike = 0) ->
     """
 
 @overload
-def leaky_relu(x: NDArray[Float], /) -> NDArray[Float]:
+def leaky_relu(x: ArrayLike, /, negative_slope: np.generic) -> Any:
     """Leaky rectified linear unit: x, multiplied by `negative_slope` where x is negative.
 
     Parameters
@@ -243,43 +187,20 @@ def leaky_relu(x: NDArray[Float], /) -> NDArray[Float]:
     """
 
 @overload
-def leaky_relu(x: ArrayLike, /, negative_slope: np.generic) -> Any: ...
-@overload
-def leaky_relu(x: NDArray[Float], /, negative_slope: float) -> NDArray[Float]: ...
-@overload
-def leaky_relu(x: NDArray[Integer], /, negative_slope: int) -> NDArray[Integer]: ...
-@overload
-def leaky_relu(
-    x: NDArray[np.integer[Any]], /, negative_slope: float = 0.01
-) -> NDArray[np.float64]: ...
-@overload
-def leaky_relu(x: NDArray[Any], /, negative_slope: float = 0.01) -> NDArray[np.generic]: ...
+def leaky_relu(x: NDArray[Float], /, negative_slope: float = 0.01) -> NDArray[Float]: ...
 @overload
 def leaky_relu(
     x: ArrayLike,
     /,
     negative_slope: ArrayLike = 0.01,
     *,
-    out: Out | tuple[Out],
+    out: Out | tuple[Out] | None = None,
     where: ArrayLike = True,
     casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
     order: Literal["K", "A", "C", "F"] = "K",
     dtype: DTypeLike | None = None,
     subok: bool = True,
 ) -> Out: ...
-@overload
-def leaky_relu(
-    x: ArrayLike,
-    /,
-    negative_slope: ArrayLike = 0.01,
-    *,
-    out: None = None,
-    where: ArrayLike = True,
-    casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
-    order: Literal["K", "A", "C", "F"] = "K",
-    dtype: DTypeLike | None = None,
-    subok: bool = True,
-) -> Any: ...
 def leaky_relu_(x: Written, /, negative_slope: ArrayLike = 0.01) -> Written:
     """Leaky rectified linear unit in place: `leaky_relu` written over `x`.
 
@@ -294,7 +215,7 @@ def leaky_relu_(x: Written, /, negative_slope: ArrayLike = 0.01) -> Written:
     """
 
 @overload
-def leaky_relu_subgradient(x: NDArray[Float], /) -> NDArray[Float]:
+def leaky_relu_subgradient(x: ArrayLike, /, negative_slope: np.generic) -> Any:
     """A subgradient of `leaky_relu` at each element.
 
     Parameters
@@ -309,45 +230,22 @@ def leaky_relu_subgradient(x: NDArray[Float], /) -> NDArray[Float]:
     """
 
 @overload
-def leaky_relu_subgradient(x: ArrayLike, /, negative_slope: np.generic) -> Any: ...
-@overload
-def leaky_relu_subgradient(x: NDArray[Float], /, negative_slope: float) -> NDArray[Float]: ...
-@overload
-def leaky_relu_subgradient(x: NDArray[Integer], /, negative_slope: int) -> NDArray[Integer]: ...
-@overload
 def leaky_relu_subgradient(
-    x: NDArray[np.integer[Any]], /, negative_slope: float = 0.01
-) -> NDArray[np.float64]: ...
-@overload
-def leaky_relu_subgradient(
-    x: NDArray[Any], /, negative_slope: float = 0.01
-) -> NDArray[np.generic]: ...
+    x: NDArray[Float], /, negative_slope: float = 0.01
+) -> NDArray[Float]: ...
 @overload
 def leaky_relu_subgradient(
     x: ArrayLike,
     /,
     negative_slope: ArrayLike = 0.01,
     *,
-    out: Out | tuple[Out],
+    out: Out | tuple[Out] | None = None,
     where: ArrayLike = True,
     casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
     order: Literal["K", "A", "C", "F"] = "K",
     dtype: DTypeLike | None = None,
     subok: bool = True,
 ) -> Out: ...
-@overload
-def leaky_relu_subgradient(
-    x: ArrayLike,
-    /,
-    negative_slope: ArrayLike = 0.01,
-    *,
-    out: None = None,
-    where: ArrayLike = True,
-    casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
-    order: Literal["K", "A", "C", "F"] = "K",
-    dtype: DTypeLike | None = None,
-    subok: bool = True,
-) -> Any: ...
 def leaky_relu_subgradient_(x: Written, /, negative_slope: ArrayLike = 0.01) -> Written:
     """A subgradient of `leaky_relu` in place, written over `x`.
 
@@ -362,7 +260,7 @@ def leaky_relu_subgradient_(x: Written, /, negative_slope: ArrayLike = 0.01) -> 
     """
 
 @overload
-def leaky_relu_backward(grad: NDArray[Float], x: NDArray[Float], /) -> NDArray[Float]:
+def leaky_relu_backward(grad: ArrayLike, x: ArrayLike, /, negative_slope: np.generic) -> Any:
     """The gradient of a loss through `leaky_relu`, in one pass.
 
     Parameters
@@ -380,23 +278,9 @@ def leaky_relu_backward(grad: NDArray[Float], x: NDArray[Float], /) -> NDArray[F
     """
 
 @overload
-def leaky_relu_backward(grad: ArrayLike, x: ArrayLike, /, negative_slope: np.generic) -> Any: ...
-@overload
 def leaky_relu_backward(
-    grad: NDArray[Float], x: NDArray[Float], /, negative_slope: float
+    grad: NDArray[Float], x: NDArray[Float], /, negative_slope: float = 0.01
 ) -> NDArray[Float]: ...
-@overload
-def leaky_relu_backward(
-    grad: NDArray[Integer], x: NDArray[Integer], /, negative_slope: int
-) -> NDArray[Integer]: ...
-@overload
-def leaky_relu_backward(
-    grad: NDArray[np.integer[Any]], x: NDArray[np.integer[Any]], /, negative_slope: float = 0.01
-) -> NDArray[np.float64]: ...
-@overload
-def leaky_relu_backward(
-    grad: NDArray[Any], x: NDArray[Any], /, negative_slope: float = 0.01
-) -> NDArray[np.generic]: ...
 @overload
 def leaky_relu_backward(
     grad: ArrayLike,
@@ -404,27 +288,13 @@ def leaky_relu_backward(
     /,
     negative_slope: ArrayLike = 0.01,
     *,
-    out: Out | tuple[Out],
+    out: Out | tuple[Out] | None = None,
     where: ArrayLike = True,
     casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
     order: Literal["K", "A", "C", "F"] = "K",
     dtype: DTypeLike | None = None,
     subok: bool = True,
 ) -> Out: ...
-@overload
-def leaky_relu_backward(
-    grad: ArrayLike,
-    x: ArrayLike,
-    /,
-    negative_slope: ArrayLike = 0.01,
-    *,
-    out: None = None,
-    where: ArrayLike = True,
-    casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
-    order: Literal["K", "A", "C", "F"] = "K",
-    dtype: DTypeLike | None = None,
-    subok: bool = True,
-) -> Any: ...
 def leaky_relu_backward_(
     grad: Written, x: ArrayLike, /, negative_slope: ArrayLike = 0.01
 ) -> Written:
@@ -464,26 +334,13 @@ def add_relu(
     y: ArrayLike,
     /,
     *,
-    out: Out | tuple[Out],
+    out: Out | tuple[Out] | None = None,
     where: ArrayLike = True,
     casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
     order: Literal["K", "A", "C", "F"] = "K",
     dtype: DTypeLike | None = None,
     subok: bool = True,
 ) -> Out: ...
-@overload
-def add_relu(
-    x: ArrayLike,
-    y: ArrayLike,
-    /,
-    *,
-    out: None = None,
-    where: ArrayLike = True,
-    casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
-    order: Literal["K", "A", "C", "F"] = "K",
-    dtype: DTypeLike | None = None,
-    subok: bool = True,
-) -> Any: ...
 def add_relu_(x: Written, y: ArrayLike, /) -> Written:
     """ReLU of a sum in place: `add_relu` written over `x`.
 
@@ -497,7 +354,7 @@ def add_relu_(x: Written, y: ArrayLike, /) -> Written:
     """
 
 @overload
-def add_leaky_relu(x: NDArray[Float], y: NDArray[Float], /) -> NDArray[Float]:
+def add_leaky_relu(x: ArrayLike, y: ArrayLike, /, negative_slope: np.generic) -> Any:
     """Leaky ReLU of a sum in one pass, for a bias or a residual.
 
     Parameters
@@ -514,23 +371,9 @@ def add_leaky_relu(x: NDArray[Float], y: NDArray[Float], /) -> NDArray[Float]:
     """
 
 @overload
-def add_leaky_relu(x: ArrayLike, y: ArrayLike, /, negative_slope: np.generic) -> Any: ...
-@overload
 def add_leaky_relu(
-    x: NDArray[Float], y: NDArray[Float], /, negative_slope: float
+    x: NDArray[Float], y: NDArray[Float], /, negative_slope: float = 0.01
 ) -> NDArray[Float]: ...
-@overload
-def add_leaky_relu(
-    x: NDArray[Integer], y: NDArray[Integer], /, negative_slope: int
-) -> NDArray[Integer]: ...
-@overload
-def add_leaky_relu(
-    x: NDArray[np.integer[Any]], y: NDArray[np.integer[Any]], /, negative_slope: float = 0.01
-) -> NDArray[np.float64]: ...
-@overload
-def add_leaky_relu(
-    x: NDArray[Any], y: NDArray[Any], /, negative_slope: float = 0.01
-) -> NDArray[np.generic]: ...
 @overload
 def add_leaky_relu(
     x: ArrayLike,
@@ -538,27 +381,13 @@ def add_leaky_relu(
     /,
     negative_slope: ArrayLike = 0.01,
     *,
-    out: Out | tuple[Out],
+    out: Out | tuple[Out] | None = None,
     where: ArrayLike = True,
     casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
     order: Literal["K", "A", "C", "F"] = "K",
     dtype: DTypeLike | None = None,
     subok: bool = True,
 ) -> Out: ...
-@overload
-def add_leaky_relu(
-    x: ArrayLike,
-    y: ArrayLike,
-    /,
-    negative_slope: ArrayLike = 0.01,
-    *,
-    out: None = None,
-    where: ArrayLike = True,
-    casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
-    order: Literal["K", "A", "C", "F"] = "K",
-    dtype: DTypeLike | None = None,
-    subok: bool = True,
-) -> Any: ...
 def add_leaky_relu_(x: Written, y: ArrayLike, /, negative_slope: ArrayLike = 0.01) -> Written:
     """Leaky ReLU of a sum in place: `add_leaky_relu` written over `x`.
 
