@@ -6,6 +6,8 @@
 #   tools/under.sh strained      here too: no terminal, TERM=dumb, SIGINT ignored, not as root,
 #                                sources read-only, four busy processes beside it; needs
 #                                python3-dev and python3-venv, or a $PYTHON that all may run
+#   tools/under.sh gcc-11        here too, by an older compiler: GCC 11
+#   tools/under.sh clang-14      the same: Clang 14
 #   tools/under.sh debian13      .ci/run on a fresh Debian 13: GCC 14, Python 3.13
 #   tools/under.sh debian-sid    Debian's newest: GCC 16, Python 3.14
 #   tools/under.sh debian-next   the same, with the Python after it: 3.15
@@ -132,6 +134,13 @@ strained)
         env TERM=dumb HOME="$folder/tmp" TMPDIR="$folder/tmp" PYTHONDONTWRITEBYTECODE=1 \
         "${user[@]}" setsid --wait "$folder/venv/bin/python" -m pytest "$@" </dev/null
     ;;
+gcc-11 | clang-14)
+    export CC=$what
+    install
+    "$folder/venv/bin/python" -c "
+import relu_ext; assert relu_ext.cpu_levels().built == ('v2', 'v3', 'v4')"
+    with_row "$folder/venv/bin/python" "$folder/venv/bin/python" -m pytest "$@"
+    ;;
 debian13)
     debian trixie gcc libc6-dev python3-dev python3-venv
     inside_sources tools/under.sh ci
@@ -213,6 +222,18 @@ old-cpus)
         # The tests that start other processes would start them on this machine's CPU.
         "${emulated[@]}" -m pytest tests/test_{kernels,api,buffers,properties}.py "$@"
     done
+    # Below x86-64-v2: the module that asks the CPU alone, because NumPy itself may need as much.
+    qemu-x86_64 -cpu core2duo "$folder/venv/bin/python" -c "
+import importlib.machinery, importlib.util, sysconfig
+path = sysconfig.get_path('platlib') + '/relu_ext/_dispatch' + sysconfig.get_config_var('EXT_SUFFIX')
+loader = importlib.machinery.ExtensionFileLoader('relu_ext._dispatch', path)
+spec = importlib.util.spec_from_loader(loader.name, loader)
+try:
+    loader.exec_module(importlib.util.module_from_spec(spec))
+except ImportError as error:
+    assert 'x86-64-v2' in str(error), error
+else:
+    raise AssertionError('imported')"
     ;;
 aarch64)
     copy_sources
