@@ -262,11 +262,12 @@ KEYWORDS = {
 }
 PIECES = [
     0, 1, 2, 3, 4, 5, 8, 9, 12, 256, 257, 300, -1, 2**70, 1.5, None, "4", True, np.int8(3),
-    Integer(3),
+    Integer(3), (2, 2), (3, 2), (4,), (1, 3, 2), (), (2, 1.5), (2, -1), (2**40, 2**40),
 ]  # fmt: skip
 AXES = [
     -1, 0, 1, 2, 3, 4, -2, -3, 2**31, -(2**70), True, 1.0, None, "0", (0,), np.int8(1), Integer(0),
-    np.array(0), [0],
+    np.array(0), [0], (0, 2), (2, 0), (1, -1), (-1, 1), (1, 2, 3), (), (0, 0), (0, -1), (0, 2**70),
+    (0, None), (Integer(1), 0),
 ]  # fmt: skip
 
 
@@ -279,6 +280,8 @@ def initial_memory(case):
             view[...] = np.resize(some, view.shape)
     if case.operation == "maxout_backward" and case.arrays[1].dtype in SUPPORTED:
         which, pieces = case.arrays[1], PIECES[case.pieces]
+        if isinstance(pieces, tuple) and all(isinstance(length, int) for length in pieces):
+            pieces = int(np.prod(pieces, dtype=object))
         if isinstance(pieces, int) and 0 < pieces < 1000 and which.seed % 4:  # else, as it is
             view = which.view(memory)
             numbers = np.arange(view.size).reshape(view.shape) * 7 + which.seed
@@ -407,9 +410,16 @@ class World:
 
 def integer(x):
     """An integer as NumPy takes it, which takes no bool for one."""
-    if isinstance(x, (bool, np.bool)) or (isinstance(x, np.ndarray) and x.ndim):
+    if isinstance(x, (bool, np.bool)):
         raise TypeError("no integer")
     return operator.index(x)
+
+
+def integers(x):
+    """One or several, as a tuple."""
+    if isinstance(x, tuple) and not x:
+        raise ValueError("no axes")
+    return tuple(map(integer, x if isinstance(x, tuple) else (x,)))
 
 
 class MaxoutWorld(World):
@@ -431,10 +441,11 @@ class MaxoutWorld(World):
     def through_the_oracle(self):
         if self.case.operation == "maxout_backward":
             return self.spread_by_the_oracle()
+        integers(self.axis)
         x = self.array(self.arrays[0])
-        axis = self.normal_axis(x.ndim)
         self.check_dtype(x)
-        pieces = x.shape[axis]
+        axis = self.normal_axes(x.ndim)
+        pieces = int(np.prod([x.shape[i] for i in axis]))
         if pieces == 0:
             raise ValueError("no pieces")
         results = [x.max(axis), np.zeros(np.delete(x.shape, axis), np.uint8)]  # of their shapes
@@ -455,20 +466,27 @@ class MaxoutWorld(World):
         return tuple(returned) if self.case.counted else returned[0]
 
     def spread_by_the_oracle(self):
-        pieces = integer(self.pieces)
-        if abs(pieces) >= 2**63:
-            raise OverflowError("too many pieces")
-        grad, which = map(self.array, self.arrays)
+        integers(self.axis)
+        lengths = integers(self.pieces)
+        if isinstance(self.pieces, tuple) != isinstance(self.axis, tuple):
+            raise TypeError("one and several")
+        if len(lengths) != len(integers(self.axis)):
+            raise ValueError("more of one than of the other")
+        pieces = np.prod(lengths, dtype=object)
+        if min(lengths) < 0:
+            raise ValueError("negative pieces")
+        grad = self.array(self.arrays[0])
         self.check_dtype(grad)
+        which = self.array(self.arrays[1])
         if which.dtype.kind not in "iu":
             raise TypeError("which is no integer")
-        if pieces < 0:
-            raise ValueError("negative pieces")
         grad, which = np.broadcast_arrays(grad, which)
-        axis = self.normal_axis(grad.ndim + 1)
+        axis = self.normal_axes(grad.ndim + len(lengths))
+        if pieces >= 2**50:
+            raise ValueError("too many pieces")
         if which.size and not (which.min() >= 0 and which.max() < pieces):
             raise IndexError("which out of range")
-        result = reference.maxout_backward(grad, which.astype(int), pieces, axis)
+        result = reference.maxout_backward(grad, which.astype(int), lengths, axis)
         (out,) = self.out
         array = self.checked_out(out, result)
         self.check_cast(grad.dtype, array)
@@ -485,13 +503,15 @@ class MaxoutWorld(World):
         if array.dtype not in SUPPORTED.values():
             raise TypeError("not supported")
 
-    def normal_axis(self, axes):
-        axis = integer(self.axis)
-        if not -(2**31) <= axis < 2**31:
-            raise OverflowError("axis")
-        if not -axes <= axis < axes:
-            raise np.exceptions.AxisError(axis, axes)
-        return axis % axes
+    def normal_axes(self, axes):
+        found = []
+        for axis in integers(self.axis):
+            if not -axes <= axis < axes:
+                raise np.exceptions.AxisError(axis, axes)
+            if axis % axes in found:
+                raise ValueError("an axis twice")
+            found.append(axis % axes)
+        return tuple(found)
 
     @staticmethod
     def checked_out(out, result):
@@ -618,19 +638,32 @@ SHAPES = st.one_of(
 ANY_KIND = st.sampled_from(["array"] * 80 + [*ARRAYS, *EXPORTERS, *READABLE] * 2 + [*HOSTILE])
 
 
+def place_in(choices, wanted):
+    """Of a number or a tuple, in a list that also holds what compares otherwise."""
+    return next(
+        i for i, x in enumerate(choices) if type(x) is type(wanted) and x == wanted
+    )
+
+
 @st.composite
 def maxout_cases(draw):
     shape = draw(SHAPES)
     place = draw(st.integers(0, len(shape)))
     pieces = draw(st.sampled_from([1, 2, 3, 4, 5, 6, 8, 9] * 3 + [0, 256, 257, 300]))
     whole = [*shape[:place], pieces, *shape[place:]]
+    several = len(shape) >= 1 and draw(st.integers(0, 2)) == 0
+    if several:  # windows: two axes with an axis of the result before, between or behind them
+        place = draw(st.sampled_from([(0, 2), (2, 0)]))
+        pieces = draw(st.sampled_from([(2, 2), (3, 2)]))
+        first, last = pieces if place == (0, 2) else pieces[::-1]
+        whole = [first, shape[0], last, *shape[1:]]
     backward, counted = draw(st.booleans()), draw(st.booleans())
     case = MaxoutCase(
         operation="maxout_backward" if backward else "maxout",
         level=draw(st.integers(0, 2)),
         arrays=[draw(operands(shape if backward else whole, ANY_KIND))],
         pieces=0,
-        axis=draw(st.sampled_from([AXES.index(place)] * 60 + [*range(len(AXES))])),
+        axis=draw(st.sampled_from([place_in(AXES, place)] * 60 + [*range(len(AXES))])),
         out=[None],
         counted=counted and not backward,
     )
@@ -642,7 +675,7 @@ def maxout_cases(draw):
         case.out = case.out[:1]
         case.arrays.append(draw(operands(shape, ANY_KIND)))
         case.arrays[1].dtype = draw(st.sampled_from([*"B" * 20, *"bhHiIlLqQ", *DTYPES]))
-        known = PIECES.index(pieces) if pieces in PIECES else PIECES.index(8)
+        known = place_in(PIECES, pieces if pieces != 6 else 8)
         case.pieces = draw(st.sampled_from([known] * 40 + [*range(len(PIECES))]))
     for out in filter(None, case.out):
         out.steps = [step or 1 for step in out.steps]  # NumPy's order of writing one element twice

@@ -289,7 +289,7 @@ cdef int perform(str name, Job *job, cnp.ndarray x, const Axes *axes, cnp.ndarra
 
 cdef as_number(str name, what, number):
     try:
-        return index(number)
+        return index(number if number is not True and number is not False else None)
     except TypeError:
         raise TypeError(f"{name}: {what} has to be an integer or a tuple of integers, "
                         f"not {type(number).__name__}") from None
@@ -748,7 +748,7 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
     x_out = checked_out("maxout_backward", given, grad_array.dtype, count + axes.count, shape)
     x = x_out
     if x_out is None or not takes(x_out, grad_array.dtype, grad_array, which_array):
-        if job.pieces <= NUMBERED:
+        if job.pieces <= NUMBERED or is_empty:
             x = new_array(PyArray_DESCR(<PyArrayObject *>grad_array), count + axes.count, shape,
                           NULL, False)
     if job.pieces > NUMBERED and not is_empty:

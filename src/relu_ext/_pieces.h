@@ -304,11 +304,7 @@ static void relu_ext_clear(char *x, const ptrdiff_t *offset, int pieces, ptrdiff
                 memcpy(x + offset[piece] + i * BYTES, &out, BYTES);                               \
             }                                                                                     \
     }
-#if defined(__AVX512BW__)
-RELU_EXT_DEFINE_PUT(16, 32, _mm256_cvtepu8_epi16, RELU_EXT_16)
-#else
 RELU_EXT_DEFINE_PUT(16, 16, _mm_cvtepu8_epi16, RELU_EXT_8)
-#endif
 #if defined(__AVX2__)
 RELU_EXT_DEFINE_PUT(32, 32, _mm256_cvtepu8_epi32, RELU_EXT_8)
 RELU_EXT_DEFINE_PUT(64, 32, _mm256_cvtepu8_epi64, RELU_EXT_4)
@@ -316,17 +312,10 @@ RELU_EXT_DEFINE_PUT(64, 32, _mm256_cvtepu8_epi64, RELU_EXT_4)
 RELU_EXT_DEFINE_PUT(32, 16, _mm_cvtepu8_epi32, RELU_EXT_4)
 RELU_EXT_DEFINE_PUT(64, 16, _mm_cvtepu8_epi64, RELU_EXT_2)
 #endif
-#define RELU_EXT_PUT_LANES(SIZE) \
-    (SIZE == 2 ? (RELU_EXT_WIDE_HALVES ? 16 : 8) : (RELU_EXT_WIDE ? 32 : 16) / SIZE)
-#if defined(__AVX512BW__)
-#define RELU_EXT_WIDE_HALVES 1
-#else
-#define RELU_EXT_WIDE_HALVES 0
-#endif
 #if defined(__AVX2__)
-#define RELU_EXT_WIDE 1
+#define RELU_EXT_PUT_LANES(SIZE) (SIZE == 2 ? 8 : 32 / SIZE)
 #else
-#define RELU_EXT_WIDE 0
+#define RELU_EXT_PUT_LANES(SIZE) (16 / SIZE)
 #endif
 
 /* What is left of a row at the end is written with elements before it. */
