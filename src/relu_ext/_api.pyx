@@ -7,10 +7,12 @@ Contract: a shortcut, never a second meaning.  The shortcut takes
   it, and no two elements of the output share memory;
 - a Python int or float (no subclass) instead of an input other than the first;
 - tensors that DLPack's C functions describe, if a new result has the shape of the first one;
-- `out`, and NumPy's other keywords at their defaults.
+- `out`, and NumPy's other keywords at their defaults;
+- with ndarrays only, booleans for `where`, and in a backward function an x of another dtype that
+  grad's takes in without loss.
 
-Everything else (lists, subclasses, casts, `where`, a new result without dimensions, partial
-overlap) goes to the ufunc.
+Everything else (lists, subclasses, casts, a new result without dimensions, partial overlap) goes to
+the ufunc.
 """
 
 cimport numpy as cnp
@@ -27,11 +29,12 @@ from relu_ext._ndarrays cimport (
 from relu_ext._operand cimport Operand
 from relu_ext._table cimport (
     ADD_LEAKY_RELU, ADD_RELU, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, LEAKY_RELU, LEAKY_RELU_BACKWARD,
-    LEAKY_RELU_SUBGRADIENT, LONGDOUBLE, RELU, RELU_BACKWARD, RELU_SUBGRADIENT,
+    LEAKY_RELU_SUBGRADIENT, LONGDOUBLE, RELU, RELU_BACKWARD, RELU_SUBGRADIENT, UINT8,
 )
 from relu_ext._tensors cimport borrow, is_value, new_tensor
 from relu_ext._walk cimport (
-    GIL_BYTES, MOST_AXES, Plan, broadcast, is_safe, memory_order, plan, run, size_of, walk,
+    GIL_BYTES, MOST_AXES, Plan, broadcast, is_safe, memory_order, plan, plan_special, run, size_of,
+    walk,
 )
 
 from importlib import import_module
@@ -412,16 +415,117 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
     return out
 
 
+# Calls with a mask, or with an x of another dtype in a backward function: ndarrays only.
+
+cdef inline bint is_backward(int operation) noexcept:
+    return operation == RELU_BACKWARD or operation == LEAKY_RELU_BACKWARD
+
+
+cdef bint describe_sign(int operation, object x, object grad, Operand *operand) noexcept:
+    """Describe the x of a backward function, if it has a dtype that grad's takes in without loss,
+    so that the result has grad's.  No Python runs."""
+    cdef PyArray_Descr *dtype = PyArray_DESCR(<PyArrayObject *>x)
+    cdef PyArray_Descr *common = PyArray_DESCR(<PyArrayObject *>grad)
+    describe_ndarray(x, native_dtype(dtype), operand)
+    return (is_backward(operation) and operand.dtype >= 0
+            and (operand.dtype != native_dtype(common) or dtype.type_num == common.type_num)
+            and cnp.PyArray_CanCastSafely(dtype.type_num, common.type_num))
+
+
+cdef bint describe_other(int operation, object x, object first, Number *number,
+                         Operand *operand) noexcept:
+    """Describe an input other than the first one: a number, an array of the first one's dtype, or
+    the x of a backward function."""
+    cdef int dtype = array_dtype(operation, first)
+    if pack(x, dtype, first, number):
+        operand.data = <char *>number
+        operand.axes = 0
+        operand.dtype = dtype
+        return True
+    if not cnp.PyArray_CheckExact(x):
+        return False
+    describe_ndarray(x, array_dtype(operation, x), operand)
+    return operand.dtype >= 0 and cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.PyArray_TYPE(
+        <cnp.ndarray>first)
+
+
+cdef object compute_special(int operation, object x, object y, object parameter, object out,
+                            object where):
+    """As `compute_walked`, for ndarrays, where a mask of booleans or True says what to write."""
+    cdef Operand operands[5]  # x, y, the parameter, out, the mask
+    cdef const Operand *second = &operands[1] if has_second(operation) else NULL
+    cdef const Operand *third = &operands[2] if has_parameter(operation) else NULL
+    cdef const Operand *mask = NULL
+    cdef const Operand *deciding[3]
+    cdef Number numbers[2]
+    cdef Plan laid
+    cdef Py_ssize_t shape[MOST_AXES]
+    cdef Py_ssize_t strides[MOST_AXES]
+    cdef int axes
+    cdef bint fresh = out is None
+    if not cnp.PyArray_CheckExact(x) or array_dtype(operation, x) < 0:
+        return None
+    # The numbers are read first, because that may run Python.
+    if has_parameter(operation) and not describe_other(
+            operation, parameter, x, &numbers[1], &operands[2]):
+        return None
+    if has_second(operation) and not describe_other(
+            operation, y, x, &numbers[0], &operands[1]):
+        if not (cnp.PyArray_CheckExact(y) and describe_sign(operation, y, x, &operands[1])):
+            return None
+    elif where is True:
+        return None
+    describe_ndarray(x, array_dtype(operation, x), &operands[0])
+    if has_parameter(operation) and cnp.PyArray_CheckExact(parameter) and operands[2].axes > 0:
+        describe_ndarray(parameter, operands[2].dtype, &operands[2])
+    if where is not True:
+        if not (cnp.PyArray_CheckExact(where) and cnp.PyArray_ISBOOL(<cnp.ndarray>where)):
+            return None
+        mask = &operands[4]
+        describe_ndarray(where, UINT8, &operands[4])
+    if fresh:
+        deciding[0], deciding[1], deciding[2] = &operands[0], second, third
+        if mask != NULL:
+            # In the place of what has no axes, which decides neither shape nor order.
+            if third == NULL or third.axes == 0:
+                deciding[2] = mask
+            elif second == NULL or second.axes == 0:
+                deciding[1], deciding[2] = third, mask
+            else:
+                return None
+        axes = broadcast(shape, deciding[0], deciding[1], deciding[2])
+        if axes <= 0:
+            return None
+        memory_order(strides, active_table.itemsize[operands[0].dtype], axes, shape,
+                     deciding[0], deciding[1], deciding[2])
+        out = new_array(PyArray_DESCR(<PyArrayObject *>x), axes, shape, strides, False)
+    elif not (cnp.PyArray_CheckExact(out) and cnp.PyArray_TYPE(<cnp.ndarray>out)
+              == cnp.PyArray_TYPE(<cnp.ndarray>x)):
+        return None
+    describe_ndarray(out, array_dtype(operation, out), &operands[3])
+    if not (operands[3].dtype >= 0 and operands[3].writeable
+            and plan_special(&laid, operation, operands[0].dtype, &operands[3], &operands[0],
+                             second, third, mask, fresh)
+            and (fresh or is_safe(&laid))):
+        return None
+    if size_of(&laid) * laid.itemsize < GIL_BYTES:
+        walk(&laid)
+    else:
+        with nogil:
+            walk(&laid)
+    return out
+
+
 # The two bodies of the public functions.
 
 cdef inline object evaluate(int operation, object x, object y, object parameter, object out, where,
                             casting, order, dtype, subok):
     cdef Number number
     cdef int kernel_dtype
-    if (where is True and casting is SAME_KIND and order is K_ORDER and dtype is None
-            and subok is True):
+    if casting is SAME_KIND and order is K_ORDER and dtype is None and subok is True:
         kernel_dtype = contiguous_dtype(operation, x)
-        if (kernel_dtype >= 0 and (out is None or match(x, out) and is_writeable(out))
+        if (where is True and kernel_dtype >= 0
+                and (out is None or match(x, out) and is_writeable(out))
                 and cnp.PyArray_NDIM(<cnp.ndarray>x) > 0
                 and (not has_second(operation)
                      or match(x, y) and (out is None or match(out, y)))
@@ -431,9 +535,14 @@ cdef inline object evaluate(int operation, object x, object y, object parameter,
                     data_of(y) if has_second(operation) else NULL,
                     &number if has_parameter(operation) else NULL, count(x), out is None)
             return result
-        result = compute_walked(operation, x, y, parameter, out)
-        if result is not None:
-            return result
+        if where is True:
+            result = compute_walked(operation, x, y, parameter, out)
+            if result is not None:
+                return result
+        if where is not True or is_backward(operation):
+            result = compute_special(operation, x, y, parameter, out, where)
+            if result is not None:
+                return result
     return call(operation, x, y, parameter, out, where, casting, order, dtype, subok)
 
 
@@ -448,6 +557,9 @@ cdef inline object evaluate_in_place(int operation, object x, object y, object p
                 &number if has_parameter(operation) else NULL, count(x), False)
         return x
     if compute_walked(operation, x, y, parameter, x) is not None:
+        return x
+    if is_backward(operation) and compute_special(
+            operation, x, y, parameter, x, True) is not None:
         return x
     return call_in_place(operation, x, y, parameter)
 

@@ -309,4 +309,48 @@ static inline void relu_ext_copy(char *to, ptrdiff_t to_column, ptrdiff_t to_row
                        (size_t)itemsize);
 }
 
+/* Where the mask is 0, the item goes to a place of its own. A branch would be mispredicted, a walk
+ * over the set bits of the mask ends at an unpredictable place in each word. */
+#define RELU_EXT_COPY_WHERE(BITS)                                                                 \
+    static inline void relu_ext_copy_where##BITS(                                                 \
+        char *to, ptrdiff_t to_column, const char *from, ptrdiff_t column, const char *mask,      \
+        ptrdiff_t mask_column, ptrdiff_t columns)                                                 \
+    {                                                                                             \
+        char elsewhere[BITS / 8];                                                                 \
+        ptrdiff_t i;                                                                              \
+        for (i = 0; i < columns; i++) {                                                           \
+            const uintptr_t place = (uintptr_t)(to + i * to_column);                              \
+            const uintptr_t other = (uintptr_t)elsewhere;                                         \
+            const uintptr_t chosen = 0 - (uintptr_t)(mask[i * mask_column] != 0);                 \
+            RELU_EXT_KEEP_SCALAR();                                                               \
+            memcpy((char *)(other ^ ((other ^ place) & chosen)), from + i * column, BITS / 8);    \
+        }                                                                                         \
+    }
+RELU_EXT_COPY_WHERE(8)
+RELU_EXT_COPY_WHERE(16)
+RELU_EXT_COPY_WHERE(32)
+RELU_EXT_COPY_WHERE(64)
+
+static inline void relu_ext_copy_where(char *to, ptrdiff_t to_column, ptrdiff_t to_row,
+                                       const char *from, ptrdiff_t column, ptrdiff_t row,
+                                       const char *mask, ptrdiff_t mask_column,
+                                       ptrdiff_t mask_row, ptrdiff_t columns, ptrdiff_t rows,
+                                       ptrdiff_t itemsize)
+{
+    ptrdiff_t i, j;
+    for (j = 0; j < rows; j++, to += to_row, from += row, mask += mask_row)
+        if (itemsize == 1)
+            relu_ext_copy_where8(to, to_column, from, column, mask, mask_column, columns);
+        else if (itemsize == 2)
+            relu_ext_copy_where16(to, to_column, from, column, mask, mask_column, columns);
+        else if (itemsize == 4)
+            relu_ext_copy_where32(to, to_column, from, column, mask, mask_column, columns);
+        else if (itemsize == 8)
+            relu_ext_copy_where64(to, to_column, from, column, mask, mask_column, columns);
+        else
+            for (i = 0; i < columns; i++)
+                if (mask[i * mask_column])
+                    memcpy(to + i * to_column, from + i * column, (size_t)itemsize);
+}
+
 #endif

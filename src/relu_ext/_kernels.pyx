@@ -17,7 +17,8 @@ from relu_ext._scalar cimport (
 from relu_ext._table cimport (
     A, ADD_LEAKY_RELU, ADD_RELU, B, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64,
     LEAKY_RELU, LEAKY_RELU_BACKWARD, LEAKY_RELU_SUBGRADIENT, LONGDOUBLE, OUT, PARAMETER, RELU,
-    RELU_BACKWARD, RELU_SUBGRADIENT, UINT8, UINT16, UINT32, UINT64, Kernel, KernelTable, RowsKernel,
+    RELU_BACKWARD, RELU_SUBGRADIENT, UINT8, UINT16, UINT32, UINT64, Decode, Encode, Kernel,
+    KernelTable, RowsKernel,
 )
 
 
@@ -41,6 +42,11 @@ cdef extern from "_copies.h" nogil:
     void copy_matrix "relu_ext_copy"(
         char *to, Py_ssize_t to_column, Py_ssize_t to_row,
         const char *source, Py_ssize_t column, Py_ssize_t row,
+        Py_ssize_t columns, Py_ssize_t rows, Py_ssize_t itemsize)
+    void copy_where "relu_ext_copy_where"(
+        char *to, Py_ssize_t to_column, Py_ssize_t to_row,
+        const char *source, Py_ssize_t column, Py_ssize_t row,
+        const char *mask, Py_ssize_t mask_column, Py_ssize_t mask_row,
         Py_ssize_t columns, Py_ssize_t rows, Py_ssize_t itemsize)
     void stream_copy "relu_ext_stream_copy"(char *to, const char *source, Py_ssize_t bytes)
     enum:
@@ -352,6 +358,26 @@ cdef inline void add_leaky_relu(number *out, const number *x, const number *y, c
             out[i] = _scalar.leaky_relu(z, product(z, slope[i]))
 
 
+# Signs.
+
+cdef void encode(int8 *codes, const number *x, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        codes[i] = _scalar.sign(x[i])
+
+
+cdef void decode(number *out, const int8 *codes, bint any_nan, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    if any_nan:
+        for i in range(n):
+            out[i] = _scalar.choose(
+                codes[i] == 2, _scalar.not_a_number(<number>0),
+                _scalar.of_sign(codes[i], <number>0))
+    else:
+        for i in range(n):
+            out[i] = _scalar.of_sign(codes[i], <number>0)
+
+
 # From row to row.
 
 cdef inline void each_element(Kernel kernel, char *out, const char *a, const char *b,
@@ -480,6 +506,7 @@ include "_maxout.pxi"
 
 cdef KernelTable table
 table.copy = copy_matrix
+table.copy_where = copy_where
 table.stream_copy = stream_copy
 table.stream_block = STREAM_BLOCK
 table.vector_step = VECTOR_STEP
@@ -496,6 +523,8 @@ cdef void enter(int dtype, int operation, Kernel kernel, RowsKernel rows_kernel)
 cdef void fill(const number *dtype_marker, int dtype) noexcept:
     # A kernel is called with void pointers to its own type: the same call in every C ABI.
     table.itemsize[dtype] = sizeof(number)
+    table.encode[dtype] = <Encode>encode[number]
+    table.decode[dtype] = <Decode>decode[number]
     enter(dtype, RELU, <Kernel>relu[number], <RowsKernel>relu_rows[number])
     enter(dtype, RELU_SUBGRADIENT, <Kernel>relu_subgradient[number],
           <RowsKernel>relu_subgradient_rows[number])

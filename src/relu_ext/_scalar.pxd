@@ -9,6 +9,8 @@ serves the dtypes whose product is one instruction, and float16 and bfloat16, fo
 make products and sums a block at a time.
 """
 
+from libc.math cimport NAN
+
 cdef extern from "_numbers.h" nogil:
     # Unaligned, aliasing typedefs: a buffer may start at any byte and hold another type's memory.
     # Cython merges members of a fused type that share a base type, so float16, bfloat16 and uint16
@@ -122,6 +124,37 @@ cdef inline bint is_unsigned(number x) noexcept nogil:
 
 cdef inline bint is_one(number x) noexcept nogil:
     return x == one(x)
+
+
+cdef inline int8 sign(number x) noexcept nogil:
+    """-1, 0 or 1; 2 for NaN."""
+    cdef int8 nan_or_zero = choose(is_zero(x), <int8>0, <int8>2)
+    cdef int8 not_positive = choose(is_negative(x), <int8>-1, nan_or_zero)
+    return choose(is_positive(x), <int8>1, not_positive)
+
+
+cdef inline number of_sign(int8 code, number unused) noexcept nogil:
+    """A number with the sign -1, 0 or 1."""
+    if number is float16:
+        return choose(code == 0, <number>0,
+                      FLOAT16_ONE | choose(code < 0, <number>0x8000, <number>0))
+    elif number is bfloat16:
+        return choose(code == 0, <number>0,
+                      BFLOAT16_ONE | choose(code < 0, <number>0x8000, <number>0))
+    else:
+        return <number>code
+
+
+cdef inline number not_a_number(number unused) noexcept nogil:
+    """A NaN; in the integers, which have none, any number."""
+    if number is float16:
+        return 0x7e00
+    elif number is bfloat16:
+        return 0x7fc0
+    elif number is float32 or number is float64 or number is longdouble:
+        return NAN
+    else:
+        return 0
 
 
 cdef inline number product(number a, number b) noexcept nogil:

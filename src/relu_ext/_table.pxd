@@ -53,6 +53,19 @@ ctypedef void (*Copy)(char *to, Py_ssize_t to_column, Py_ssize_t to_row,
                       const char *source, Py_ssize_t column, Py_ssize_t row,
                       Py_ssize_t columns, Py_ssize_t rows, Py_ssize_t itemsize) noexcept nogil
 
+# The same, but only where the byte of a mask is not 0: nothing is written elsewhere.
+ctypedef void (*CopyWhere)(char *to, Py_ssize_t to_column, Py_ssize_t to_row,
+                           const char *source, Py_ssize_t column, Py_ssize_t row,
+                           const char *mask, Py_ssize_t mask_column, Py_ssize_t mask_row,
+                           Py_ssize_t columns, Py_ssize_t rows,
+                           Py_ssize_t itemsize) noexcept nogil
+
+# The signs of n numbers as -1, 0 and 1, and 2 for NaN; and numbers that have these signs, faster
+# where there is no NaN.
+ctypedef void (*Encode)(signed char *codes, const void *x, Py_ssize_t n) noexcept nogil
+ctypedef void (*Decode)(void *out, const signed char *codes, bint any_nan,
+                        Py_ssize_t n) noexcept nogil
+
 # Copies whole cache lines past the caches; both addresses are aligned to one.
 ctypedef void (*StreamCopy)(char *to, const char *source, Py_ssize_t bytes) noexcept nogil
 
@@ -89,6 +102,9 @@ cdef struct KernelTable:
     bint one_by_one[OPERATIONS][DTYPES]  # whether rows of one element are computed fast
     int vector_step  # in items; the only one beside 1 that `copy` gathers and scatters by vectors
     Copy copy
+    CopyWhere copy_where
+    Encode encode[DTYPES]
+    Decode decode[DTYPES]
     StreamCopy stream_copy
     Py_ssize_t stream_block  # bytes of items of 4 and 8 bytes that are streamed at a time
     MaxoutRows maxout_rows[DTYPES]

@@ -1,6 +1,6 @@
 from relu_ext._dispatch cimport active_table
 from relu_ext._operand cimport Operand
-from relu_ext._table cimport ROLES, Kernel, RowsKernel
+from relu_ext._table cimport LONGDOUBLE, ROLES, Decode, Encode, Kernel, RowsKernel
 
 cdef extern from "_numbers.h" nogil:
     bint SEES_ONE_ARRAY "RELU_EXT_SEES_ONE_ARRAY"
@@ -11,6 +11,8 @@ cdef enum:
     SMALL_BYTES = 1024
     MOST_AXES = 64  # as in NumPy
     BOX_AXES = 4
+    MASK = ROLES  # the bytes that say where to write: not among a kernel's arrays
+    WALKED
     # From this size on callers release the GIL.  Releasing it and taking it again costs 54 ns (AMD
     # EPYC, CPython 3.11), and more if another thread waits for it and has to be woken.  Two
     # threads, each in place on its own array, were 0.8 to 1.3 times as fast as one after the other
@@ -30,7 +32,12 @@ cdef struct Plan:
     RowsKernel rows_kernel
     Py_ssize_t itemsize
     Py_ssize_t parameter_step  # as the kernels count it
-    bint has[ROLES]  # where there is no such array, its pointer is out's and its steps are 0
+    bint has[WALKED]  # where there is no such array, its pointer is out's and its steps are 0
+    # NULL, or how tiles of b get their numbers: from the signs of items of `encoded_size` bytes.
+    Encode encode
+    Decode decode
+    Py_ssize_t encoded_size
+    bint encodes_nan
     bint fresh  # out was just allocated, or may have been
     bint stream
     Panel panel  # NULL: rows, as the walker computes them
@@ -42,13 +49,16 @@ cdef struct Plan:
     int order[BOX_AXES]  # of the axes in a tile, innermost first
     int axes
     Py_ssize_t shape[MOST_AXES]
-    char *data[ROLES]
-    Py_ssize_t step[ROLES][MOST_AXES]  # in bytes; 0 where an array broadcasts
+    char *data[WALKED]
+    Py_ssize_t step[WALKED][MOST_AXES]  # in bytes; 0 where an array broadcasts
 
 # Lays out the axes of operands, of which `b` and `parameter` may be NULL.  False if an input does
 # not broadcast to the shape of `out`.
 cdef bint lay_axes(Plan *this, Py_ssize_t itemsize, const Operand *out, const Operand *a,
                    const Operand *b, const Operand *parameter) noexcept nogil
+cdef bint lay_masked_axes(Plan *this, Py_ssize_t itemsize, const Operand *out, const Operand *a,
+                          const Operand *b, const Operand *parameter,
+                          const Operand *mask) noexcept nogil
 cdef int broadcast(Py_ssize_t *shape, const Operand *a, const Operand *b,
                    const Operand *parameter) noexcept nogil
 cdef void memory_order(Py_ssize_t *strides, Py_ssize_t itemsize, int axes, const Py_ssize_t *shape,
@@ -74,6 +84,31 @@ cdef inline bint plan(Plan *this, int operation, int dtype, const Operand *out, 
     this.one_by_one = active_table.one_by_one[operation][dtype]
     this.fresh = fresh
     return lay_axes(this, active_table.itemsize[dtype], out, a, b, parameter)
+
+
+cdef inline bint plan_special(Plan *this, int operation, int dtype, const Operand *out,
+                              const Operand *a, const Operand *b, const Operand *parameter,
+                              const Operand *mask, bint fresh) noexcept nogil:
+    """Lay out a call with a mask, with a `b` of another dtype, or with both.
+
+    Where the byte of `mask` is 0, nothing is written, not even the value that is there; its shape
+    broadcasts to that of `out`.  NULL stands for no mask.  A `b` of another dtype than `dtype` is
+    the x of a backward function: only whether it is > 0, < 0, 0 or NaN is read, in its own dtype.
+    A negative one needs a `dtype` that has negative numbers, and a NaN one that has NaN.
+    """
+    cdef int b_dtype = b.dtype if b != NULL else dtype
+    if not lay_masked_axes(this, active_table.itemsize[dtype], out, a, b, parameter, mask):
+        return False
+    this.kernel = active_table.kernel[operation][dtype]
+    this.rows_kernel = active_table.rows_kernel[operation][dtype]
+    this.one_by_one = active_table.one_by_one[operation][dtype]
+    this.fresh = fresh
+    if b_dtype != dtype:
+        this.encode = active_table.encode[b_dtype]
+        this.decode = active_table.decode[dtype]
+        this.encoded_size = active_table.itemsize[b_dtype]
+        this.encodes_nan = b_dtype <= LONGDOUBLE
+    return True
 
 
 cdef inline void call_kernel(Kernel kernel, RowsKernel rows_kernel, void *out, const void *a,

@@ -1,0 +1,237 @@
+"""Masks: as `where`, which says what is written, and as the x of a backward function, of whose
+numbers only the signs are read, in their own dtype."""
+
+import itertools
+import threading
+
+import numpy as np
+import pytest
+import relu_ext
+
+import reference
+import samples
+from samples import Guarded, assert_same_bits, each_operation
+
+SHAPE = (12, 35)
+DTYPES = [np.dtype(c) for c in "fdegbhq"] + [reference.bfloat16]
+FLAT = np.random.default_rng(5).random(SHAPE) < 0.5
+MASKS = {
+    "scattered": FLAT,
+    "none": np.zeros(SHAPE, bool),
+    "all": np.ones(SHAPE, bool),
+    "row": FLAT[:1],
+    "row of one axis": FLAT[0],
+    "column": FLAT[:, :1],
+    "one": np.array(True),
+    "F": np.asfortranarray(FLAT),
+    "every third": np.repeat(FLAT, 3, axis=1)[:, ::3],
+    "reversed": FLAT[::-1, ::-1],
+}
+OUTPUTS = {
+    "C": lambda a: a.copy(),
+    "F": lambda a: a.copy(order="F"),
+    "every second": lambda a: np.repeat(a, 2, axis=1)[:, ::2],
+    "window": lambda a: np.pad(a, 2)[2:-2, 2:-2],
+}
+
+
+def inputs_of(operation, dtype, shape=SHAPE):
+    size = int(np.prod(shape))
+    return [a.reshape(shape) for a in samples.arrays(operation, dtype, size)]
+
+
+@each_operation
+def test_where(level, threads, operation):
+    for dtype, (name, mask), (layout, lay_out) in itertools.product(
+        DTYPES, MASKS.items(), OUTPUTS.items()
+    ):
+        context = f"{dtype} {name} {layout}"
+        parameter = samples.parameters(operation, dtype)[0]
+        sources = inputs_of(operation, dtype)
+        before = samples.values(dtype, FLAT.size, seed=9).reshape(SHAPE)
+        result = operation.expected(*sources, parameter=parameter)
+        expected = np.where(mask, result.view(f"V{dtype.itemsize}"),
+                            before.view(f"V{dtype.itemsize}")).view(dtype)  # fmt: skip
+        out = lay_out(before)
+        assert operation.front(*sources, parameter=parameter, out=out, where=mask) is out
+        assert_same_bits(out, expected, context)
+        first = lay_out(sources[0])
+        expected = np.where(mask, result.view(f"V{dtype.itemsize}"),
+                            sources[0].view(f"V{dtype.itemsize}")).view(dtype)  # fmt: skip
+        operation.front(first, *sources[1:], parameter=parameter, out=first, where=mask)
+        assert_same_bits(first, expected, context)
+        new = operation.front(*sources, parameter=parameter, where=mask)
+        number = None if parameter is None else dtype.type(parameter)
+        direct = operation.direct(*sources, parameter=number, where=mask, out=None)
+        everywhere = np.broadcast_to(mask, SHAPE)
+        assert new.strides == direct.strides and new.dtype == direct.dtype
+        assert_same_bits(new[everywhere], result[everywhere], context)
+
+
+@each_operation
+def test_where_of_large_arrays(level, threads, operation):
+    """Shared by threads."""
+    dtype, count = np.dtype("f4"), (3 << 20) // 4 + 5
+    sources = [np.resize(part, count) for part in samples.arrays(operation, dtype, 997)]
+    parameter = samples.parameters(operation, dtype)[0]
+    mask = np.resize(FLAT, count)
+    out = Guarded(np.full(count, 7, dtype), 4)
+    result = operation.expected(*sources, parameter=parameter)
+    operation.front(*sources, parameter=parameter, out=out.array, where=mask)
+    assert_same_bits(out.array[mask], result[mask])
+    assert (out.array[~mask] == 7).all()
+    out.assert_guarded(operation)
+
+
+@pytest.mark.parametrize("operands", [1, 2], ids=["relu", "relu_backward"])
+def test_elements_outside_of_the_mask_belong_to_others(level, operands):
+    """Another thread writes them meanwhile; none of its numbers is lost."""
+    memory = np.full((512, 300), -1, "f4")
+    mask = np.random.default_rng(3).random(memory.shape) < 0.5
+    others = memory.reshape(-1)
+    flat = np.flatnonzero(~mask)[::53]
+    stop, lost = threading.Event(), []
+
+    def write():
+        number = 0.0
+        while not stop.is_set():
+            number += 1
+            others[flat] = number
+            if (others[flat] != number).any():
+                lost.append(number)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for _ in range(60):
+            if operands == 1:
+                relu_ext.relu(memory, out=memory, where=mask)
+            else:
+                relu_ext.relu_backward(memory, np.full_like(memory, -1), out=memory, where=mask)
+    finally:
+        stop.set()
+        thread.join()
+    assert not lost
+    assert not memory[mask].any()
+
+
+@each_operation
+def test_what_is_no_mask_is_refused_as_by_the_ufunc(operation):
+    sources = inputs_of(operation, np.dtype("f4"))
+    parameter = None if operation.parameter is None else 0.5
+    for mask in (np.ones(SHAPE, "i1"), np.ones((3, *SHAPE), bool), np.ones(5, bool), FLAT.tolist(),
+                 "mask", FLAT.astype("f4")):  # fmt: skip
+        out = np.full(SHAPE, 7, "f4")
+        outcomes = []
+        for function in (operation.front, operation.direct):
+            try:
+                function(*sources, parameter=parameter, out=out, where=mask)
+                outcomes.append(out.copy())
+                out[...] = 7
+            except (TypeError, ValueError) as error:
+                outcomes.append(samples.public_class(error))
+                assert (out == 7).all()
+        if isinstance(outcomes[0], np.ndarray):
+            assert_same_bits(*outcomes)
+        else:
+            assert outcomes[0] is outcomes[1]
+
+
+def test_a_mask_in_the_memory_of_the_output():
+    for dtype in (np.dtype("f4"), np.dtype("i1")):
+        for shift in (0, 1, 100):
+            memory = np.random.default_rng(1).integers(0, 2, 4000, "u1")
+            out = memory[400:1600].view(dtype)
+            mask = memory[400 + shift : 400 + shift + out.size].view(bool)
+            x = samples.values(dtype, out.size)
+            expected = out.copy()
+            np.copyto(expected, samples.NAMED["relu"].expected(x), where=mask.copy())
+            relu_ext.relu(x, out=out, where=mask)
+            assert_same_bits(out, expected, f"{dtype} {shift=}")
+
+
+# The signs of x.
+
+BACKWARD = [o for o in samples.OPERATIONS if o.name.endswith("backward")]
+EACH_BACKWARD = pytest.mark.parametrize("operation", BACKWARD, ids=str)
+ALL_DTYPES = [np.dtype(c) for c in "?bBhHiIqQefdg"] + [reference.bfloat16]
+
+
+def signs(dtype, count):
+    """Every value where the format ends, and random ones."""
+    return np.resize(np.concatenate([samples.specials(dtype), samples.values(dtype, 100)]), count)
+
+
+@EACH_BACKWARD
+def test_each_dtype_of_x(level, operation):
+    """The bits of the ufunc and of the oracle, which casts x; the result's dtype takes in that of
+    x, so that no sign is lost."""
+    walked = 0
+    for grad_dtype, x_dtype in itertools.product(ALL_DTYPES[1:], ALL_DTYPES):
+        grad, x = samples.values(grad_dtype, 420), signs(x_dtype, 420)
+        for parameter in samples.parameters(operation, grad_dtype)[:4]:
+            context = f"{grad_dtype} {x_dtype} {parameter=}"
+            try:
+                expected = operation.expected(grad, x, parameter=parameter)
+            except TypeError:  # NumPy promotes float16 and bfloat16 to nothing
+                continue
+            with np.errstate(invalid="ignore"):  # of the ufunc's casts, where grad's is narrower
+                result = operation.front(grad, x, parameter=parameter)
+            assert_same_bits(result, expected, context)
+            if expected.dtype != grad_dtype:
+                continue
+            walked += x_dtype != grad_dtype
+            in_place = grad.copy()
+            operation.in_place(in_place, x, parameter=parameter)
+            assert_same_bits(in_place, expected, context)
+    assert walked > 100
+
+
+@EACH_BACKWARD
+def test_layouts_of_x(level, threads, operation):
+    for grad_dtype, x_dtype in (("f4", "?"), ("f8", "f4"), ("e", "b"), ("h", "?"), ("f4", "e")):
+        dtype = np.dtype(grad_dtype)
+        grad = samples.values(dtype, FLAT.size).reshape(SHAPE)
+        x = signs(np.dtype(x_dtype), FLAT.size).reshape(SHAPE)
+        parameter = samples.parameters(operation, dtype)[0]
+        layouts = [x, x.copy(order="F"), np.repeat(x, 3, axis=1)[:, ::3], x[::-1], x[:1], x[:, :1],
+                   x[0], samples.LAYOUTS["field"](x.ravel()).reshape(SHAPE)]  # fmt: skip
+        for number, laid in enumerate(layouts):
+            context = f"{grad_dtype} {x_dtype} {number}"
+            whole = np.broadcast_to(laid, SHAPE)
+            expected = operation.expected(grad, whole, parameter=parameter)
+            assert_same_bits(operation.front(grad, laid, parameter=parameter), expected, context)
+            for lay_out in OUTPUTS.values():
+                target = lay_out(grad)
+                operation.in_place(target, laid, parameter=parameter)
+                assert_same_bits(target, expected, context)
+                operation.front(grad, laid, parameter=parameter, out=target, where=FLAT)
+                assert_same_bits(target, expected, context)
+
+
+def test_large_masks(level, threads):
+    mask = np.resize(FLAT, 1 << 20)
+    grad = np.resize(samples.values(np.dtype("f4"), 997), 1 << 20)
+    expected = np.where(mask, grad, np.float32(0))
+    assert_same_bits(relu_ext.relu_backward(grad, mask), expected)
+    relu_ext.relu_backward_(grad, mask)
+    assert_same_bits(grad, expected)
+
+
+def test_false_is_zero():
+    """So `at_zero` decides there."""
+    grad = np.array([1.5, -2.0, 3.0], "f4")
+    mask = np.array([True, False, False])
+    assert_same_bits(relu_ext.relu_backward(grad, mask), np.array([1.5, 0, 0], "f4"))
+    assert_same_bits(relu_ext.relu_backward(grad, mask, at_zero=1), grad)
+
+
+def test_x_in_the_memory_of_grad():
+    """Of the same size as grad's elements, or not."""
+    for dtype, shift in itertools.product(("?", "b", "e", "h"), (0, 4, 400)):
+        memory = np.random.default_rng(2).integers(0, 2, 4000, "u1")
+        grad = memory[400:1600].view("f4")
+        x = memory[400 + shift :].view(dtype)[: grad.size]
+        expected = samples.NAMED["relu_backward"].expected(grad.copy(), x.copy(), parameter=0)
+        relu_ext.relu_backward_(grad, x)
+        assert_same_bits(grad, expected, f"{dtype} {shift=}")
