@@ -162,7 +162,7 @@ cdef struct Real:
     bint is_int
 
 
-cdef bint read_number(object value, Real *real) noexcept:
+cdef inline bint read_number(object value, Real *real) noexcept:
     """Read a Python int or float; False for anything else, and for an int that no double holds."""
     real.is_int = PyLong_CheckExact(value)
     if PyFloat_CheckExact(value):
@@ -177,7 +177,7 @@ cdef bint read_number(object value, Real *real) noexcept:
     return True
 
 
-cdef bint convert(const Real *real, int dtype, Number *number) noexcept:
+cdef inline bint convert(const Real *real, int dtype, Number *number) noexcept:
     """Write a number in a dtype as NumPy would, where C can; it runs no Python.
 
     Return False for other dtypes, and for a number out of range, about which NumPy warns.

@@ -56,6 +56,7 @@ cdef size_t FAR_FROM_NULL = <size_t>1 << 32
 
 cdef const ExchangeTable *exchange = NULL
 cdef object is_tracing  # by torch.jit.trace
+cdef object is_neg
 cdef dict dispatch_modes  # the names of the module that counts them
 cdef dict forward_ad  # the names of its module
 cdef object empty_like
@@ -67,7 +68,7 @@ cdef object publishing = allocate_lock()
 
 cdef int publish_exchange_table() except -1:
     """Publish PyTorch's table, if PyTorch is imported and has all that `is_value` asks."""
-    global exchange, is_tracing, dispatch_modes, forward_ad, empty_like
+    global exchange, is_tracing, is_neg, dispatch_modes, forward_ad, empty_like
     torch = sys.modules.get("torch")
     tensor = getattr(torch, "Tensor", None)
     parameter = getattr(getattr(torch, "nn", None), "Parameter", None)
@@ -92,6 +93,7 @@ cdef int publish_exchange_table() except -1:
         Py_INCREF(immortal)
     exchange = table
     is_tracing = tracing
+    is_neg = tensor.is_neg
     dispatch_modes = vars(modes)
     forward_ad = vars(autograd)
     empty_like = getattr(torch, "empty_like", None)
@@ -122,7 +124,7 @@ cdef bint is_value(str name, object x) except -1:
     if not has_exchange_table(x):
         return False
     if not (is_tracing() is False and dispatch_modes["_is_in_torch_dispatch_mode"] is False
-            and x.requires_grad is False and x.is_neg() is False
+            and x.requires_grad is False and is_neg(x) is False
             and forward_ad["_current_level"] == -1):  # no dual tensors live
         refuse_tensor(name, x)  # It returns if nothing is wrong with the tensor after all.
     return True
