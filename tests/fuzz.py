@@ -640,9 +640,7 @@ ANY_KIND = st.sampled_from(["array"] * 80 + [*ARRAYS, *EXPORTERS, *READABLE] * 2
 
 def place_in(choices, wanted):
     """Of a number or a tuple, in a list that also holds what compares otherwise."""
-    return next(
-        i for i, x in enumerate(choices) if type(x) is type(wanted) and x == wanted
-    )
+    return next(i for i, x in enumerate(choices) if type(x) is type(wanted) and x == wanted)
 
 
 @st.composite

@@ -176,11 +176,14 @@ def maxout_calls():
         }.items():  # fmt: skip
             yield Call(label, relu_ext.maxout, (some_x,), keywords)
         yield Call("no axis", relu_ext.maxout, (x, 3), keywords, ValueError)
+        yield Call("axes", relu_ext.maxout, (x, (2, 0)), keywords)
+        yield Call("axes, twice", relu_ext.maxout, (x, (2, -1)), keywords, ValueError)
+        yield Call("axes, a float", relu_ext.maxout, (x, (2, 1.0)), keywords, TypeError)
         yield Call("axis a float", relu_ext.maxout, (x, 1.0), keywords, TypeError)
         yield Call("no pieces", relu_ext.maxout, (np.ones((2, 0)),), keywords, ValueError)
         yield Call("complex", relu_ext.maxout, (np.ones((2, 2), "D"),), keywords, TypeError)
         yield Call("raises", relu_ext.maxout, (raises,), keywords, ZeroDivisionError)
-        yield Call("DLPack", relu_ext.maxout, (exporter(x),), keywords, ValueError)
+        yield Call("DLPack", relu_ext.maxout, (exporter(x),), keywords, TypeError)
         yield Call(
             "out of another shape", relu_ext.maxout, (x,), keywords | {"out": y.T}, ValueError
         )
@@ -197,6 +200,8 @@ def maxout_calls():
     yield Call("out", relu_ext.maxout_backward, (y, which, 4), {"out": x.copy()})
     yield Call("out, cast", relu_ext.maxout_backward, (y, which, 4), {"out": x.astype("f8")})
     yield Call("strided", relu_ext.maxout_backward, (y.T, which.T, 4, 0))
+    yield Call("axes", relu_ext.maxout_backward, (y, which, (2, 2), (1, 3)))
+    yield Call("axes, none", relu_ext.maxout_backward, (y, which, (), ()), {}, ValueError)
     yield Call("wide", relu_ext.maxout_backward, (y, which, 300))
     yield Call("memoryviews", relu_ext.maxout_backward, (memoryview(y), memoryview(which), 4))
     yield Call("out overlaps", relu_ext.maxout_backward, (x[..., 0], which, 4), {"out": x})

@@ -176,12 +176,9 @@ def test_the_gradient_of_windows_reshapes_to_the_image():
 def test_a_gradient_written_into_a_slice():
     """Odd sizes: the last row and column have no gradient, and nothing is written there."""
     x = some(np.dtype("f4"), (2, 3, 25, 25))
-    strided = np.lib.stride_tricks.as_strided
-    image, row, item = x.strides[1:]
 
     def windows(a):
-        steps = (a.strides[0], image, 2 * row, row, 2 * item, item)
-        return strided(a, (2, 3, 12, 2, 12, 2), steps)
+        return a[:, :, :24, :24].reshape(2, 3, 12, 2, 12, 2)
 
     y, which = maxout(windows(x), (3, 5), return_which=True)
     dx = np.full_like(x, 7)

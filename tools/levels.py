@@ -13,6 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -41,12 +42,10 @@ def elementwise() -> Iterator[Case]:
             arrays = [numbers(dtype, (SIZE,), seed) for seed in range(len(operation.arrays))]
             out = np.empty_like(arrays[0])
             name = f"{operation.name} {dtype.name}"
-            yield name, lambda f=out_of_place, a=arrays, o=out: f(*a, out=o)
+            yield name, partial(out_of_place, *arrays, out=out)
             if operation.parameter == "negative_slope" and dtype.kind == "f":
                 slopes = numbers(dtype, (SIZE,), 9)
-                yield name + " slopes", lambda f=out_of_place, a=arrays, s=slopes, o=out: f(
-                    *a, s, out=o
-                )
+                yield name + " slopes", partial(out_of_place, *arrays, slopes, out=out)
 
 
 MAXOUTS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -66,15 +65,21 @@ def maxout() -> Iterator[Case]:
             dtype = np.dtype(character)
             x = numbers(dtype, shape, 0)
             y, which = relu_ext.maxout(x, axes, return_which=True)
-            name = f"{what} {dtype.name}"
-            yield f"maxout {name}", lambda x=x, axes=axes, y=y: relu_ext.maxout(x, axes, out=y)
-            yield f"maxout_which {name}", lambda x=x, axes=axes, y=y, w=which.copy(): (
-                relu_ext.maxout(x, axes, out=(y, w), return_which=True)
-            )
-            arguments = (y, which, pieces, axes)
-            yield f"maxout_backward {name}", lambda a=arguments, x=np.empty_like(x): (
-                relu_ext.maxout_backward(*a, out=x)
-            )
+            calls = {
+                "maxout": (relu_ext.maxout, (x, axes), {"out": y}),
+                "maxout_which": (
+                    relu_ext.maxout,
+                    (x, axes),
+                    {"out": (y, which.copy()), "return_which": True},
+                ),
+                "maxout_backward": (
+                    relu_ext.maxout_backward,
+                    (y, which, pieces, axes),
+                    {"out": np.empty_like(x)},
+                ),
+            }
+            for name, (function, arguments, keywords) in calls.items():
+                yield f"{name} {what} {dtype.name}", partial(function, *arguments, **keywords)
 
 
 def took(call: Callable[[], object], calls: int) -> float:

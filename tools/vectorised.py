@@ -17,7 +17,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 from relu_ext import cpu_levels
 from relu_ext._operations import OPERATIONS
 
@@ -150,7 +149,9 @@ def main() -> int:
         level = level_of(path)
         machine, found = kernels(arguments.objdump, path)
         store = re.compile(STORES[machine, level])
-        any_store = re.compile(store.pattern.replace("%ymm", "%[xyz]mm").replace("%zmm", "%[xyz]mm"))
+        any_store = re.compile(
+            store.pattern.replace("%ymm", "%[xyz]mm").replace("%zmm", "%[xyz]mm")
+        )
         clang = by_clang(path)
         vector_products = (machine, level) != ("x86-64", "v2") or not clang
         vector_products &= machine != "littleaarch64"

@@ -8,6 +8,7 @@ slopes, `slope` and `s` are that array.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
+from itertools import product
 
 import ml_dtypes  # noqa: F401  NumPy knows bfloat16 by name once this is imported
 import numpy as np
@@ -179,7 +180,10 @@ class Operation:
         special = where.transposed + ("y" if where.bias else "")
         with_slopes = not where.slopes or self.function in PRELU
         with_pieces = bool(self.reduced) == (where.axis is not None)
-        possible = {TENSORS: MODES[:1], "pieces": MODES[1:]}.get(where.kind, MODES)
+        few = {TENSORS: MODES[:1], "pieces": MODES[1:], "windows": MODES[1:]}
+        possible = few.get(where.kind, MODES)
+        if where.kind == "windows" and self.arguments != ", axis":
+            return []
         if not ({*special} <= {*self.operands} and with_slopes and with_pieces):
             return []
         return [mode for mode in possible if form(next(iter(self.spellings.values())), mode)]
@@ -225,6 +229,13 @@ OPERATIONS = {
         "thinc": ("", "thinc_ops.backprop_maxout(g, w, pieces)"),
     }, reduced="gw"),
 }  # fmt: skip
+
+WINDOWS: Spellings = {
+    "max": "x.max(axis{out})",
+    "chain": "{chain}",
+    TORCH: ("", "torch.nn.functional.max_pool2d(x.reshape(images){channels_first}, 2){back}"),
+}
+"""What replaces the spellings of maxout where several axes are reduced: max-pooling of images."""
 
 OTHER_FUNCTIONS: dict[tuple[str, str], Callable[..., np.ndarray]] = {
     ("relu", "sigmoid"): lambda x: 1 / (1 + np.exp(-x)),
@@ -349,6 +360,8 @@ class Cell:
         ours = Contender(OURS, form(operation.call, self.mode))
         found = [ours, *self._selves(ours)]
         spellings = operation.spellings | (PRELU[self.operation] if where.slopes else {})
+        if where.kind == "windows":
+            spellings = dict(WINDOWS)
         if self.size <= SMALL:
             spellings[FLOOR] = f"_empty({operation.operands[0]})"
         if self.layout == CONTIGUOUS and self.nbytes >= LARGE:
@@ -401,12 +414,19 @@ class Cell:
             top=np.iinfo(dtype).max if dtype.kind in "iu" else "np.inf",
             blas="d" if dtype == np.float64 else "s",
             chain=self._chain() if "{chain}" in template else "",
+            channels_first=".permute(0, 3, 1, 2)" if self.where.axis == (2, 4) else "",
+            back=".permute(0, 2, 3, 1)" if self.where.axis == (2, 4) else "",
         )
 
     def _chain(self) -> str:
         """The maximum over the pieces as calls of np.maximum, each but the first in place."""
-        before = "..., " if self.where.axis else ""
-        first, second, *others = [f"x[{before}{at}]" for at in range(self.where.pieces)]
+        axis, shape = self.where.axis, self.where.shape
+        if isinstance(axis, tuple):
+            ranges = [range(length) if at in axis else ":" for at, length in enumerate(shape)]
+            places = [", ".join(map(str, at)) for at in product(*ranges)]
+        else:
+            places = [f"{'..., ' if axis else ''}{at}" for at in range(self.where.pieces)]
+        first, second, *others = [f"x[{at}]" for at in places]
         into = ", out=o" if self.mode == OUT else ""
         chain = f"np.maximum({first}, {second}{into})"
         if others and not into:

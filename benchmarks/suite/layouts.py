@@ -25,6 +25,7 @@ KINDS = {
     "transposed": "a gradient in the other memory order",
     "bias": "a bias added to every row",
     "pieces": "pieces along one axis, for Maxout",
+    "windows": "windows of 2 × 2 in a view of images, for max-pooling",
     TENSORS: "PyTorch's tensors handed to relu_ext",
 }
 
@@ -41,8 +42,8 @@ class Layout:
     """The shape of the operand y."""
     transposed: str = ""
     """The operand that is transposed."""
-    axis: int | None = None
-    """The axis of the pieces."""
+    axis: int | tuple[int, ...] | None = None
+    """The axis of the pieces, or several."""
 
     @property
     def label(self) -> str:
@@ -53,7 +54,7 @@ class Layout:
 
     @property
     def pieces(self) -> int:
-        return 1 if self.axis is None else self.shape[self.axis]
+        return 1 if self.axis is None else math.prod(np.take(self.shape, self.axis, 0).flat)
 
     def view(self, operand: str, array: np.ndarray) -> np.ndarray:
         """Select the operand from the array that was allocated for it."""
@@ -92,6 +93,9 @@ _VIEWS = (
     Layout("pieces", (64, 128, 3), axis=-1),
     Layout("pieces", (256, 300, 5), axis=-1),
     Layout("pieces", (4, 64, 50), axis=0),
+    Layout("windows", (50, 30, 12, 2, 12, 2), axis=(3, 5)),
+    Layout("windows", (8, 32, 14, 2, 14, 2), axis=(3, 5)),
+    Layout("windows", (50, 12, 2, 12, 2, 30), axis=(2, 4)),
 )
 VIEWS = {layout.label: layout for layout in _VIEWS}
 """The layouts that have a size of their own, by label."""

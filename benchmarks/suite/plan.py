@@ -18,6 +18,7 @@ COMMON = ("float64", *HALVES)
 FIRST_ROWS, WIDER_ROWS, *_ = (label for label, view in VIEWS.items() if view.kind == "rows")
 BIAS = "(64, 128), bias (128,)"
 MAXOUT = "(64, 50, 4), axis -1"
+POOLING = "(50, 30, 12, 2, 12, 2), axis (3, 5)"
 
 HEADLINES = (
     Cell("relu", "float32", 64, IN_PLACE),
@@ -28,6 +29,7 @@ HEADLINES = (
     Cell.of("relu", "float32", WIDER_ROWS, IN_PLACE),
     Cell.of("add_relu", "float32", BIAS, IN_PLACE),
     Cell.of("maxout", "float32", MAXOUT, NEW),
+    Cell.of("maxout", "float32", POOLING, NEW),
 )
 """The rows of the README's table."""
 MEMORY_BOUND = (
@@ -54,6 +56,7 @@ VIEWED = (  # in a full run: a layout or a kind of layouts, operations, dtypes a
     ("bias", ADDING, FLOAT32, (IN_PLACE, NEW)),
     (BIAS, ADDING, HALVES, (IN_PLACE,)),
     ("pieces", MAXOUTS, FLOAT32, (NEW,)),
+    ("windows", ("maxout",), FLOAT32, (NEW,)),
     (MAXOUT, MAXOUTS, HALVES, (NEW,)),
 )
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import math
 import os
 import re
 import sys
@@ -72,6 +73,10 @@ def namespace(library: str, cell: Cell) -> dict[str, Any]:
     names["zeros"] = np.zeros(where.computed, dtype)
     if where.axis is not None:
         names |= {"axis": where.axis, "pieces": where.pieces, "shape": where.shape}
+        if isinstance(where.axis, tuple):
+            above, below = where.axis
+            first, second = (math.prod(where.shape[at - 1 : at + 1]) for at in where.axis)
+            names["images"] = (*where.shape[: above - 1], first, second, *where.shape[below + 1 :])
         numbers = np.arange(where.pieces, dtype=np.uint8)
         names["numbers"] = numbers if where.axis == -1 else numbers[:, np.newaxis, np.newaxis]
     return names | scalars

@@ -510,10 +510,9 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
         windows = x.reshape(n, h // 2, 2, w // 2, 2, c)
         pooled, which = relu_ext.maxout(windows, axis=(2, 4), return_which=True)
 
-    Where the size is odd, pool a slice, ``x[:, :, :24, :24]``, whose reshape must not copy: windows
-    of the slice are ``np.lib.stride_tricks.sliding_window_view(x, (2, 2), (2, 3))[:, :, ::2, ::2]``
-    with ``axis=(-2, -1)``, which is also the way to windows that overlap.  Pad with -inf.  Of a
-    window with NaN, PyTorch's ``max_pool2d`` returns the last NaN and we the first.
+    Where the size is odd, pool a slice: ``x[:, :, :24, :24].reshape(n, c, 12, 2, 12, 2)`` copies
+    nothing.  Pad with -inf.  Windows that overlap are views by ``sliding_window_view``.  Of several
+    NaN in a window PyTorch's ``max_pool2d`` returns the last and we the first.
 
     Up to 256 pieces the result lies in memory in the order of the axes of `x`; of more it is in C's
     order.
@@ -672,9 +671,8 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
 
         dx = relu_ext.maxout_backward(grad, which, (2, 2), axis=(3, 5)).reshape(n, c, h, w)
 
-    Where the size is odd, what no window has seen has no gradient: start from zeros, and give the
-    windows of a slice of them as `out`.  The gradient of overlapping windows, a sum, is not
-    included.
+    Where the size is odd, give a slice of zeros, reshaped to windows, as `out`.  The gradient of
+    overlapping windows is not included.
 
     Examples
     --------

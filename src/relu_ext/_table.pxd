@@ -69,9 +69,9 @@ ctypedef void (*Decode)(void *out, const signed char *codes, bint any_nan,
 # Copies whole cache lines past the caches; both addresses are aligned to one.
 ctypedef void (*StreamCopy)(char *to, const char *source, Py_ssize_t bytes) noexcept nogil
 
-# Maxout.  The pieces of element i are x[i] in each of `rows` rows, which begin at `offset` bytes and
-# are numbered from `first`.  With a champion, out[i] already holds the piece that won before them,
-# and which[i] its number; which may be NULL.  n is at least LANES_BYTES / itemsize.
+# Maxout.  The pieces of element i are x[i] in each of `rows` rows, which begin `offset` bytes from
+# x and are numbered from `first`.  With a champion, out[i] already holds the piece that won before
+# them, and which[i] its number; which may be NULL.  n is at least LANES_BYTES / itemsize.
 ctypedef void (*MaxoutRows)(void *out, unsigned char *which, const char *x,
                             const Py_ssize_t *offset, int first, int rows, bint champion,
                             Py_ssize_t n) noexcept nogil
@@ -83,8 +83,8 @@ ctypedef void (*TakePieces)(char *to, Py_ssize_t to_step, const char *x, const P
                             Py_ssize_t rows, Py_ssize_t size) noexcept nogil
 
 # The gradient: in each row, the item at x + offset[which[i]] + i * step is grad[i], and the other
-# pieces are 0, whatever which holds; the offsets after those of the pieces are 0.  If fill is not 0,
-# the rows of x follow each other, and the pieces of each take all of its `fill` bytes.
+# pieces are 0, whatever which holds; the offsets behind those of the pieces are 0.  If fill is not
+# 0, the rows of x follow each other, and the pieces of each take all of its `fill` bytes.
 ctypedef void (*SpreadPieces)(char *x, const Py_ssize_t *offset, int pieces, Py_ssize_t step,
                               Py_ssize_t row_step, const char *grad, Py_ssize_t grad_row_step,
                               const unsigned char *which, Py_ssize_t which_row_step, Py_ssize_t n,
