@@ -121,7 +121,7 @@ class Run:
             self.cell.products(),
         )
         machine.equalise(1)
-        calls[PRODUCTS] = lambda: [a @ b for a, b in pairs]
+        calls |= {PRODUCTS: lambda: [a @ b for a, b in pairs]} if pairs else {}
         times: dict[str, list[float]] = {name: [] for name in calls}
 
         def sample(name: str, number: int) -> float:
@@ -161,11 +161,14 @@ class Run:
         names = [name for name in (NUMPY, EAGER, COMPILED) if name in self.visits[0]]
         against = {name: [*summary(self.times(name) / self.times(OURS), rng)] for name in names}
         numpy = {name: [*summary(self.times(name) / self.times(NUMPY), rng)] for name in names[1:]}
+        share = 0.0
+        if PRODUCTS in self.visits[0]:
+            share = float(np.median(self.times(PRODUCTS) / self.times(OURS)))
         return {
             "program": str(self.cell),
             "visits": len(self.visits),
             "seconds": {name: float(np.median(self.times(name))) for name in (OURS, *names)},
             "relu_ext": against,
             "numpy": numpy,
-            "products": float(np.median(self.times(PRODUCTS) / self.times(OURS))),
+            "products": share,
         }
