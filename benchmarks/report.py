@@ -46,7 +46,7 @@ def headlines(cells: results.Cells) -> Iterator[str]:
         held = (m.usual, m.fastest(TORCH), m.fastest())
         rows.append([call(m), time_text(m.ours.ns), *(named(t) if t else "–" for t in held)])
     headings = ["call", "time", "times as fast as NumPy", "as PyTorch", "as the fastest rival"]
-    yield from (tables.ZEROS, "", *markdown(headings, rows))
+    yield from markdown(headings, rows)
 
 
 def page(data: dict[str, Any]) -> Iterator[str]:

@@ -483,7 +483,7 @@ def test_a_run_writes_what_report_reads(tiny, tmp_path, monkeypatch, capsys):
     written = (root / "README.md").read_text()
     assert "| `relu_(x)`, 64 float32 |" in written and written.count("old") == 1
     assert written.startswith("above\n") and written.endswith("below\n")
-    assert tables.ZEROS in written and tables.ZEROS in capsys.readouterr().out
+    assert "| `relu_(x)`, 64 float32 |" in capsys.readouterr().out
     assert "<br>" not in written and max(line.count("|") for line in written.splitlines()) == 6
     assert "| `relu_(x)`, 64 float32 |" in (root / "docs" / "speed.md").read_text()
     page = (folder / "a-cpu.md").read_text()
@@ -783,7 +783,7 @@ def test_programs_are_measured_and_shown(tiny, tmp_path, monkeypatch, capsys):
     """Without PyTorch's compiler, which takes 20 seconds."""
     assert {p.kind for p in SMALL_PROGRAMS} == {program.kind for program in programs.PROGRAMS}
     if programs.find_spec("torch"):
-        monkeypatch.setattr("torch.compile", lambda function: function)
+        monkeypatch.setattr("torch.compile", lambda function, dynamic: function)
     monkeypatch.setattr(programs, "PROGRAMS", SMALL_PROGRAMS)
     monkeypatch.setattr(run, "SECONDS", {"programs": 1.0})
     whole = tmp_path / "programs" / "a-cpu.json"

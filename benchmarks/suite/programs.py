@@ -69,7 +69,9 @@ class Program:
                         for name, how in example.SETTINGS.items()}  # fmt: skip
         if find_spec("torch"):
             torch, there = import_module("torch"), import_module("in_pytorch")
-            for name, wrap in ((EAGER, lambda function: function), (COMPILED, torch.compile)):
+            torch.compiler.reset()  # or else it compiles for the sizes of all programs together
+            static = partial(torch.compile, dynamic=False)
+            for name, wrap in ((EAGER, lambda function: function), (COMPILED, static)):
                 calls[name] = getattr(there, theirs)(getattr(there, model)(first), *operands, wrap)
         return calls
 
