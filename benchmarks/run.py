@@ -95,6 +95,7 @@ def arguments(argv: list[str]) -> Any:
         published = folder / machine.file_name(machine.processor_name())
         whole = args.extent in ("full", "programs") and len(argv) == 1
         args.json = published if whole else files.LAST
+        args.json.parent.mkdir(exist_ok=True)
     parser.output(args.json)
     return args
 

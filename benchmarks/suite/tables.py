@@ -182,7 +182,10 @@ def listed(data: dict[str, Any]) -> Iterator[str]:
                     for text, dtypes in where.items())  # fmt: skip
             yield f"{operation} as `{statement}` ({name}): {'; '.join(said)}"
         elif kind == "does not take":
-            said = (f"{dtypes} in {operation}" for operation, dtypes in where.items())
+            alike: dict[str, list[str]] = {}
+            for operation, dtypes in where.items():
+                alike.setdefault(dtypes, []).append(operation)
+            said = (f"{dtypes} in {', '.join(names)}" for dtypes, names in alike.items())
             yield f"{what} does not take {'; '.join(said)}"
         else:
             yield head
