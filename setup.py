@@ -95,6 +95,7 @@ MODULES = [
     "_tensors",
     "_api",
     "_maxout",
+    "_sums",
 ]
 
 

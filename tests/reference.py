@@ -65,6 +65,24 @@ def leaky_relu_backward(grad, x, negative_slope):
     return _table(x, positive=grad, negative=product, zero=product, nan=product)
 
 
+def leaky_relu_subgradient_0_at_zero(x, negative_slope):
+    return _table(x, positive=1, negative=negative_slope, zero=0, nan=x)
+
+
+def leaky_relu_subgradient_1_at_zero(x, negative_slope):
+    return _table(x, positive=1, negative=negative_slope, zero=1, nan=x)
+
+
+def leaky_relu_backward_0_at_zero(grad, x, negative_slope):
+    product = _product(grad, negative_slope)
+    return _table(x, positive=grad, negative=product, zero=0, nan=product)
+
+
+def leaky_relu_backward_1_at_zero(grad, x, negative_slope):
+    product = _product(grad, negative_slope)
+    return _table(x, positive=grad, negative=product, zero=grad, nan=product)
+
+
 def add_relu(x, y):
     return relu(_total(x, y))
 
@@ -73,7 +91,11 @@ def add_leaky_relu(x, y, negative_slope):
     return leaky_relu(_total(x, y), negative_slope)
 
 
-OPERATIONS = {operation.name: globals()[operation.name] for operation in _operations.OPERATIONS}
+_NAMES = [
+    operation.ufunc_name.removeprefix("_")
+    for operation in (*_operations.OPERATIONS, *_operations.AT_ZERO)
+]
+OPERATIONS = {name: globals()[name] for name in _NAMES}
 
 
 def is_weak(operand):
@@ -128,3 +150,76 @@ def maxout_backward(grad, which, pieces, axis):
         np.put_along_axis(result, which[..., None], grad[..., None], -1)
     result = result.reshape(*grad.shape, *lengths)
     return np.moveaxis(result, range(-len(axes), 0), axes)
+
+
+# Sums: the documented order, one addition of NumPy at a time.
+
+FOLDED = 16  # rows
+RUN = 512  # numbers along a row
+
+
+def fold(terms):
+    """Add the upper half to the lower one until one is left, with +0 for what lacks."""
+    while len(terms) > 1:
+        half = 1 << (len(terms) - 1).bit_length() - 1
+        terms = np.concatenate([terms[: len(terms) - half] + terms[half:],
+                                terms[len(terms) - half : half]])  # fmt: skip
+    return terms[0]
+
+
+def summed_axes(shape, kept_shape):
+    """The axes along which an array of `kept_shape` broadcasts to `shape`."""
+    kept = (1,) * (len(shape) - len(kept_shape)) + tuple(kept_shape)
+    return [i for i in range(len(shape)) if kept[i] == 1 != shape[i]]
+
+
+def summed(terms, kept_shape, strides):
+    """The sums over all axes along which an array of `kept_shape` broadcasts, of terms in the dtype
+    in which they are added; `strides` are those of the gradient."""
+    summed = summed_axes(terms.shape, kept_shape)
+    order = sorted(range(terms.ndim), key=lambda i: -abs(strides[i]))
+    long = [i for i in order if terms.shape[i] != 1]
+    run = []
+    while long and long[-1] in summed:
+        run.insert(0, long.pop())
+    rows = [i for i in order if i in summed and i not in run]
+    kept = [i for i in order if i not in summed]
+    kept_lengths = [terms.shape[i] for i in kept]
+    if 0 in terms.shape:
+        return np.zeros(kept_shape, terms.dtype)
+    length = int(np.prod([terms.shape[i] for i in run]))
+    terms = terms.transpose(rows + kept + run).reshape(-1, *kept_lengths, length)
+    pieces = [np.stack([fold(np.moveaxis(row, -1, 0)[start : start + RUN])
+                        for start in range(0, length, RUN)])
+              for row in terms]  # fmt: skip
+    terms = np.concatenate(pieces)
+    sums = [fold(terms[start : start + FOLDED]) for start in range(0, len(terms), FOLDED)]
+    while len(sums) > 1:
+        sums = [sum(sums[i + 1 : i + 2], start=sums[i]) for i in range(0, len(sums), 2)]
+    total = sums[0]
+    total = np.where(total != total, np.array(np.nan, total.dtype), np.where(total == 0, 0, total))
+    total = total.astype(terms.dtype).transpose(np.argsort(kept))
+    return total.reshape(kept_shape)
+
+
+def add_backward(operation, grad, output, y, parameter):
+    """Both gradients of `add_relu` or `add_leaky_relu`."""
+    grad_x = evaluate(operation, [grad, output], parameter)
+    if not summed_axes(grad.shape, y.shape):
+        with np.errstate(all="ignore"):
+            return grad_x, grad_x.reshape(y.shape).astype(y.dtype)
+    wide = np.result_type(grad_x, grad, y, np.float32)
+    with np.errstate(all="ignore"):
+        return grad_x, summed(grad_x.astype(wide), y.shape, grad.strides).astype(y.dtype)
+
+
+def prelu_backward(grad, x, slope, at_zero=None):
+    """Both gradients of `prelu`."""
+    grad_x = evaluate("leaky_relu_backward", [grad, x], slope)
+    if at_zero is not None:
+        grad_x = np.where(x == 0, grad.astype(grad_x.dtype) * grad_x.dtype.type(at_zero), grad_x)
+    wide = np.result_type(grad, x, slope, np.float32)
+    with np.errstate(all="ignore"):
+        terms = grad.astype(wide) * x.astype(wide)
+        terms = np.where((x > 0) | (x == 0), np.zeros_like(terms), terms)
+        return grad_x, summed(terms, slope.shape, grad.strides).astype(slope.dtype)

@@ -2,6 +2,7 @@
 that matter, the layouts of an array; and how results are compared."""
 
 import ctypes
+import functools
 import importlib
 import os
 import subprocess
@@ -74,19 +75,27 @@ class Operation:
 
     @property
     def name(self):
-        return self.description.name
+        """That of the oracle."""
+        return self.description.ufunc_name.removeprefix("_")
 
     @property
     def ufunc(self):
-        return getattr(ufuncs, self.name)
+        return getattr(ufuncs, self.description.ufunc_name)
 
     @property
     def function(self):
-        return getattr(relu_ext, self.name)
+        return self._with_choice(getattr(relu_ext, self.description.name))
 
     @property
     def function_in_place(self):
-        return getattr(relu_ext, self.name + "_")
+        return self._with_choice(getattr(relu_ext, self.description.name + "_"))
+
+    def _with_choice(self, function):
+        """The public function, with the operation's choice of at_zero, if it has one."""
+        if self.description.at_zero is None:
+            return function
+        chosen = functools.partial(function, at_zero=self.description.at_zero)
+        return functools.update_wrapper(chosen, function)
 
     @property
     def parameter(self):
@@ -114,7 +123,9 @@ class Operation:
         return reference.evaluate(self.name, arrays, parameter)
 
 
-OPERATIONS = [Operation(description) for description in _operations.OPERATIONS]
+OPERATIONS = [
+    Operation(description) for description in (*_operations.OPERATIONS, *_operations.AT_ZERO)
+]
 NAMED = {operation.name: operation for operation in OPERATIONS}
 
 

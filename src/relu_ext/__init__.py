@@ -23,6 +23,8 @@ from relu_ext._api import (
     leaky_relu_backward_,
     leaky_relu_subgradient,
     leaky_relu_subgradient_,
+    prelu,
+    prelu_,
     relu,
     relu_,
     relu_backward,
@@ -33,14 +35,26 @@ from relu_ext._api import (
 from relu_ext._config import __version__, show_config
 from relu_ext._dispatch import cpu_levels
 from relu_ext._maxout import maxout, maxout_backward
+from relu_ext._sums import (
+    add_leaky_relu_backward,
+    add_leaky_relu_backward_,
+    add_relu_backward,
+    add_relu_backward_,
+    prelu_backward,
+    prelu_backward_,
+)
 from relu_ext._threads import get_num_threads, set_num_threads
 
 __all__ = [
     "__version__",
     "add_leaky_relu",
     "add_leaky_relu_",
+    "add_leaky_relu_backward",
+    "add_leaky_relu_backward_",
     "add_relu",
     "add_relu_",
+    "add_relu_backward",
+    "add_relu_backward_",
     "cpu_levels",
     "get_num_threads",
     "leaky_relu",
@@ -51,6 +65,10 @@ __all__ = [
     "leaky_relu_subgradient_",
     "maxout",
     "maxout_backward",
+    "prelu",
+    "prelu_",
+    "prelu_backward",
+    "prelu_backward_",
     "relu",
     "relu_",
     "relu_backward",

@@ -31,6 +31,7 @@ from relu_ext._table cimport (
     ADD_LEAKY_RELU, ADD_RELU, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, LEAKY_RELU, LEAKY_RELU_BACKWARD,
     LEAKY_RELU_SUBGRADIENT, LONGDOUBLE, RELU, RELU_BACKWARD, RELU_SUBGRADIENT, UINT8,
 )
+from relu_ext._sums cimport chosen_at_zero
 from relu_ext._tensors cimport borrow, is_value, new_tensor
 from relu_ext._walk cimport (
     GIL_BYTES, MOST_AXES, Plan, broadcast, is_safe, memory_order, plan, plan_special, run, size_of,
@@ -62,7 +63,7 @@ cdef str K_ORDER = "K"
 cdef tuple operations = ufuncs.in_order
 cdef tuple names = tuple([ufunc.__name__ for ufunc in operations])
 cdef tuple in_place_names = tuple([f"{name}_" for name in names])
-__all__ = sorted(names + in_place_names)
+__all__ = sorted({*names, *in_place_names, "prelu", "prelu_"})
 
 ctypedef union Number:
     float float32
@@ -80,7 +81,8 @@ def _empty(x, /):
 
 cdef inline bint has_second(int operation) noexcept:
     return (operation == RELU_BACKWARD or operation == LEAKY_RELU_BACKWARD or operation == ADD_RELU
-            or operation == ADD_LEAKY_RELU)
+            or operation == ADD_LEAKY_RELU or operation == LEAKY_RELU_BACKWARD_0_AT_ZERO
+            or operation == LEAKY_RELU_BACKWARD_1_AT_ZERO)
 
 
 cdef inline bint has_parameter(int operation) noexcept:
@@ -418,7 +420,9 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
 # Calls with a mask, or with an x of another dtype in a backward function: ndarrays only.
 
 cdef inline bint is_backward(int operation) noexcept:
-    return operation == RELU_BACKWARD or operation == LEAKY_RELU_BACKWARD
+    return (operation == RELU_BACKWARD or operation == LEAKY_RELU_BACKWARD
+            or operation == LEAKY_RELU_BACKWARD_0_AT_ZERO
+            or operation == LEAKY_RELU_BACKWARD_1_AT_ZERO)
 
 
 cdef bint describe_sign(int operation, object x, object grad, Operand *operand) noexcept:
@@ -562,6 +566,17 @@ cdef inline object evaluate_in_place(int operation, object x, object y, object p
             operation, x, y, parameter, x, True) is not None:
         return x
     return call_in_place(operation, x, y, parameter)
+
+
+# The same for operations that are chosen at run time, which the common ones need not wait for.
+
+cdef object evaluate_chosen(int operation, object x, object y, object parameter, object out, where,
+                            casting, order, dtype, subok):
+    return evaluate(operation, x, y, parameter, out, where, casting, order, dtype, subok)
+
+
+cdef object evaluate_chosen_in_place(int operation, object x, object y, object parameter):
+    return evaluate_in_place(operation, x, y, parameter)
 
 
 # Through the ufunc.
@@ -790,8 +805,8 @@ def leaky_relu_(x, /, negative_slope=0.01):
     return evaluate_in_place(LEAKY_RELU, x, None, negative_slope)
 
 
-def leaky_relu_subgradient(x, /, negative_slope=0.01, *, out=None, where=True, casting="same_kind",
-                           order="K", dtype=None, subok=True):
+def leaky_relu_subgradient(x, /, negative_slope=0.01, *, at_zero=None, out=None, where=True,
+                           casting="same_kind", order="K", dtype=None, subok=True):
     """A subgradient of `leaky_relu` at each element.
 
     {parameters}
@@ -799,8 +814,8 @@ def leaky_relu_subgradient(x, /, negative_slope=0.01, *, out=None, where=True, c
     Returns
     -------
     ndarray or scalar
-        1 where x > 0, `negative_slope` where x <= 0 (PyTorch's choice at ±0; JAX takes 1), and NaN
-        where x is NaN.  The dtype is that of ``x * negative_slope``.
+        1 where x > 0, `negative_slope` where x < 0, and NaN where x is NaN.  At x = ±0: `at_zero`,
+        or the slope if that is None.  The dtype is that of ``x * negative_slope``.
 
     Examples
     --------
@@ -808,11 +823,15 @@ def leaky_relu_subgradient(x, /, negative_slope=0.01, *, out=None, where=True, c
     >>> relu_ext.leaky_relu_subgradient(np.array([-2.0, 0.0, 3.0]), 0.5)
     array([0.5, 0.5, 1. ])
     """
+    if at_zero is not None:
+        return evaluate_chosen(
+            LEAKY_RELU_SUBGRADIENT_0_AT_ZERO + chosen_at_zero("leaky_relu_subgradient", at_zero),
+            x, None, negative_slope, out, where, casting, order, dtype, subok)
     return evaluate(LEAKY_RELU_SUBGRADIENT, x, None, negative_slope, out, where, casting, order,
                     dtype, subok)
 
 
-def leaky_relu_subgradient_(x, /, negative_slope=0.01):
+def leaky_relu_subgradient_(x, /, negative_slope=0.01, *, at_zero=None):
     """A subgradient of `leaky_relu` in place, written over `x`.
 
     {in_place}
@@ -823,10 +842,14 @@ def leaky_relu_subgradient_(x, /, negative_slope=0.01):
     >>> relu_ext.leaky_relu_subgradient_(np.array([-2.0, 3.0]), 0.5)
     array([0.5, 1. ])
     """
+    if at_zero is not None:
+        return evaluate_chosen_in_place(
+            LEAKY_RELU_SUBGRADIENT_0_AT_ZERO + chosen_at_zero("leaky_relu_subgradient_", at_zero),
+            x, None, negative_slope)
     return evaluate_in_place(LEAKY_RELU_SUBGRADIENT, x, None, negative_slope)
 
 
-def leaky_relu_backward(grad, x, /, negative_slope=0.01, *, out=None, where=True,
+def leaky_relu_backward(grad, x, /, negative_slope=0.01, *, at_zero=None, out=None, where=True,
                         casting="same_kind", order="K", dtype=None, subok=True):
     """The gradient of a loss through `leaky_relu`, in one pass.
 
@@ -835,13 +858,16 @@ def leaky_relu_backward(grad, x, /, negative_slope=0.01, *, out=None, where=True
     Returns
     -------
     ndarray or scalar
-        grad where x > 0, and ``negative_slope * grad`` where x is < 0, ±0 or NaN (PyTorch's rule).
-        The dtype is that of ``grad * x * negative_slope``.
+        grad where x > 0, and ``negative_slope * grad`` where x is < 0 or NaN (PyTorch's rule).  At
+        x = ±0: 0 or grad, as `at_zero` says, or ``negative_slope * grad`` if that is None.  The
+        dtype is that of ``grad * x * negative_slope``.
 
     Notes
     -----
     If the slope is > 0, the output of `leaky_relu` may be given instead of its input, because it
     has the same sign.
+
+    `prelu_backward` computes the gradient of the slope, too.
 
     Examples
     --------
@@ -849,11 +875,15 @@ def leaky_relu_backward(grad, x, /, negative_slope=0.01, *, out=None, where=True
     >>> relu_ext.leaky_relu_backward(np.array([5.0, 6.0]), np.array([2.0, -1.0]), 0.5)
     array([5., 3.])
     """
+    if at_zero is not None:
+        return evaluate_chosen(
+            LEAKY_RELU_BACKWARD_0_AT_ZERO + chosen_at_zero("leaky_relu_backward", at_zero),
+            grad, x, negative_slope, out, where, casting, order, dtype, subok)
     return evaluate(LEAKY_RELU_BACKWARD, grad, x, negative_slope, out, where, casting, order,
                     dtype, subok)
 
 
-def leaky_relu_backward_(grad, x, /, negative_slope=0.01):
+def leaky_relu_backward_(grad, x, /, negative_slope=0.01, *, at_zero=None):
     """The gradient through `leaky_relu` in place, written over `grad`.
 
     {in_place}
@@ -864,7 +894,71 @@ def leaky_relu_backward_(grad, x, /, negative_slope=0.01):
     >>> relu_ext.leaky_relu_backward_(np.array([5.0, 6.0]), np.array([2.0, -1.0]), 0.5)
     array([5., 3.])
     """
+    if at_zero is not None:
+        return evaluate_chosen_in_place(
+            LEAKY_RELU_BACKWARD_0_AT_ZERO + chosen_at_zero("leaky_relu_backward_", at_zero),
+            grad, x, negative_slope)
     return evaluate_in_place(LEAKY_RELU_BACKWARD, grad, x, negative_slope)
+
+
+def prelu(x, slope, /, *, out=None, where=True, casting="same_kind", order="K", dtype=None,
+          subok=True):
+    """Parametric ReLU, whose slope broadcasts as ONNX's PRelu, not as torch.nn.functional.prelu.
+
+    This is `leaky_relu` with a slope that has no default.  PyTorch's weight lies along axis 1; here
+    one slope for each channel of (N, C, H, W) is ``slope[:, None, None]``.  Where W equals C, a
+    slope of shape (C,) applies along W without an error.
+
+    {parameters}
+
+    Returns
+    -------
+    ndarray or scalar
+        x where x >= 0 (-0.0 keeps its sign) and ``slope * x`` where x < 0; NaN stays as it is.
+        The dtype is that of ``x * slope``.
+
+    See Also
+    --------
+    prelu_backward : The gradients of x and of the slope, in one pass.
+
+    Examples
+    --------
+    {imports}
+    >>> relu_ext.prelu(np.array([[-2.0, 4.0], [1.0, -4.0]]), np.array([0.5, 0.25]))
+    array([[-1.,  4.],
+           [ 1., -1.]])
+    """
+    try:
+        return evaluate(LEAKY_RELU, x, None, slope, out, where, casting, order, dtype, subok)
+    except (TypeError, ValueError, BufferError) as error:
+        raise as_prelu(error)
+
+
+def prelu_(x, slope, /):
+    """Parametric ReLU in place, whose slope broadcasts as ONNX's PRelu: `prelu` written over `x`.
+
+    {in_place}
+
+    Examples
+    --------
+    {imports}
+    >>> relu_ext.prelu_(np.array([[-2.0, 4.0], [1.0, -4.0]]), np.array([0.5, 0.25]))
+    array([[-1.,  4.],
+           [ 1., -1.]])
+    """
+    try:
+        return evaluate_in_place(LEAKY_RELU, x, None, slope)
+    except (TypeError, ValueError, BufferError) as error:
+        raise as_prelu(error)
+
+
+cdef object as_prelu(error):
+    """An error of leaky_relu, whose body prelu shares, with the names that the caller knows."""
+    if (type(error) in (TypeError, ValueError, BufferError) and len(error.args) == 1
+            and str(error).startswith("leaky_relu")):
+        error.args = (
+            str(error).replace("leaky_relu", "prelu").replace("negative_slope", "slope"),)
+    return error
 
 
 def add_relu(x, y, /, *, out=None, where=True, casting="same_kind", order="K", dtype=None,
@@ -974,11 +1068,17 @@ y : scalar or array_like
 at_zero : scalar or array_like, default 0
     The subgradient at x = ±0.  Every value from 0 to 1 is a subgradient; PyTorch, JAX and
     scikit-learn use 0, some textbooks 1.  A Python number keeps a floating dtype.""",
+    "slope": """\
+slope : scalar or array_like
+    The slope for negative values.  A Python number keeps a floating dtype; an array broadcasts.""",
     "negative_slope": """\
 negative_slope : scalar or array_like, default 0.01
     The slope for negative values (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a
     floating dtype; an array broadcasts (PReLU).""",
 }
+cdef str CHOICE = """\
+at_zero : None, 0 or 1, default None
+    The derivative at x = ±0: the slope if None (PyTorch and ONNX), or 1 (JAX), or 0."""
 cdef str HEADING = "Parameters\n----------"
 cdef str KEYWORDS = """\
 out, where, casting, order, dtype, subok
@@ -1031,7 +1131,7 @@ cdef fill_doc(object function, dict paragraphs):
 
 
 cdef check_operands():
-    for i, description in enumerate(ufuncs.descriptions):
+    for i, description in enumerate((*ufuncs.descriptions, *ufuncs.choices)):
         if (has_second(i) != (len(description.arrays) == 2)
                 or has_parameter(i) != (description.parameter is not None)):
             raise ImportError(f"relu_ext: has_second or has_parameter of _api.pyx is wrong about "
@@ -1042,12 +1142,15 @@ check_operands()
 
 
 cdef fill_docs():
-    for description in ufuncs.descriptions:
-        first, *others = description.arrays
-        if description.parameter is not None:
-            others.append(description.parameter)
-        others = [OTHERS[name] for name in others]
-        function = globals()[description.name]
+    documented = [(description.name, description.arrays, description.parameter)
+                  for description in ufuncs.descriptions]
+    for name, (first, *others), parameter in [*documented, ("prelu", ("x",), "slope")]:
+        if parameter is not None:
+            others.append(parameter)
+        others = [OTHERS[other] for other in others]
+        if name in ("leaky_relu_subgradient", "leaky_relu_backward"):
+            others.append(CHOICE)
+        function = globals()[name]
         result = doc_of(function).decode().partition("ndarray or scalar\n")[2].partition("\n\n")[0]
         paragraphs = {
             "parameters": "\n".join([HEADING, FIRST[first], *others, KEYWORDS]),
@@ -1057,7 +1160,7 @@ cdef fill_docs():
             "imports": ">>> import numpy as np\n>>> import relu_ext",
         }
         fill_doc(function, paragraphs)
-        fill_doc(globals()[description.name + "_"], paragraphs)
+        fill_doc(globals()[name + "_"], paragraphs)
 
 
 cdef str without_dtype(str result):

@@ -12,13 +12,15 @@ from libc.string cimport memcmp, memcpy, memset
 
 from relu_ext cimport _scalar
 from relu_ext._scalar cimport (
-    bfloat16, float16, int8, longdouble, number, one, product, scaled, total,
+    bfloat16, float16, float32, float64, int8, longdouble, number, one, product, scaled, total,
 )
 from relu_ext._table cimport (
     A, ADD_LEAKY_RELU, ADD_RELU, B, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64,
-    LEAKY_RELU, LEAKY_RELU_BACKWARD, LEAKY_RELU_SUBGRADIENT, LONGDOUBLE, OUT, PARAMETER, RELU,
-    RELU_BACKWARD, RELU_SUBGRADIENT, UINT8, UINT16, UINT32, UINT64, Decode, Encode, Kernel,
-    KernelTable, RowsKernel,
+    FOLDED, LEAKY_RELU, LEAKY_RELU_BACKWARD, LEAKY_RELU_BACKWARD_0_AT_ZERO,
+    LEAKY_RELU_BACKWARD_1_AT_ZERO, LEAKY_RELU_SUBGRADIENT, LEAKY_RELU_SUBGRADIENT_0_AT_ZERO,
+    LEAKY_RELU_SUBGRADIENT_1_AT_ZERO, LONGDOUBLE, OUT, PARAMETER, RELU, RELU_BACKWARD,
+    RELU_SUBGRADIENT, RUN, UINT8, UINT16, UINT32, UINT64, AddRow, Decode, Encode, FoldRows,
+    FoldRun, Kernel, KernelTable, Learn, RowsKernel, Settle, Terms,
 )
 
 
@@ -180,6 +182,26 @@ cdef void leaky_relu_backward_block(half *out, const half *grad, const half *x, 
         out[i] = _scalar.leaky_relu_backward(grad[i], x[i], products[i])
 
 
+cdef void leaky_relu_backward_0_at_zero_block(
+        half *out, const half *grad, const half *x, const half *slopes, const float *factors,
+        bint any_nan) noexcept nogil:
+    cdef half products[BLOCK]
+    cdef int i
+    scale_block(products, grad, slopes, factors, any_nan)
+    for i in range(BLOCK):
+        out[i] = _scalar.leaky_relu_backward_0_at_zero(grad[i], x[i], products[i])
+
+
+cdef void leaky_relu_backward_1_at_zero_block(
+        half *out, const half *grad, const half *x, const half *slopes, const float *factors,
+        bint any_nan) noexcept nogil:
+    cdef half products[BLOCK]
+    cdef int i
+    scale_block(products, grad, slopes, factors, any_nan)
+    for i in range(BLOCK):
+        out[i] = _scalar.leaky_relu_backward_1_at_zero(grad[i], x[i], products[i])
+
+
 # int8 with one slope, a block of products at a time.  In place on 2**20 elements, against a loop
 # of single products (Zen 4, GCC 12): leaky_relu 1.7 times as fast at v4, 1.3 at v3 and 1.1 at
 # v2, add_leaky_relu 1.2 to 1.3 times.  Both return how many elements the blocks held.
@@ -324,6 +346,70 @@ cdef inline void leaky_relu_backward(number *out, const number *grad, const numb
     else:
         for i in range(n):
             out[i] = _scalar.leaky_relu_backward(grad[i], x[i], scaled(grad[i], slope[i]))
+
+
+cdef inline void leaky_relu_subgradient_0_at_zero(
+        number *out, const number *x, const number *unused_array, const number *slope,
+        Py_ssize_t step, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef number value
+    if step == 0:
+        value = slope[0]
+        for i in range(n):
+            out[i] = _scalar.leaky_relu_subgradient_0_at_zero(x[i], value)
+    else:
+        for i in range(n):
+            out[i] = _scalar.leaky_relu_subgradient_0_at_zero(x[i], slope[i])
+
+
+cdef inline void leaky_relu_subgradient_1_at_zero(
+        number *out, const number *x, const number *unused_array, const number *slope,
+        Py_ssize_t step, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef number value
+    if step == 0:
+        value = slope[0]
+        for i in range(n):
+            out[i] = _scalar.leaky_relu_subgradient_1_at_zero(x[i], value)
+    else:
+        for i in range(n):
+            out[i] = _scalar.leaky_relu_subgradient_1_at_zero(x[i], slope[i])
+
+
+cdef inline void leaky_relu_backward_0_at_zero(
+        number *out, const number *grad, const number *x, const number *slope, Py_ssize_t step,
+        Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef number value
+    if number is float16 or number is bfloat16:
+        run_blocks(<BlockFunction>leaky_relu_backward_0_at_zero_block[number], out, grad, x,
+                   slope, step, n)
+    elif step == 0:
+        value = slope[0]
+        for i in range(n):
+            out[i] = _scalar.leaky_relu_backward_0_at_zero(grad[i], x[i], scaled(grad[i], value))
+    else:
+        for i in range(n):
+            out[i] = _scalar.leaky_relu_backward_0_at_zero(
+                grad[i], x[i], scaled(grad[i], slope[i]))
+
+
+cdef inline void leaky_relu_backward_1_at_zero(
+        number *out, const number *grad, const number *x, const number *slope, Py_ssize_t step,
+        Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef number value
+    if number is float16 or number is bfloat16:
+        run_blocks(<BlockFunction>leaky_relu_backward_1_at_zero_block[number], out, grad, x,
+                   slope, step, n)
+    elif step == 0:
+        value = slope[0]
+        for i in range(n):
+            out[i] = _scalar.leaky_relu_backward_1_at_zero(grad[i], x[i], scaled(grad[i], value))
+    else:
+        for i in range(n):
+            out[i] = _scalar.leaky_relu_backward_1_at_zero(
+                grad[i], x[i], scaled(grad[i], slope[i]))
 
 
 cdef inline void add_relu(number *out, const number *x, const number *y,
@@ -488,6 +574,34 @@ cdef void leaky_relu_backward_rows(
              <const char *>b, <const char *>parameter, step, n, rows, row_steps)
 
 
+cdef void leaky_relu_subgradient_0_at_zero_rows(
+        number *out, const number *a, const number *b, const number *parameter, Py_ssize_t step,
+        Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
+    each_row(<Kernel>leaky_relu_subgradient_0_at_zero[number], True, <char *>out,
+             <const char *>a, <const char *>b, <const char *>parameter, step, n, rows, row_steps)
+
+
+cdef void leaky_relu_subgradient_1_at_zero_rows(
+        number *out, const number *a, const number *b, const number *parameter, Py_ssize_t step,
+        Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
+    each_row(<Kernel>leaky_relu_subgradient_1_at_zero[number], True, <char *>out,
+             <const char *>a, <const char *>b, <const char *>parameter, step, n, rows, row_steps)
+
+
+cdef void leaky_relu_backward_0_at_zero_rows(
+        number *out, const number *a, const number *b, const number *parameter, Py_ssize_t step,
+        Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
+    each_row(<Kernel>leaky_relu_backward_0_at_zero[number], not is_half(out), <char *>out,
+             <const char *>a, <const char *>b, <const char *>parameter, step, n, rows, row_steps)
+
+
+cdef void leaky_relu_backward_1_at_zero_rows(
+        number *out, const number *a, const number *b, const number *parameter, Py_ssize_t step,
+        Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
+    each_row(<Kernel>leaky_relu_backward_1_at_zero[number], not is_half(out), <char *>out,
+             <const char *>a, <const char *>b, <const char *>parameter, step, n, rows, row_steps)
+
+
 cdef void add_relu_rows(
         number *out, const number *a, const number *b, const number *parameter, Py_ssize_t step,
         Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
@@ -503,6 +617,7 @@ cdef void add_leaky_relu_rows(
 
 
 include "_maxout.pxi"
+include "_sums.pxi"
 
 cdef KernelTable table
 table.copy = copy_matrix
@@ -538,6 +653,16 @@ cdef void fill(const number *dtype_marker, int dtype) noexcept:
     enter(dtype, ADD_RELU, <Kernel>add_relu[number], <RowsKernel>add_relu_rows[number])
     enter(dtype, ADD_LEAKY_RELU, <Kernel>add_leaky_relu[number],
           <RowsKernel>add_leaky_relu_rows[number])
+    enter(dtype, LEAKY_RELU_SUBGRADIENT_0_AT_ZERO,
+          <Kernel>leaky_relu_subgradient_0_at_zero[number],
+          <RowsKernel>leaky_relu_subgradient_0_at_zero_rows[number])
+    enter(dtype, LEAKY_RELU_SUBGRADIENT_1_AT_ZERO,
+          <Kernel>leaky_relu_subgradient_1_at_zero[number],
+          <RowsKernel>leaky_relu_subgradient_1_at_zero_rows[number])
+    enter(dtype, LEAKY_RELU_BACKWARD_0_AT_ZERO, <Kernel>leaky_relu_backward_0_at_zero[number],
+          <RowsKernel>leaky_relu_backward_0_at_zero_rows[number])
+    enter(dtype, LEAKY_RELU_BACKWARD_1_AT_ZERO, <Kernel>leaky_relu_backward_1_at_zero[number],
+          <RowsKernel>leaky_relu_backward_1_at_zero_rows[number])
     fill_maxout(&table, dtype_marker, dtype)
 
 
@@ -554,5 +679,6 @@ fill(<const _scalar.uint8 *>NULL, UINT8)
 fill(<const _scalar.uint16 *>NULL, UINT16)
 fill(<const _scalar.uint32 *>NULL, UINT32)
 fill(<const _scalar.uint64 *>NULL, UINT64)
+fill_sums(&table)
 
 kernel_table = PyCapsule_New(&table, "relu_ext.KernelTable", NULL)

@@ -115,6 +115,9 @@ static inline uint32_t relu_ext_bits_of_float(float value)
     return bits;
 }
 
+/* The positive quiet NaN. */
+#define RELU_EXT_NAN relu_ext_float_from_bits(0x7fc00000)
+
 /* Products and sums are made a block at a time: relu_ext_<format>_expand gives the float32 of a
  * block, _multiply and _add take a block and such float32, and _nan_first makes of two numbers and
  * of their product or sum the result where the first of them may be NaN. */
@@ -306,6 +309,17 @@ static const relu_ext_half_format relu_ext_float16_format = {
 static const relu_ext_half_format relu_ext_bfloat16_format = {
     relu_ext_bfloat16_expand, relu_ext_bfloat16_multiply, relu_ext_bfloat16_add,
     relu_ext_bfloat16_nan_first, 0};
+
+/* For sums: one number at a time, in place in its order. The value is no NaN but the quiet one. */
+static inline float relu_ext_bfloat16_widened(uint16_t x)
+{
+    return relu_ext_float_from_bits((uint32_t)x << 16);
+}
+
+static inline relu_ext_bfloat16 relu_ext_bfloat16_narrowed(float value)
+{
+    return (relu_ext_bfloat16)(relu_ext_bfloat16_rounded(value) >> 16);
+}
 
 /* A block of bytes times a number, two in each word of 16 bits, because CPUs have no products of
  * bytes and compilers spread the bytes over twice as many registers. */

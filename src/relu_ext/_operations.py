@@ -21,6 +21,7 @@ class Operation:
         default: float | None = None,
         keyword_only: bool = False,
         dtypes: str = _NUMBERS,
+        at_zero: int | None = None,
     ) -> None:
         self.name = name
         self.arrays = arrays
@@ -33,6 +34,13 @@ class Operation:
         """Whether the parameter is passed by its name only."""
         self.dtypes = dtypes
         """The characters of NumPy's dtypes that it computes in, narrow before wide."""
+        self.at_zero = at_zero
+        """The derivative at ±0, where the function of this name leaves a choice."""
+
+    @property
+    def ufunc_name(self) -> str:
+        """The name in `relu_ext.ufuncs`, which is private for a choice."""
+        return self.name if self.at_zero is None else f"_{self.name}_{self.at_zero}_at_zero"
 
     @property
     def signature(self) -> str:
@@ -52,6 +60,14 @@ OPERATIONS = (
     Operation("add_relu", ("x", "y")),
     Operation("add_leaky_relu", ("x", "y"), "negative_slope", 0.01),
 )
+
+AT_ZERO = (
+    Operation("leaky_relu_subgradient", ("x",), "negative_slope", 0.01, at_zero=0),
+    Operation("leaky_relu_subgradient", ("x",), "negative_slope", 0.01, at_zero=1),
+    Operation("leaky_relu_backward", ("grad", "x"), "negative_slope", 0.01, at_zero=0),
+    Operation("leaky_relu_backward", ("grad", "x"), "negative_slope", 0.01, at_zero=1),
+)
+"""Operations with another derivative at ±0 than the slope; their numbers follow."""
 
 OPERANDS = {
     "x": "the input of the activation",

@@ -253,6 +253,30 @@ cdef inline number leaky_relu_backward(number grad, number x,
     return choose(is_positive(x), grad, grad_times_slope)
 
 
+cdef inline number leaky_relu_subgradient_0_at_zero(number x, number slope) noexcept nogil:
+    return choose(is_zero(x), <number>0, leaky_relu_subgradient(x, slope))
+
+
+cdef inline number leaky_relu_subgradient_1_at_zero(number x, number slope) noexcept nogil:
+    return choose(is_zero(x), one(x), leaky_relu_subgradient(x, slope))
+
+
+cdef inline number leaky_relu_backward_0_at_zero(number grad, number x,
+                                                 number grad_times_slope) noexcept nogil:
+    return choose(is_zero(x), <number>0, leaky_relu_backward(grad, x, grad_times_slope))
+
+
+cdef inline number leaky_relu_backward_1_at_zero(number grad, number x,
+                                                 number grad_times_slope) noexcept nogil:
+    return choose(is_zero(x), grad, leaky_relu_backward(grad, x, grad_times_slope))
+
+
+cdef inline number slope_term(number x, number grad_times_x) noexcept nogil:
+    """What an element adds to the gradient of the slope that multiplies it: nothing where x is
+    positive or zero, whatever grad is, and NaN where x is NaN."""
+    return choose(is_positive(x) | is_zero(x), <number>0, grad_times_x)
+
+
 # Maxout: the later of two pieces wins only where it outranks the other.  NaN outranks every number
 # but no NaN; +0.0 and -0.0 are equal, and equal pieces do not outrank each other.  So the first NaN
 # wins, or else the first of the greatest pieces.  Ranks decide, computed once per piece.

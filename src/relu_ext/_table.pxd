@@ -9,6 +9,10 @@ cdef enum:  # operations, in the order of _operations.py
     LEAKY_RELU_BACKWARD
     ADD_RELU
     ADD_LEAKY_RELU
+    LEAKY_RELU_SUBGRADIENT_0_AT_ZERO
+    LEAKY_RELU_SUBGRADIENT_1_AT_ZERO
+    LEAKY_RELU_BACKWARD_0_AT_ZERO
+    LEAKY_RELU_BACKWARD_1_AT_ZERO
     OPERATIONS
 
 cdef enum:  # dtypes
@@ -95,6 +99,39 @@ ctypedef void (*SpreadPieces)(char *x, const Py_ssize_t *offset, int pieces, Py_
 cdef enum:
     LANES_BYTES = 64  # the longest vector
 
+# Sums.  The terms of a dtype below FLOAT32 are added in float32, all others in their own dtype.
+# Numbers are folded: the upper half of them is added to the lower one, again and again, until one
+# is left.  Where they are no power of two, +0 takes the place of those that lack.
+cdef enum:
+    FLOATS = 5  # the floating dtypes, which are the first ones
+    FOLDED = 16  # rows
+    RUN = 512  # numbers along a row, a power of two and a multiple of FOLDED
+
+# terms[i] is the gradient itself, in the dtype in which it is added, or what it adds to the
+# gradient of a slope.
+ctypedef void (*Terms)(void *terms, const void *grad, const void *x, Py_ssize_t n) noexcept nogil
+
+# Both results of PReLU's backward pass on 1 to FOLDED rows, all in one dtype: out, and what an
+# element adds to the gradient of the slope.  Rows of terms lie end to end; row FOLDED / 2 and those
+# after it are added to the first rows of terms.  `terms` overlaps no other array; for the others,
+# see the kernel for rows.
+ctypedef void (*Learn)(void *terms, void *out, const void *grad, const void *x, const void *slope,
+                       Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows,
+                       const Py_ssize_t *row_steps) noexcept nogil
+
+# sums[i] = rows[i] in each of 1 to FOLDED rows, `step` bytes apart, folded.
+ctypedef void (*FoldRows)(void *sums, const void *rows, Py_ssize_t step, Py_ssize_t count,
+                          Py_ssize_t n) noexcept nogil
+
+# sum[0] = 1 to RUN terms, folded.
+ctypedef void (*FoldRun)(void *sum, const void *terms, Py_ssize_t n) noexcept nogil
+
+# sums[i] = earlier[i] + sums[i]
+ctypedef void (*AddRow)(void *sums, const void *earlier, Py_ssize_t n) noexcept nogil
+
+# out[i] = sums[i] in the dtype of out, without the sign of 0 and NaN.
+ctypedef void (*Settle)(void *out, const void *sums, Py_ssize_t n) noexcept nogil
+
 cdef struct KernelTable:
     Kernel kernel[OPERATIONS][DTYPES]
     Py_ssize_t itemsize[DTYPES]
@@ -110,3 +147,10 @@ cdef struct KernelTable:
     MaxoutRows maxout_rows[DTYPES]
     TakePieces take_pieces
     SpreadPieces spread_pieces
+    Terms gradient_terms[FLOATS]  # NULL where the gradient is added in its own dtype
+    Terms slope_terms[FLOATS]
+    Learn learn[3][FLOATS]  # by what becomes of grad at 0: nothing, all of it, or the slope's share
+    FoldRows fold_rows[FLOATS]  # NULL for the halves
+    FoldRun fold_run[FLOATS]
+    AddRow add_row[FLOATS]
+    Settle settle[FLOATS]

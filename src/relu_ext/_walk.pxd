@@ -67,6 +67,9 @@ cdef bint is_safe(const Plan *this) noexcept nogil
 cdef bint is_apart(const Plan *this, int role, Py_ssize_t low, Py_ssize_t high) noexcept nogil
 cdef void walk(Plan *this) noexcept nogil
 
+# How many threads share a call on `bytes` of memory.
+cdef int parts_of(Py_ssize_t bytes) noexcept nogil
+
 # The walk of a plan whose `panel` is set, on `bytes` of memory and at least one element.
 cdef void walk_panels(const Plan *this, Py_ssize_t bytes) noexcept nogil
 

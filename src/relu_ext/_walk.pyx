@@ -889,12 +889,16 @@ cdef void run_large(int operation, int dtype, void *out, const void *a, const vo
 
 # Threads.
 
+cdef int parts_of(Py_ssize_t bytes) noexcept nogil:
+    if bytes < THREAD_BYTES:
+        return 1
+    # Each part is at least half of the threshold, as it is with two threads at the threshold.
+    return <int>min(<Py_ssize_t>effective_threads(), bytes // (THREAD_BYTES // 2))
+
+
 cdef void walk_panels(const Plan *this, Py_ssize_t bytes) noexcept nogil:
     """Split a walk of `bytes` of memory into as many parts as pay off, each on its own thread."""
-    cdef int parts = 1
-    if bytes >= THREAD_BYTES:
-        # Each part is at least half of the threshold, as it is with two threads at the threshold.
-        parts = <int>min(<Py_ssize_t>effective_threads(), bytes // (THREAD_BYTES // 2))
+    cdef int parts = parts_of(bytes)
     if parts == 1:
         walk_part(this)
     else:

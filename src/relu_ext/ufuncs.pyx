@@ -26,6 +26,7 @@ from functools import reduce
 import numpy as np
 
 from relu_ext._operations import OPERANDS
+from relu_ext._operations import AT_ZERO as choices
 from relu_ext._operations import OPERATIONS as descriptions
 
 cnp.import_array()
@@ -287,15 +288,17 @@ cdef define(int operation, description):
         PyCapsule_New(<void *>promote, "numpy._ufunc_promoter", NULL))
     try:
         ufunc.__module__ = __name__
-        ufunc.__qualname__ = name
+        ufunc.__qualname__ = description.ufunc_name
     except AttributeError:
         pass  # NumPy before 2.2; pickle then finds the ufunc by searching for it
     operations[ufunc] = this
     cnp.Py_INCREF(this)  # for good: a ufunc may outlive this module's dictionary
-    __all__.append(name)
-    globals()[name] = ufunc
+    if description.at_zero is None:
+        __all__.append(name)
+    globals()[description.ufunc_name] = ufunc
     return ufunc
 
 
-in_order = tuple(define(i, description) for i, description in enumerate(descriptions))
+in_order = tuple(
+    define(i, description) for i, description in enumerate((*descriptions, *choices)))
 """The ufuncs, each at the number of its operation in `_table.pxd`."""

@@ -1,0 +1,328 @@
+# The kernels of the sums, included by _kernels.pxi: one per dtype in which terms are added.
+#
+# Contract: `Terms`, `FoldRows`, `FoldRun`, `AddRow` and `Settle` in _table.pxd.
+# No order of adding depends on the length of a vector: each loop adds numbers to as many others,
+# or keeps to one order along the rows.
+
+cdef extern from "_numbers.h" nogil:
+    float bfloat16_widened "relu_ext_bfloat16_widened"(bfloat16 x)
+    bfloat16 bfloat16_narrowed "relu_ext_bfloat16_narrowed"(float x)
+    float32 QUIET_NAN "RELU_EXT_NAN"
+
+cdef enum:
+    CHUNK = 256  # columns of which the rows are added at a time
+    HALF_RUN = RUN // 2
+    HALF_FOLDED = FOLDED // 2
+    LANES = RUN // FOLDED
+
+ctypedef fused accumulator:
+    float32
+    float64
+    longdouble
+
+# What floats have sums: the accumulators, and the halves, which are added in float32.
+ctypedef fused summand:
+    float16
+    bfloat16
+    float32
+    float64
+    longdouble
+
+
+# Terms.
+
+cdef inline void widen_block(float *out, const half *a) noexcept nogil:
+    """A block in float32, in its own order, which bfloat16_expand does not keep."""
+    cdef int i
+    if half is float16:
+        FLOAT16_FORMAT.expand(out, a)
+    else:
+        for i in range(BLOCK):
+            out[i] = bfloat16_widened(a[i])
+
+
+cdef inline void widen_last(float *out, const half *a, Py_ssize_t n) noexcept nogil:
+    """The same for n < BLOCK numbers; the rest of the block is 0."""
+    cdef half last[BLOCK]
+    memset(last, 0, sizeof(last))
+    memcpy(last, a, n * sizeof(half))
+    widen_block(out, last)
+
+
+cdef void gradient_terms(float32 *terms, const half *grad, const half *unused_array,
+                         Py_ssize_t n) noexcept nogil:
+    cdef float last[BLOCK]
+    cdef Py_ssize_t start = 0
+    while start + BLOCK <= n:
+        widen_block(<float *>(terms + start), grad + start)
+        start += BLOCK
+    if start < n:
+        widen_last(last, grad + start, n - start)
+        memcpy(terms + start, last, (n - start) * sizeof(float))
+
+
+cdef inline void slope_block(float *terms, const float *grad, const float *x) noexcept nogil:
+    cdef int i
+    for i in range(BLOCK):
+        terms[i] = _scalar.slope_term(<float32>x[i], product(<float32>x[i], <float32>grad[i]))
+
+
+cdef void slope_terms(accumulator *terms, const summand *grad, const summand *x,
+                      Py_ssize_t n) noexcept nogil:
+    cdef float widened_grad[BLOCK]
+    cdef float widened_x[BLOCK]
+    cdef float last[BLOCK]
+    cdef Py_ssize_t start = 0
+    cdef Py_ssize_t i
+    if summand is float16 or summand is bfloat16:
+        while start + BLOCK <= n:
+            widen_block(widened_grad, grad + start)
+            widen_block(widened_x, x + start)
+            slope_block(<float *>(terms + start), widened_grad, widened_x)
+            start += BLOCK
+        if start < n:
+            widen_last(widened_grad, grad + start, n - start)
+            widen_last(widened_x, x + start, n - start)
+            slope_block(last, widened_grad, widened_x)
+            memcpy(terms + start, last, (n - start) * sizeof(float))
+    elif summand is accumulator:
+        for i in range(n):
+            terms[i] = _scalar.slope_term(x[i], product(x[i], grad[i]))
+
+
+cdef inline const accumulator *row(const accumulator *rows, Py_ssize_t step, int i) noexcept nogil:
+    return <const accumulator *>(<const char *>rows + i * step)
+
+
+# Both results of PReLU in one pass, where that is not a block of halves.
+
+cdef inline void learn_row(accumulator *terms, bint added, accumulator *out,
+                           const accumulator *grad, const accumulator *x, const accumulator *slope,
+                           Py_ssize_t step, Py_ssize_t n, int at_zero) noexcept nogil:
+    """One row, whose terms are written, or added to those of an earlier row."""
+    cdef accumulator factor = slope[0]
+    cdef accumulator g, v, share, term
+    cdef Py_ssize_t i
+    for i in range(n):
+        g = grad[i]
+        v = x[i]
+        share = scaled(g, factor if step == 0 else slope[i])
+        term = _scalar.slope_term(v, product(v, g))
+        terms[i] = terms[i] + term if added else term
+        if at_zero == 0:
+            out[i] = _scalar.leaky_relu_backward_0_at_zero(g, v, share)
+        elif at_zero == 1:
+            out[i] = _scalar.leaky_relu_backward_1_at_zero(g, v, share)
+        else:
+            out[i] = _scalar.leaky_relu_backward(g, v, share)
+
+
+cdef inline void learn(accumulator *terms, accumulator *out, const accumulator *grad,
+                       const accumulator *x, const accumulator *slope, Py_ssize_t step,
+                       Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *steps,
+                       int at_zero) noexcept nogil:
+    """Up to FOLDED rows, of which the upper half is added to the terms of the lower one."""
+    cdef accumulator *own = terms
+    cdef Py_ssize_t i
+    for i in range(rows):
+        if i == HALF_FOLDED:
+            own = terms
+        if step == 0 and i < HALF_FOLDED:
+            learn_row(own, False, out, grad, x, slope, 0, n, at_zero)
+        elif step == 0:
+            learn_row(own, True, out, grad, x, slope, 0, n, at_zero)
+        elif i < HALF_FOLDED:
+            learn_row(own, False, out, grad, x, slope, 1, n, at_zero)
+        else:
+            learn_row(own, True, out, grad, x, slope, 1, n, at_zero)
+        if rows == 1:
+            return
+        own += n
+        out = <accumulator *>(<char *>out + steps[OUT])
+        grad = row(grad, steps[A], 1)
+        x = row(x, steps[B], 1)
+        slope = row(slope, steps[PARAMETER], 1)
+
+
+cdef void learn_0_at_zero(
+        accumulator *terms, accumulator *out, const accumulator *grad, const accumulator *x,
+        const accumulator *slope, Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows,
+        const Py_ssize_t *steps) noexcept nogil:
+    learn(terms, out, grad, x, slope, step, n, rows, steps, 0)
+
+
+cdef void learn_1_at_zero(
+        accumulator *terms, accumulator *out, const accumulator *grad, const accumulator *x,
+        const accumulator *slope, Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows,
+        const Py_ssize_t *steps) noexcept nogil:
+    learn(terms, out, grad, x, slope, step, n, rows, steps, 1)
+
+
+cdef void learn_slope_at_zero(
+        accumulator *terms, accumulator *out, const accumulator *grad, const accumulator *x,
+        const accumulator *slope, Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows,
+        const Py_ssize_t *steps) noexcept nogil:
+    learn(terms, out, grad, x, slope, step, n, rows, steps, -1)
+
+
+# Sums.
+
+cdef inline void add_eight(accumulator *sums, const accumulator *first, Py_ssize_t step,
+                           Py_ssize_t n) noexcept nogil:
+    """Fold eight rows, for whose addresses there are registers."""
+    cdef const accumulator *a = first
+    cdef const accumulator *b = row(first, step, 4)
+    cdef const accumulator *c = row(first, step, 2)
+    cdef const accumulator *d = row(first, step, 6)
+    cdef const accumulator *e = row(first, step, 1)
+    cdef const accumulator *f = row(first, step, 5)
+    cdef const accumulator *g = row(first, step, 3)
+    cdef const accumulator *h = row(first, step, 7)
+    cdef Py_ssize_t i
+    for i in range(n):
+        sums[i] = ((a[i] + b[i]) + (c[i] + d[i])) + ((e[i] + f[i]) + (g[i] + h[i]))
+
+
+cdef inline void fold_all(accumulator *sums, const accumulator *rows, Py_ssize_t step,
+                          Py_ssize_t count, Py_ssize_t n) noexcept nogil:
+    """Fold FOLDED rows, or half of them, of n <= CHUNK columns.
+
+    Sums are made in local arrays, so that the compiler need not ask whether they overlap the rows.
+    """
+    cdef accumulator even[CHUNK]
+    cdef accumulator odd[CHUNK]
+    cdef Py_ssize_t i
+    if count == HALF_FOLDED:
+        add_eight(even, rows, step, n)
+        memcpy(sums, even, n * sizeof(accumulator))
+        return
+    add_eight(even, rows, 2 * step, n)
+    add_eight(odd, row(rows, step, 1), 2 * step, n)
+    for i in range(n):
+        sums[i] = even[i] + odd[i]
+
+
+cdef inline void fold_matrix(accumulator *sums, const accumulator *rows, Py_ssize_t count,
+                             Py_ssize_t n) noexcept nogil:
+    """Fold `count` rows that lie end to end and have at most RUN numbers together: the rows of each
+    half are one run."""
+    cdef accumulator halves[HALF_RUN]
+    cdef Py_ssize_t size = count * n
+    cdef Py_ssize_t half_size = n
+    cdef Py_ssize_t i
+    if count == 1:
+        memcpy(sums, rows, n * sizeof(accumulator))
+        return
+    while 2 * half_size < size:
+        half_size *= 2
+    for i in range(size - half_size):
+        halves[i] = rows[i] + rows[half_size + i]
+    for i in range(size - half_size, half_size):
+        halves[i] = rows[i]
+    while half_size > n:
+        half_size //= 2
+        for i in range(half_size):
+            halves[i] = halves[i] + halves[half_size + i]
+    memcpy(sums, halves, n * sizeof(accumulator))
+
+
+cdef void fold_rows(accumulator *sums, const accumulator *rows, Py_ssize_t step, Py_ssize_t count,
+                    Py_ssize_t n) noexcept nogil:
+    cdef accumulator gathered[RUN]
+    cdef Py_ssize_t columns, i
+    if n * count <= RUN and step == n * <Py_ssize_t>sizeof(accumulator):
+        fold_matrix(sums, rows, count, n)
+        return
+    if count == FOLDED or count == HALF_FOLDED:
+        while n > CHUNK:
+            fold_all(sums, rows, step, count, CHUNK)
+            sums += CHUNK
+            rows += CHUNK
+            n -= CHUNK
+        fold_all(sums, rows, step, count, n)
+        return
+    while n > 0:
+        columns = min(n, <Py_ssize_t>LANES)
+        for i in range(count):
+            memcpy(gathered + i * columns, row(rows, step, <int>i), columns * sizeof(accumulator))
+        fold_matrix(sums, gathered, count, columns)
+        sums += columns
+        rows += columns
+        n -= columns
+
+
+cdef void fold_run(accumulator *sum_of_all, const accumulator *terms, Py_ssize_t n) noexcept nogil:
+    cdef accumulator lanes[LANES]
+    if n == RUN:
+        fold_all(lanes, terms, LANES * sizeof(accumulator), FOLDED, LANES)
+        fold_matrix(sum_of_all, lanes, LANES, 1)
+    else:
+        fold_matrix(sum_of_all, terms, n, 1)
+
+
+cdef void add_row(accumulator *sums, const accumulator *earlier, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        sums[i] = earlier[i] + sums[i]
+
+
+cdef inline accumulator settled(accumulator x) noexcept nogil:
+    """NaN becomes the positive quiet NaN, and -0.0 becomes +0.0."""
+    return <accumulator>QUIET_NAN if x != x else <accumulator>0 if x == 0 else x
+
+
+cdef void settle(summand *out, const accumulator *sums, Py_ssize_t n) noexcept nogil:
+    cdef float16 ones[BLOCK]
+    cdef float16 rounded[BLOCK]
+    cdef float values[BLOCK]
+    cdef Py_ssize_t i
+    cdef Py_ssize_t count
+    if summand is float16:
+        for i in range(BLOCK):
+            ones[i] = one(<float16>0)
+        while n > 0:
+            count = min(n, <Py_ssize_t>BLOCK)
+            memset(values, 0, sizeof(values))
+            for i in range(count):
+                values[i] = settled(sums[i])
+            FLOAT16_FORMAT.multiply(rounded, ones, values)
+            memcpy(out, rounded, count * sizeof(float16))
+            out += count
+            sums += count
+            n -= count
+    elif summand is bfloat16:
+        for i in range(n):
+            out[i] = bfloat16_narrowed(settled(sums[i]))
+    elif summand is accumulator:
+        for i in range(n):
+            out[i] = settled(sums[i])
+
+
+cdef void fill_sums(KernelTable *table) noexcept:
+    table.gradient_terms[FLOAT16] = <Terms>gradient_terms[float16]
+    table.gradient_terms[BFLOAT16] = <Terms>gradient_terms[bfloat16]
+    table.slope_terms[FLOAT16] = <Terms>slope_terms[float32, float16]
+    table.slope_terms[BFLOAT16] = <Terms>slope_terms[float32, bfloat16]
+    table.slope_terms[FLOAT32] = <Terms>slope_terms[float32, float32]
+    table.slope_terms[FLOAT64] = <Terms>slope_terms[float64, float64]
+    table.slope_terms[LONGDOUBLE] = <Terms>slope_terms[longdouble, longdouble]
+    table.learn[0][FLOAT32] = <Learn>learn_0_at_zero[float32]
+    table.learn[0][FLOAT64] = <Learn>learn_0_at_zero[float64]
+    table.learn[1][FLOAT32] = <Learn>learn_1_at_zero[float32]
+    table.learn[1][FLOAT64] = <Learn>learn_1_at_zero[float64]
+    table.learn[2][FLOAT32] = <Learn>learn_slope_at_zero[float32]
+    table.learn[2][FLOAT64] = <Learn>learn_slope_at_zero[float64]
+    table.settle[FLOAT16] = <Settle>settle[float16, float32]
+    table.settle[BFLOAT16] = <Settle>settle[bfloat16, float32]
+    table.settle[FLOAT32] = <Settle>settle[float32, float32]
+    table.settle[FLOAT64] = <Settle>settle[float64, float64]
+    table.settle[LONGDOUBLE] = <Settle>settle[longdouble, longdouble]
+    table.fold_rows[FLOAT32] = <FoldRows>fold_rows[float32]
+    table.fold_rows[FLOAT64] = <FoldRows>fold_rows[float64]
+    table.fold_rows[LONGDOUBLE] = <FoldRows>fold_rows[longdouble]
+    table.fold_run[FLOAT32] = <FoldRun>fold_run[float32]
+    table.fold_run[FLOAT64] = <FoldRun>fold_run[float64]
+    table.fold_run[LONGDOUBLE] = <FoldRun>fold_run[longdouble]
+    table.add_row[FLOAT32] = <AddRow>add_row[float32]
+    table.add_row[FLOAT64] = <AddRow>add_row[float64]
+    table.add_row[LONGDOUBLE] = <AddRow>add_row[longdouble]
