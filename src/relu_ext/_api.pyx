@@ -29,7 +29,9 @@ from relu_ext._ndarrays cimport (
 from relu_ext._operand cimport Operand
 from relu_ext._table cimport (
     ADD_LEAKY_RELU, ADD_RELU, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, LEAKY_RELU, LEAKY_RELU_BACKWARD,
-    LEAKY_RELU_SUBGRADIENT, LONGDOUBLE, RELU, RELU_BACKWARD, RELU_SUBGRADIENT, UINT8,
+    LEAKY_RELU_BACKWARD_0_AT_ZERO, LEAKY_RELU_BACKWARD_1_AT_ZERO, LEAKY_RELU_SUBGRADIENT,
+    LEAKY_RELU_SUBGRADIENT_0_AT_ZERO, LEAKY_RELU_SUBGRADIENT_1_AT_ZERO, LONGDOUBLE, RELU,
+    RELU_BACKWARD, RELU_SUBGRADIENT, UINT8,
 )
 from relu_ext._sums cimport chosen_at_zero
 from relu_ext._tensors cimport borrow, is_value, new_tensor
@@ -859,8 +861,8 @@ def leaky_relu_backward(grad, x, /, negative_slope=0.01, *, at_zero=None, out=No
     -------
     ndarray or scalar
         grad where x > 0, and ``negative_slope * grad`` where x is < 0 or NaN (PyTorch's rule).  At
-        x = ±0: 0 or grad, as `at_zero` says, or ``negative_slope * grad`` if that is None.  The
-        dtype is that of ``grad * x * negative_slope``.
+        x = ±0: 0 or grad, as `at_zero` says, or ``negative_slope * grad`` if that is None.
+        The dtype is that of ``grad * x * negative_slope``.
 
     Notes
     -----
