@@ -215,7 +215,9 @@ def leaky_relu_(x: Written, /, negative_slope: ArrayLike = 0.01) -> Written:
     """
 
 @overload
-def leaky_relu_subgradient(x: ArrayLike, /, negative_slope: np.generic) -> Any:
+def leaky_relu_subgradient(
+    x: ArrayLike, /, negative_slope: np.generic, *, at_zero: Literal[0, 1] | None = None
+) -> Any:
     """A subgradient of `leaky_relu` at each element.
 
     Parameters
@@ -225,13 +227,15 @@ def leaky_relu_subgradient(x: ArrayLike, /, negative_slope: np.generic) -> Any:
     negative_slope : scalar or array_like, default 0.01
         The slope for negative values (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a
         floating dtype; an array broadcasts (PReLU).
+    at_zero : None, 0 or 1, default None
+        The derivative at x = ±0: the slope if None (PyTorch and ONNX), or 1 (JAX), or 0.
     out, where, casting, order, dtype, subok
         As for any NumPy ufunc.
     """
 
 @overload
 def leaky_relu_subgradient(
-    x: NDArray[Float], /, negative_slope: float = 0.01
+    x: NDArray[Float], /, negative_slope: float = 0.01, *, at_zero: Literal[0, 1] | None = None
 ) -> NDArray[Float]: ...
 @overload
 def leaky_relu_subgradient(
@@ -239,6 +243,7 @@ def leaky_relu_subgradient(
     /,
     negative_slope: ArrayLike = 0.01,
     *,
+    at_zero: Literal[0, 1] | None = None,
     out: Out | tuple[Out] | None = None,
     where: ArrayLike = True,
     casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
@@ -246,7 +251,9 @@ def leaky_relu_subgradient(
     dtype: DTypeLike | None = None,
     subok: bool = True,
 ) -> Out: ...
-def leaky_relu_subgradient_(x: Written, /, negative_slope: ArrayLike = 0.01) -> Written:
+def leaky_relu_subgradient_(
+    x: Written, /, negative_slope: ArrayLike = 0.01, *, at_zero: Literal[0, 1] | None = None
+) -> Written:
     """A subgradient of `leaky_relu` in place, written over `x`.
 
     Parameters
@@ -257,10 +264,19 @@ def leaky_relu_subgradient_(x: Written, /, negative_slope: ArrayLike = 0.01) -> 
     negative_slope : scalar or array_like, default 0.01
         The slope for negative values (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a
         floating dtype; an array broadcasts (PReLU).
+    at_zero : None, 0 or 1, default None
+        The derivative at x = ±0: the slope if None (PyTorch and ONNX), or 1 (JAX), or 0.
     """
 
 @overload
-def leaky_relu_backward(grad: ArrayLike, x: ArrayLike, /, negative_slope: np.generic) -> Any:
+def leaky_relu_backward(
+    grad: ArrayLike,
+    x: ArrayLike,
+    /,
+    negative_slope: np.generic,
+    *,
+    at_zero: Literal[0, 1] | None = None,
+) -> Any:
     """The gradient of a loss through `leaky_relu`, in one pass.
 
     Parameters
@@ -273,13 +289,20 @@ def leaky_relu_backward(grad: ArrayLike, x: ArrayLike, /, negative_slope: np.gen
     negative_slope : scalar or array_like, default 0.01
         The slope for negative values (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a
         floating dtype; an array broadcasts (PReLU).
+    at_zero : None, 0 or 1, default None
+        The derivative at x = ±0: the slope if None (PyTorch and ONNX), or 1 (JAX), or 0.
     out, where, casting, order, dtype, subok
         As for any NumPy ufunc.
     """
 
 @overload
 def leaky_relu_backward(
-    grad: NDArray[Float], x: NDArray[Float], /, negative_slope: float = 0.01
+    grad: NDArray[Float],
+    x: NDArray[Float],
+    /,
+    negative_slope: float = 0.01,
+    *,
+    at_zero: Literal[0, 1] | None = None,
 ) -> NDArray[Float]: ...
 @overload
 def leaky_relu_backward(
@@ -288,6 +311,7 @@ def leaky_relu_backward(
     /,
     negative_slope: ArrayLike = 0.01,
     *,
+    at_zero: Literal[0, 1] | None = None,
     out: Out | tuple[Out] | None = None,
     where: ArrayLike = True,
     casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
@@ -296,7 +320,12 @@ def leaky_relu_backward(
     subok: bool = True,
 ) -> Out: ...
 def leaky_relu_backward_(
-    grad: Written, x: ArrayLike, /, negative_slope: ArrayLike = 0.01
+    grad: Written,
+    x: ArrayLike,
+    /,
+    negative_slope: ArrayLike = 0.01,
+    *,
+    at_zero: Literal[0, 1] | None = None,
 ) -> Written:
     """The gradient through `leaky_relu` in place, written over `grad`.
 
@@ -310,6 +339,8 @@ def leaky_relu_backward_(
     negative_slope : scalar or array_like, default 0.01
         The slope for negative values (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a
         floating dtype; an array broadcasts (PReLU).
+    at_zero : None, 0 or 1, default None
+        The derivative at x = ±0: the slope if None (PyTorch and ONNX), or 1 (JAX), or 0.
     """
 
 @overload
