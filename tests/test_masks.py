@@ -3,6 +3,7 @@ numbers only the signs are read, in their own dtype."""
 
 import itertools
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -235,3 +236,75 @@ def test_x_in_the_memory_of_grad():
         expected = samples.NAMED["relu_backward"].expected(grad.copy(), x.copy(), parameter=0)
         relu_ext.relu_backward_(grad, x)
         assert_same_bits(grad, expected, f"{dtype} {shift=}")
+
+
+# float32 in place with float64.
+
+ORDINARY = [np.dtype("f4"), np.dtype("f8")]
+
+
+def outcome(function, *operands, **keywords):
+    """What a call returns and warns of, under every setting."""
+    with np.errstate(all="warn"), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = function(*operands, **keywords)
+    return result, sorted({str(warning.message) for warning in caught})
+
+
+@each_operation
+def test_float32_in_place_with_float64(level, threads, operation):
+    """The ufunc's bits and warnings: computed in float64, rounded once."""
+    x = samples.values(np.dtype("f4"), FLAT.size).reshape(SHAPE)
+    walked = 0
+    for seed, y_dtype, parameter_dtype in itertools.product((1, 2), ORDINARY, (*ORDINARY, None)):
+        wide = samples.values(y_dtype, FLAT.size, seed).reshape(SHAPE)
+        tame = (np.random.default_rng(seed).standard_normal(SHAPE) * 3).astype(y_dtype)
+        for other, cut in itertools.product(
+            (wide, tame), (np.s_[:], np.s_[0], np.s_[:, :1], np.s_[::-1])
+        ):
+            parameter = None
+            if operation.parameter:
+                parameter = 0.3
+                if parameter_dtype is not None:
+                    parameter = tame[0].astype(parameter_dtype)
+                    if seed == 2:
+                        parameter = parameter_dtype.type(0.1)
+            inputs = [other[cut]] if operation.arity == 2 else []
+            direct = [*inputs] if parameter is None else [*inputs, parameter]
+            for lay_out in OUTPUTS.values():
+                ours, theirs = lay_out(x), lay_out(x)
+                got = outcome(operation.in_place, ours, *inputs, parameter=parameter)
+                want = outcome(operation.ufunc, theirs, *direct, out=theirs)
+                assert got[0] is ours
+                assert_same_bits(ours, theirs, f"{y_dtype} {parameter_dtype} {cut}")
+                assert got[1] == want[1]
+                walked += 1
+    assert walked
+
+
+def test_warnings_of_rounding():
+    for value, message in ((1e300, "overflow"), (1e-300, "underflow")):
+        with np.errstate(all="ignore", **{message[:5].removesuffix("f"): "raise"}):
+            x = np.ones(100, "f4") * 0
+            with pytest.raises(FloatingPointError, match=f"{message} encountered in add_relu"):
+                relu_ext.add_relu_(x, np.full(100, value))
+
+
+def test_large_float32_with_float64(level, threads):
+    x = np.resize(samples.values(np.dtype("f4"), 997), (1024, 1000))
+    bias = np.random.default_rng(1).standard_normal(1000)
+    with np.errstate(all="ignore"):
+        expected = np.maximum(np.where(x != x, x, x + bias), 0).astype("f4")
+        relu_ext.add_relu_(x, bias)
+    assert_same_bits(x, expected)
+
+
+def test_float32_in_the_memory_of_float64():
+    for shift in (0, 4, 8, 1200):
+        memory = np.random.default_rng(1).standard_normal(1000)
+        x = memory.view("f4")[100:400]
+        y = np.ndarray(300, "f8", memory, 400 + shift)
+        with np.errstate(all="ignore"):
+            expected = samples.NAMED["add_relu"].expected(x.copy(), y.copy()).astype("f4")
+            relu_ext.add_relu_(x, y)
+        assert_same_bits(x, expected, shift)

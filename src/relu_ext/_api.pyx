@@ -45,6 +45,7 @@ from importlib import import_module
 from relu_ext import ufuncs
 
 cnp.import_array()
+cnp.import_ufunc()
 
 cdef extern from "Python.h":
     PyTypeObject *Py_TYPE(object) noexcept
@@ -54,12 +55,30 @@ cdef extern from "numpy/ndarrayobject.h":
     int PyArray_Pack(PyArray_Descr *, void *, object)
     void PyArray_ScalarAsCtype(object, void *) noexcept
 
+cdef extern from "numpy/ufuncobject.h":
+    int PyUFunc_GiveFloatingpointErrors(const char *name, int exceptions) except -1
+
+cdef extern from "_exceptions.h" nogil:
+    """
+    #include <numpy/ufuncobject.h>
+    static inline int relu_ext_numpy_exceptions(void)
+    {
+        const int raised = fetestexcept(FE_ALL_EXCEPT);
+        return (raised & FE_OVERFLOW ? NPY_FPE_OVERFLOW : 0) |
+               (raised & FE_UNDERFLOW ? NPY_FPE_UNDERFLOW : 0) |
+               (raised & FE_INVALID ? NPY_FPE_INVALID : 0);
+    }
+    """
+    void take_back_exceptions "relu_ext_take_back"(int before, bint x87)
+    int numpy_exceptions "relu_ext_numpy_exceptions"()
+
 cdef enum:
     ORDERS = cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_F_CONTIGUOUS
     WRITEABLE = cnp.NPY_ARRAY_WRITEABLE
 
 cdef double LARGEST_FLOAT16 = 65504.0
 cdef double LARGEST_BFLOAT16 = 3.3895313892515355e38
+cdef object FLOAT64_SCALAR = ufuncs.np.float64
 cdef str SAME_KIND = "same_kind"
 cdef str K_ORDER = "K"
 cdef tuple operations = ufuncs.in_order
@@ -522,6 +541,72 @@ cdef object compute_special(int operation, object x, object y, object parameter,
     return out
 
 
+cdef inline int kernel_dtype_of(object x) noexcept:
+    return native_dtype(PyArray_DESCR(<PyArrayObject *>x)) if cnp.PyArray_CheckExact(x) else -1
+
+
+# In place on float32 with float64: what the ufunc gives, and its warnings.
+
+cdef bint describe_float(object x, double *number, Operand *operand) noexcept:
+    """Describe an input that is float32 or float64: an ndarray, NumPy's scalar or a Python number.
+    No Python runs."""
+    cdef Real real
+    if cnp.PyArray_CheckExact(x):
+        describe_ndarray(x, native_dtype(PyArray_DESCR(<PyArrayObject *>x)), operand)
+        return operand.dtype == FLOAT32 or operand.dtype == FLOAT64
+    operand.data = <char *>number
+    operand.axes = 0
+    operand.dtype = FLOAT64
+    if type(x) is FLOAT64_SCALAR:
+        PyArray_ScalarAsCtype(x, number)
+        return True
+    if not read_number(x, &real):
+        return False
+    number[0] = real.value
+    return True
+
+
+cdef object compute_narrow(int operation, object x, object y, object parameter):
+    """Compute in float64 over a float32 `x`.  Return it, or None if this call is not walked."""
+    cdef Operand operands[3]  # x, y, the parameter
+    cdef const Operand *second = &operands[1] if has_second(operation) else NULL
+    cdef const Operand *third = &operands[2] if has_parameter(operation) else NULL
+    cdef double numbers[2]
+    cdef Plan laid
+    cdef int raised
+    if not (describe_float(x, &numbers[0], &operands[0]) and operands[0].dtype == FLOAT32
+            and cnp.PyArray_CheckExact(x) and operands[0].writeable):
+        return None
+    if second != NULL and not describe_float(y, &numbers[0], &operands[1]):
+        return None
+    if third != NULL and not describe_float(parameter, &numbers[1], &operands[2]):
+        return None
+    if not (is_double(y) or is_double(parameter)):
+        return None
+    if not (plan_special(&laid, operation, FLOAT64, &operands[0], &operands[0], second, third, NULL,
+                         False)
+            and is_safe(&laid)):
+        return None
+    take_back_exceptions(0, False)
+    if size_of(&laid) * laid.itemsize < GIL_BYTES:
+        walk(&laid)
+    else:
+        with nogil:
+            walk(&laid)
+    raised = numpy_exceptions()
+    take_back_exceptions(0, False)
+    if raised:
+        PyUFunc_GiveFloatingpointErrors((<str>names[operation]).encode(), raised)
+    return x
+
+
+cdef bint is_double(object x) noexcept:
+    """Whether an operand gives float64 with a float32 array."""
+    if cnp.PyArray_CheckExact(x):
+        return cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.NPY_FLOAT64
+    return type(x) is FLOAT64_SCALAR
+
+
 # The two bodies of the public functions.
 
 cdef inline object evaluate(int operation, object x, object y, object parameter, object out, where,
@@ -566,6 +651,8 @@ cdef inline object evaluate_in_place(int operation, object x, object y, object p
         return x
     if is_backward(operation) and compute_special(
             operation, x, y, parameter, x, True) is not None:
+        return x
+    if kernel_dtype_of(x) == FLOAT32 and compute_narrow(operation, x, y, parameter) is not None:
         return x
     return call_in_place(operation, x, y, parameter)
 

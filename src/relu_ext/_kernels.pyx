@@ -20,7 +20,7 @@ from relu_ext._table cimport (
     LEAKY_RELU_BACKWARD_1_AT_ZERO, LEAKY_RELU_SUBGRADIENT, LEAKY_RELU_SUBGRADIENT_0_AT_ZERO,
     LEAKY_RELU_SUBGRADIENT_1_AT_ZERO, LONGDOUBLE, OUT, PARAMETER, RELU, RELU_BACKWARD,
     RELU_SUBGRADIENT, RUN, UINT8, UINT16, UINT32, UINT64, AddRow, Decode, Encode, FoldRows,
-    FoldRun, Kernel, KernelTable, Learn, RowsKernel, Settle, Terms,
+    FoldRun, Kernel, KernelTable, Learn, Narrow, RowsKernel, Settle, Terms, Widen,
 )
 
 
@@ -464,6 +464,20 @@ cdef void decode(number *out, const int8 *codes, bint any_nan, Py_ssize_t n) noe
             out[i] = _scalar.of_sign(codes[i], <number>0)
 
 
+# float32 beside float64.
+
+cdef void widen(double *out, const float32 *a, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = a[i]
+
+
+cdef void narrow(float32 *out, const double *a, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = <float32>a[i]
+
+
 # From row to row.
 
 cdef inline void each_element(Kernel kernel, char *out, const char *a, const char *b,
@@ -622,6 +636,8 @@ include "_sums.pxi"
 cdef KernelTable table
 table.copy = copy_matrix
 table.copy_where = copy_where
+table.widen = <Widen>widen
+table.narrow = <Narrow>narrow
 table.stream_copy = stream_copy
 table.stream_block = STREAM_BLOCK
 table.vector_step = VECTOR_STEP

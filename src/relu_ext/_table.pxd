@@ -70,6 +70,10 @@ ctypedef void (*Encode)(signed char *codes, const void *x, Py_ssize_t n) noexcep
 ctypedef void (*Decode)(void *out, const signed char *codes, bint any_nan,
                         Py_ssize_t n) noexcept nogil
 
+# The numbers of float32 as float64, and back, rounded once.
+ctypedef void (*Widen)(double *out, const void *a, Py_ssize_t n) noexcept nogil
+ctypedef void (*Narrow)(void *out, const double *a, Py_ssize_t n) noexcept nogil
+
 # Copies whole cache lines past the caches; both addresses are aligned to one.
 ctypedef void (*StreamCopy)(char *to, const char *source, Py_ssize_t bytes) noexcept nogil
 
@@ -142,6 +146,8 @@ cdef struct KernelTable:
     CopyWhere copy_where
     Encode encode[DTYPES]
     Decode decode[DTYPES]
+    Widen widen
+    Narrow narrow
     StreamCopy stream_copy
     Py_ssize_t stream_block  # bytes of items of 4 and 8 bytes that are streamed at a time
     MaxoutRows maxout_rows[DTYPES]

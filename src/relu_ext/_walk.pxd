@@ -1,6 +1,8 @@
 from relu_ext._dispatch cimport active_table
 from relu_ext._operand cimport Operand
-from relu_ext._table cimport LONGDOUBLE, ROLES, Decode, Encode, Kernel, RowsKernel
+from relu_ext._table cimport (
+    FLOAT32, FLOAT64, LONGDOUBLE, OUT, PARAMETER, ROLES, A, B, Decode, Encode, Kernel, RowsKernel,
+)
 
 cdef extern from "_numbers.h" nogil:
     bint SEES_ONE_ARRAY "RELU_EXT_SEES_ONE_ARRAY"
@@ -33,6 +35,9 @@ cdef struct Plan:
     Py_ssize_t itemsize
     Py_ssize_t parameter_step  # as the kernels count it
     bint has[WALKED]  # where there is no such array, its pointer is out's and its steps are 0
+    # Whether an array holds float32 where the kernel computes in float64.
+    bint any_narrow
+    bint narrow[WALKED]
     # NULL, or how tiles of b get their numbers: from the signs of items of `encoded_size` bytes.
     Encode encode
     Decode decode
@@ -92,12 +97,17 @@ cdef inline bint plan(Plan *this, int operation, int dtype, const Operand *out, 
 cdef inline bint plan_special(Plan *this, int operation, int dtype, const Operand *out,
                               const Operand *a, const Operand *b, const Operand *parameter,
                               const Operand *mask, bint fresh) noexcept nogil:
-    """Lay out a call with a mask, with a `b` of another dtype, or with both.
+    """Lay out a call with a mask, with arrays of several dtypes, or with both.
 
     Where the byte of `mask` is 0, nothing is written, not even the value that is there; its shape
-    broadcasts to that of `out`.  NULL stands for no mask.  A `b` of another dtype than `dtype` is
-    the x of a backward function: only whether it is > 0, < 0, 0 or NaN is read, in its own dtype.
-    A negative one needs a `dtype` that has negative numbers, and a NaN one that has NaN.
+    broadcasts to that of `out`.  NULL stands for no mask.
+
+    The kernel is that of `dtype`.  If that is FLOAT64, each array may hold float32: inputs are
+    widened, the result is rounded once.  Then the walk stays on the caller's thread, and of the
+    floating-point exceptions that it raises there, only those of the conversions are left behind.
+    Any other `b` of another dtype is the x of a backward function: only whether it is > 0, < 0, 0
+    or NaN is read, in its own dtype.  A negative one needs a `dtype` that has negative numbers, and
+    a NaN one that has NaN.
     """
     cdef int b_dtype = b.dtype if b != NULL else dtype
     if not lay_masked_axes(this, active_table.itemsize[dtype], out, a, b, parameter, mask):
@@ -106,7 +116,14 @@ cdef inline bint plan_special(Plan *this, int operation, int dtype, const Operan
     this.rows_kernel = active_table.rows_kernel[operation][dtype]
     this.one_by_one = active_table.one_by_one[operation][dtype]
     this.fresh = fresh
-    if b_dtype != dtype:
+    this.any_narrow = dtype == FLOAT64 and out.dtype == FLOAT32
+    if this.any_narrow:
+        this.narrow[OUT] = True
+        this.narrow[A] = a.dtype == FLOAT32
+        this.narrow[B] = b_dtype == FLOAT32
+        this.narrow[PARAMETER] = parameter != NULL and parameter.dtype == FLOAT32
+        this.narrow[MASK] = False
+    elif b_dtype != dtype:
         this.encode = active_table.encode[b_dtype]
         this.decode = active_table.decode[dtype]
         this.encoded_size = active_table.itemsize[b_dtype]

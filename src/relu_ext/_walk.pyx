@@ -25,6 +25,12 @@ cdef extern from "_copies.h" nogil:
     void prefetch_for_read "relu_ext_prefetch_for_read"(const char *address, Py_ssize_t bytes)
     void stream_fence "relu_ext_stream_fence"()
 
+cdef extern from "_exceptions.h" nogil:
+    int raised_exceptions "relu_ext_raised"(bint x87)
+    void take_back_exceptions "relu_ext_take_back"(int before, bint x87)
+    enum:
+        INEXACT "FE_INEXACT"
+
 cdef extern from *:
     """
     #ifdef _MSC_VER
@@ -120,6 +126,7 @@ cdef bint lay_masked_axes(Plan *this, Py_ssize_t itemsize, const Operand *out, c
         return False
     this.itemsize = itemsize
     this.encode = NULL
+    this.any_narrow = False
     this.axes = 0
     for role in range(WALKED):
         this.has[role] = operands[role] != NULL
@@ -267,7 +274,7 @@ cdef bint is_safe(const Plan *this) noexcept nogil:
     That is so if no two elements of out share memory, and every input is out itself or shares no
     byte with it.  Layouts that are too intricate to decide count as unsafe.
     """
-    cdef Py_ssize_t extent = this.itemsize
+    cdef Py_ssize_t extent = size_in_memory(this, OUT)
     cdef int axis, role
     if size_of(this) == 0:
         return True
@@ -283,7 +290,7 @@ cdef bint is_safe(const Plan *this) noexcept nogil:
 
 cdef bint is_same_or_apart(const Plan *this, int role, Py_ssize_t out_extent) noexcept nogil:
     cdef Py_ssize_t offset = this.data[role] - this.data[OUT]
-    cdef bint same_steps = size_in_memory(this, role) == this.itemsize
+    cdef bint same_steps = size_in_memory(this, role) == size_in_memory(this, OUT)
     cdef int axis
     for axis in range(this.axes):
         same_steps &= this.step[role][axis] == this.step[OUT][axis]
@@ -309,6 +316,8 @@ cdef bint is_apart(const Plan *this, int role, Py_ssize_t low, Py_ssize_t high) 
 cdef inline Py_ssize_t size_in_memory(const Plan *this, int role) noexcept nogil:
     if role == MASK:
         return 1
+    if this.any_narrow:
+        return sizeof(float) if this.narrow[role] else sizeof(double)
     return this.encoded_size if role == B and this.encode != NULL else this.itemsize
 
 
@@ -323,7 +332,7 @@ cdef bint meets(const Plan *this, Py_ssize_t offset, int axis) noexcept nogil:
     if offset < 0:
         offset = -offset
     if axis < 0:
-        return offset < this.itemsize
+        return offset < size_in_memory(this, OUT)
     step = this.step[OUT][axis]
     steps = offset // step
     return (steps < this.shape[axis] and meets(this, offset - steps * step, axis - 1)
@@ -431,6 +440,11 @@ cdef inline bint is_repeated(const Plan *this, int role) noexcept nogil:
             and (role != PARAMETER or this.step[role][0] != 0))
 
 
+cdef inline bint is_special(const Plan *this) noexcept nogil:
+    """Whether the arrays have several dtypes, or a mask."""
+    return this.encode != NULL or this.any_narrow or this.has[MASK]
+
+
 cdef bint is_end_to_end(const Plan *this) noexcept nogil:
     """Whether at least one array repeats a single row, and the rows of all others lie end to
     end."""
@@ -438,7 +452,7 @@ cdef bint is_end_to_end(const Plan *this) noexcept nogil:
     cdef Py_ssize_t step
     cdef bint any_repeats = False
     cdef int role
-    if this.encode != NULL or this.has[MASK]:
+    if is_special(this):
         return False
     for role in range(ROLES):
         step = this.step[role][0]
@@ -537,6 +551,7 @@ cdef void run_tiles(const Plan *this, char **start, Py_ssize_t rows) noexcept no
     cdef const char *held[ROLES]  # what a tile is a copy of
     cdef bint one_call, same
     cdef Py_ssize_t columns, count
+    cdef int before = 0
     cdef int axis, i, role
     for axis in range(BOX_AXES):
         shape[axis] = this.shape[axis] if axis < this.tiled_axes else 1
@@ -565,8 +580,9 @@ cdef void run_tiles(const Plan *this, char **start, Py_ssize_t rows) noexcept no
             if this.copied[role]:
                 if role != OUT and not (same and at[role] == held[role]):
                     held[role] = at[role]
-                    if role == B and this.encode != NULL:
-                        encode_box(this, tiles[B].bytes, at[B], &box)
+                    if (this.narrow[role] if this.any_narrow
+                            else role == B and this.encode != NULL):
+                        convert_box(this, role, tiles[role].bytes, at[role], &box)
                     else:
                         copy_box(tiles[role].bytes, box.tile_step, at[role], box.step[role],
                                  box.shape, this.itemsize)
@@ -577,12 +593,19 @@ cdef void run_tiles(const Plan *this, char **start, Py_ssize_t rows) noexcept no
                 one_call &= (box.shape[1] == 1 or not this.has[role]
                              or row_step[role] == box.tile_step[1]
                              or row_step[role] == 0 and box.step[role][0] == 0)
+        if this.any_narrow:
+            before = raised_exceptions(False)
         if one_call:
             apply(this, at, at[OUT], box.size)
         else:
             columns = box.size // box.shape[1]
             apply_rows(this, at, columns, box.shape[1], row_step)
-        if this.has[MASK]:
+        if this.any_narrow:
+            # Inexact results are left behind, because NumPy does not warn of them and almost every
+            # box has some.
+            take_back_exceptions(before | INEXACT, False)
+            store_narrow(this, out, tiles[OUT].bytes, &box)
+        elif this.has[MASK]:
             store_box(out, tiles[OUT].bytes, at[MASK], &box, this.itemsize)
         elif this.copied[OUT]:
             copy_box(out, box.step[OUT], tiles[OUT].bytes, box.tile_step, box.shape,
@@ -621,22 +644,46 @@ cdef void copy_box(char *to, const Py_ssize_t *to_step, const char *source,
                 step[axes[0]], step[axes[1]], shape[axes[0]], shape[axes[1]], itemsize)
 
 
-cdef void encode_box(const Plan *this, char *to, const char *source,
-                     const Box *box) noexcept nogil:
-    """Fill a tile with numbers of the kernel's dtype that have the signs of others."""
+cdef void convert_box(const Plan *this, int role, char *to, const char *source,
+                      const Box *box) noexcept nogil:
+    """Fill a tile with an array's numbers as float64, or with numbers of the kernel's dtype that
+    have their signs."""
     cdef Tile raw
     cdef Tile codes
     cdef Py_ssize_t step[BOX_AXES]
-    cdef bint contiguous = True
+    cdef Py_ssize_t size = size_in_memory(this, role)
+    if not lies_as_a_tile(this, role, box, step):
+        copy_box(raw.bytes, step, source, box.step[role], box.shape, size)
+        source = raw.bytes
+    if this.any_narrow:
+        active_table.widen(<double *>to, source, box.size)
+    else:
+        this.encode(<signed char *>codes.bytes, source, box.size)
+        this.decode(to, <const signed char *>codes.bytes, this.encodes_nan, box.size)
+
+
+cdef bint lies_as_a_tile(const Plan *this, int role, const Box *box,
+                         Py_ssize_t *step) noexcept nogil:
+    """Whether an array's part of a box lies in memory as in a tile of its own dtype, whose steps
+    are written to `step`."""
+    cdef Py_ssize_t size = size_in_memory(this, role)
+    cdef bint so = True
     cdef int axis
     for axis in range(BOX_AXES):
-        step[axis] = box.tile_step[axis] // this.itemsize * this.encoded_size
-        contiguous &= box.shape[axis] == 1 or box.step[B][axis] == step[axis]
-    if not contiguous:
-        copy_box(raw.bytes, step, source, box.step[B], box.shape, this.encoded_size)
-        source = raw.bytes
-    this.encode(<signed char *>codes.bytes, source, box.size)
-    this.decode(to, <const signed char *>codes.bytes, this.encodes_nan, box.size)
+        step[axis] = box.tile_step[axis] // this.itemsize * size
+        so &= box.shape[axis] == 1 or box.step[role][axis] == step[axis]
+    return so
+
+
+cdef void store_narrow(const Plan *this, char *to, const char *tile, const Box *box) noexcept nogil:
+    """Round a tile of float64 to out's float32."""
+    cdef Tile raw
+    cdef Py_ssize_t step[BOX_AXES]
+    if lies_as_a_tile(this, OUT, box, step):
+        active_table.narrow(to, <const double *>tile, box.size)
+        return
+    active_table.narrow(raw.bytes, <const double *>tile, box.size)
+    copy_box(to, box.step[OUT], raw.bytes, step, box.shape, sizeof(float))
 
 
 cdef void store_box(char *to, const char *tile, const char *mask, const Box *box,
@@ -766,7 +813,8 @@ cdef Panel lay_tiles(Plan *this) noexcept nogil:
     cdef bint whole
     for role in range(ROLES):
         this.copied[role] = not is_taken(this, role) or (
-            role == OUT and this.has[MASK] or role == B and this.encode != NULL)
+            role == OUT and this.has[MASK] or role == B and this.encode != NULL
+            or this.any_narrow and this.has[role] and this.narrow[role])
         tiled |= this.copied[role]
         if nearest or role == OUT or not this.copied[role] or this.step[role][0] == 0:
             continue
@@ -777,7 +825,7 @@ cdef Panel lay_tiles(Plan *this) noexcept nogil:
     if not tiled and not (this.axes > 1 and is_short(this, this.shape[0])
                           and this.step[OUT][1] == this.shape[0] * this.itemsize):
         return NULL
-    if nearest == 0 and this.encode == NULL and not this.has[MASK] and takes_elements(this):
+    if nearest == 0 and not is_special(this) and takes_elements(this):
         return run_steps
     for axis in range(nearest, 1, -1):
         swap_axes(this, axis, axis - 1)
@@ -868,6 +916,7 @@ cdef void run_large(int operation, int dtype, void *out, const void *a, const vo
     this.one_by_one = False
     this.tiled_axes = 2
     this.encode = NULL
+    this.any_narrow = False
     this.has[MASK] = False
     this.data[MASK] = NULL
     this.step[MASK][0] = 0
@@ -898,7 +947,7 @@ cdef int parts_of(Py_ssize_t bytes) noexcept nogil:
 
 cdef void walk_panels(const Plan *this, Py_ssize_t bytes) noexcept nogil:
     """Split a walk of `bytes` of memory into as many parts as pay off, each on its own thread."""
-    cdef int parts = parts_of(bytes)
+    cdef int parts = 1 if this.any_narrow else parts_of(bytes)
     if parts == 1:
         walk_part(this)
     else:
