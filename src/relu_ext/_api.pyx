@@ -30,14 +30,14 @@ from relu_ext._operand cimport Operand
 from relu_ext._table cimport (
     ADD_LEAKY_RELU, ADD_RELU, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, LEAKY_RELU, LEAKY_RELU_BACKWARD,
     LEAKY_RELU_BACKWARD_0_AT_ZERO, LEAKY_RELU_BACKWARD_1_AT_ZERO, LEAKY_RELU_SUBGRADIENT,
-    LEAKY_RELU_SUBGRADIENT_0_AT_ZERO, LEAKY_RELU_SUBGRADIENT_1_AT_ZERO, LONGDOUBLE, RELU,
-    RELU_BACKWARD, RELU_SUBGRADIENT, UINT8,
+    LEAKY_RELU_SUBGRADIENT_0_AT_ZERO, LEAKY_RELU_SUBGRADIENT_1_AT_ZERO, LONGDOUBLE, OUT, PARAMETER,
+    RELU, RELU_BACKWARD, RELU_SUBGRADIENT, ROLES, UINT8, A, B,
 )
 from relu_ext._sums cimport chosen_at_zero
 from relu_ext._tensors cimport borrow, is_value, new_tensor
 from relu_ext._walk cimport (
-    GIL_BYTES, MOST_AXES, Plan, broadcast, is_safe, memory_order, plan, plan_special, run, size_of,
-    walk,
+    GIL_BYTES, MASK, MOST_AXES, WALKED, Plan, is_safe, order_result, run, settle, size_of,
+    start_plan, walk,
 )
 
 from importlib import import_module
@@ -108,6 +108,12 @@ cdef inline bint has_second(int operation) noexcept:
 
 cdef inline bint has_parameter(int operation) noexcept:
     return operation != RELU and operation != ADD_RELU
+
+
+cdef inline bint is_backward(int operation) noexcept:
+    return (operation == RELU_BACKWARD or operation == LEAKY_RELU_BACKWARD
+            or operation == LEAKY_RELU_BACKWARD_0_AT_ZERO
+            or operation == LEAKY_RELU_BACKWARD_1_AT_ZERO)
 
 
 # The common call: contiguous ndarrays of one shape.
@@ -281,7 +287,9 @@ cdef int kind_of_input(int operation, str name, object x, object first, int firs
             return NUMBER
     elif read_number(x, real):
         return NUMBER
-    return kind_of(operation, name, x)
+    if cnp.PyArray_CheckExact(x):
+        return ARRAY  # `describe_input` judges its dtype
+    return TENSOR if is_value(name, x) else OTHER
 
 
 cdef bint describe(int kind, object x, int operation, Operand *operand) noexcept:
@@ -292,16 +300,30 @@ cdef bint describe(int kind, object x, int operation, Operand *operand) noexcept
     return operand.dtype >= 0
 
 
-cdef bint describe_input(int kind, object x, int operation, const Operand *first, object first_one,
-                         const Real *real, Number *number, bint is_packed,
+cdef bint describe_input(int operation, int kind, object x, int first_kind, object first,
+                         const Operand *first_described, const Real *real, Number *number,
                          Operand *operand) noexcept:
-    """Describe an input of any kind, in the dtype of the first one.  No Python runs."""
+    """Describe an input of any kind other than the first one, in that one's dtype.  No Python runs.
+    """
     if kind != NUMBER:
-        return describe(kind, x, operation, operand) and agree(first_one, first, x, operand)
+        return (describe(kind, x, operation, operand)
+                and agree(first, first_described, x, operand))
     operand.data = <char *>number
     operand.axes = 0
-    operand.dtype = first.dtype
-    return is_packed or convert(real, first.dtype, number)
+    operand.dtype = first_described.dtype
+    return first_kind == ARRAY or convert(real, first_described.dtype, number)
+
+
+cdef bint describe_sign(object x, object grad, Operand *operand) noexcept:
+    """Describe the x of a backward function, an ndarray, if grad's dtype takes in its dtype without
+    loss, so that the result has grad's.  No Python runs."""
+    cdef PyArray_Descr *dtype = PyArray_DESCR(<PyArrayObject *>x)
+    cdef PyArray_Descr *common = PyArray_DESCR(<PyArrayObject *>grad)
+    describe_ndarray(x, native_dtype(dtype), operand)
+    return operand.dtype >= 0 and (
+        dtype.type_num == common.type_num
+        or operand.dtype != native_dtype(common)
+        and cnp.PyArray_CanCastSafely(dtype.type_num, common.type_num))
 
 
 cdef inline bint is_bool(object x) noexcept:
@@ -348,21 +370,20 @@ cdef inline Py_ssize_t size_of_operand(const Operand *x) noexcept:
     return size
 
 
-cdef object compute_walked(int operation, object x, object y, object parameter, object out):
+cdef object compute_walked(int operation, object x, object y, object parameter, object out,
+                           object where):
     """Compute into `out`, which may be x, or into a new array if it is None.  Return the result, or
     None if this call is not walked."""
-    cdef Operand operands[4]  # x, y, the parameter, out
-    cdef const Operand *second = &operands[1] if has_second(operation) else NULL
-    cdef const Operand *third = &operands[2] if has_parameter(operation) else NULL
+    cdef Operand described[WALKED]
+    cdef const Operand *operands[WALKED]
     cdef Number numbers[2]
     cdef Real reals[2]
     cdef Plan laid
     cdef Py_ssize_t shape[MOST_AXES]
     cdef Py_ssize_t strides[MOST_AXES]
-    cdef int axes
+    cdef int y_kind = OTHER
+    cdef int parameter_kind = OTHER
     cdef int out_kind
-    cdef int second_kind = OTHER
-    cdef int third_kind = OTHER
     cdef bint fresh = out is None
     cdef bint new_is_array
     cdef str name = <str>(in_place_names if out is x else names)[operation]
@@ -373,172 +394,87 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
         return None
     new_is_array = fresh and kind == ARRAY
     if has_second(operation):
-        second_kind = kind_of_input(
-            operation, name, y, x, kind, &reals[0], &numbers[0])
-        if second_kind == OTHER or new_is_array and second_kind == TENSOR:
+        y_kind = kind_of_input(operation, name, y, x, kind, &reals[0], &numbers[0])
+        if y_kind == OTHER or new_is_array and y_kind == TENSOR:
             return None
     if has_parameter(operation):
-        third_kind = kind_of_input(
+        parameter_kind = kind_of_input(
             operation, name, parameter, x, kind, &reals[1], &numbers[1])
-        if third_kind == OTHER or new_is_array and third_kind == TENSOR:
+        if parameter_kind == OTHER or new_is_array and parameter_kind == TENSOR:
             return None
-    out_kind = kind
-    if fresh:
-        if kind == TENSOR:
-            out = new_tensor(name, x)
-            out_kind = kind_of(operation, name, out)
-    elif out is not x:
-        out_kind = kind_of(operation, name, out)
-    if out_kind == OTHER:
+    if where is not True and not (
+            cnp.PyArray_CheckExact(where) and cnp.PyArray_ISBOOL(<cnp.ndarray>where)):
         return None
+    out_kind = kind
+    if fresh and kind == TENSOR:
+        out = new_tensor(name, x)
+    if not new_is_array and out is not x:
+        out_kind = kind_of(operation, name, out)
+        if out_kind == OTHER:
+            return None
 
     # From here on no Python runs: it could give an operand other memory, shape or dtype.
-    if not describe(kind, x, operation, &operands[0]):
+    operands[OUT] = operands[B] = operands[PARAMETER] = operands[MASK] = NULL
+    operands[A] = &described[A]
+    if not describe(kind, x, operation, &described[A]):
         return None
-    if has_second(operation) and not describe_input(
-            second_kind, y, operation, &operands[0], x, &reals[0], &numbers[0], kind == ARRAY,
-            &operands[1]):
-        return None
-    if has_parameter(operation) and not describe_input(
-            third_kind, parameter, operation, &operands[0], x, &reals[1], &numbers[1],
-            kind == ARRAY, &operands[2]):
+    if has_second(operation):
+        operands[B] = &described[B]
+        if is_backward(operation) and kind == ARRAY and y_kind == ARRAY:
+            if not describe_sign(y, x, &described[B]):
+                return None
+        elif not describe_input(operation, y_kind, y, kind, x, &described[A], &reals[0],
+                                &numbers[0], &described[B]):
+            return None
+    if has_parameter(operation):
+        operands[PARAMETER] = &described[PARAMETER]
+        if not describe_input(operation, parameter_kind, parameter, kind, x, &described[A],
+                              &reals[1], &numbers[1], &described[PARAMETER]):
+            return None
+    if where is not True:
+        operands[MASK] = &described[MASK]
+        describe_ndarray(where, UINT8, &described[MASK])
+    if not new_is_array:
+        operands[OUT] = &described[OUT]
+        if out is x:
+            described[OUT] = described[A]
+        elif not (describe(out_kind, out, operation, &described[OUT])
+                  and agree(x, &described[A], out, &described[OUT])):
+            return None
+        if not described[OUT].writeable:
+            return None
+        if (kind == TENSOR and where is True and is_one_run(&described[OUT], &described[A])
+                and (not has_second(operation) or is_one_run(&described[OUT], &described[B]))
+                and (not has_parameter(operation) or parameter_kind == NUMBER)):
+            # What contiguous ndarrays get: 25 ns less than with a plan.
+            compute(operation, described[OUT].dtype, described[OUT].data, described[A].data,
+                    described[B].data if has_second(operation) else NULL,
+                    described[PARAMETER].data if has_parameter(operation) else NULL,
+                    size_of_operand(&described[OUT]), fresh)
+            return out
+    if not start_plan(&laid, operation, described[A].dtype, operands, fresh):
         return None
     if new_is_array:
-        axes = broadcast(shape, &operands[0], second, third)
-        if axes <= 0:
-            return None  # the ufunc raises an error or makes a scalar
-        memory_order(strides, active_table.itemsize[operands[0].dtype], axes, shape,
-                     &operands[0], second, third)
+        if laid.axes == 0:
+            return None  # The ufunc makes a scalar.
+        order_result(&laid, shape, strides)
         # An ndarray runs no Python when it is made: the garbage collector does not know its type.
-        out = new_array(PyArray_DESCR(<PyArrayObject *>x), axes, shape, strides, False)
-    if out is x:
-        operands[3] = operands[0]
-    elif not (describe(out_kind, out, operation, &operands[3])
-              and agree(x, &operands[0], out, &operands[3])):
+        out = new_array(PyArray_DESCR(<PyArrayObject *>x), laid.axes, shape, strides, False)
+        laid.data[OUT] = data_of(out)
+        laid.has[OUT] = True
+    settle(&laid)
+    if not (fresh or is_safe(&laid)):
         return None
-    if not operands[3].writeable:
-        return None
-    if (kind == TENSOR and is_one_run(&operands[3], &operands[0])
-            and (second == NULL or is_one_run(&operands[3], second))
-            and (third == NULL or third_kind == NUMBER)):
-        # What contiguous ndarrays get: 25 ns less than with a plan.
-        compute(operation, operands[3].dtype, operands[3].data, operands[0].data,
-                second.data if second != NULL else NULL, third.data if third != NULL else NULL,
-                size_of_operand(&operands[3]), fresh)
-        return out
-    if not (plan(&laid, operation, operands[0].dtype, &operands[3], &operands[0], second, third,
-                 fresh)
-            and (fresh or is_safe(&laid))):
-        return None
-    if size_of(&laid) * laid.itemsize < GIL_BYTES:
-        walk(&laid)
-    else:
-        with nogil:
-            walk(&laid)
+    walk_laid(&laid)
     return out
 
 
-# Calls with a mask, or with an x of another dtype in a backward function: ndarrays only.
-
-cdef inline bint is_backward(int operation) noexcept:
-    return (operation == RELU_BACKWARD or operation == LEAKY_RELU_BACKWARD
-            or operation == LEAKY_RELU_BACKWARD_0_AT_ZERO
-            or operation == LEAKY_RELU_BACKWARD_1_AT_ZERO)
-
-
-cdef bint describe_sign(int operation, object x, object grad, Operand *operand) noexcept:
-    """Describe the x of a backward function, if it has a dtype that grad's takes in without loss,
-    so that the result has grad's.  No Python runs."""
-    cdef PyArray_Descr *dtype = PyArray_DESCR(<PyArrayObject *>x)
-    cdef PyArray_Descr *common = PyArray_DESCR(<PyArrayObject *>grad)
-    describe_ndarray(x, native_dtype(dtype), operand)
-    return (is_backward(operation) and operand.dtype >= 0
-            and (operand.dtype != native_dtype(common) or dtype.type_num == common.type_num)
-            and cnp.PyArray_CanCastSafely(dtype.type_num, common.type_num))
-
-
-cdef bint describe_other(int operation, object x, object first, Number *number,
-                         Operand *operand) noexcept:
-    """Describe an input other than the first one: a number, an array of the first one's dtype, or
-    the x of a backward function."""
-    cdef int dtype = array_dtype(operation, first)
-    if pack(x, dtype, first, number):
-        operand.data = <char *>number
-        operand.axes = 0
-        operand.dtype = dtype
-        return True
-    if not cnp.PyArray_CheckExact(x):
-        return False
-    describe_ndarray(x, array_dtype(operation, x), operand)
-    return operand.dtype >= 0 and cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.PyArray_TYPE(
-        <cnp.ndarray>first)
-
-
-cdef object compute_special(int operation, object x, object y, object parameter, object out,
-                            object where):
-    """As `compute_walked`, for ndarrays, where a mask of booleans or True says what to write."""
-    cdef Operand operands[5]  # x, y, the parameter, out, the mask
-    cdef const Operand *second = &operands[1] if has_second(operation) else NULL
-    cdef const Operand *third = &operands[2] if has_parameter(operation) else NULL
-    cdef const Operand *mask = NULL
-    cdef const Operand *deciding[3]
-    cdef Number numbers[2]
-    cdef Plan laid
-    cdef Py_ssize_t shape[MOST_AXES]
-    cdef Py_ssize_t strides[MOST_AXES]
-    cdef int axes
-    cdef bint fresh = out is None
-    if not cnp.PyArray_CheckExact(x) or array_dtype(operation, x) < 0:
-        return None
-    # The numbers are read first, because that may run Python.
-    if has_parameter(operation) and not describe_other(
-            operation, parameter, x, &numbers[1], &operands[2]):
-        return None
-    if has_second(operation) and not describe_other(
-            operation, y, x, &numbers[0], &operands[1]):
-        if not (cnp.PyArray_CheckExact(y) and describe_sign(operation, y, x, &operands[1])):
-            return None
-    elif where is True:
-        return None
-    describe_ndarray(x, array_dtype(operation, x), &operands[0])
-    if has_parameter(operation) and cnp.PyArray_CheckExact(parameter) and operands[2].axes > 0:
-        describe_ndarray(parameter, operands[2].dtype, &operands[2])
-    if where is not True:
-        if not (cnp.PyArray_CheckExact(where) and cnp.PyArray_ISBOOL(<cnp.ndarray>where)):
-            return None
-        mask = &operands[4]
-        describe_ndarray(where, UINT8, &operands[4])
-    if fresh:
-        deciding[0], deciding[1], deciding[2] = &operands[0], second, third
-        if mask != NULL:
-            # In the place of what has no axes, which decides neither shape nor order.
-            if third == NULL or third.axes == 0:
-                deciding[2] = mask
-            elif second == NULL or second.axes == 0:
-                deciding[1], deciding[2] = third, mask
-            else:
-                return None
-        axes = broadcast(shape, deciding[0], deciding[1], deciding[2])
-        if axes <= 0:
-            return None
-        memory_order(strides, active_table.itemsize[operands[0].dtype], axes, shape,
-                     deciding[0], deciding[1], deciding[2])
-        out = new_array(PyArray_DESCR(<PyArrayObject *>x), axes, shape, strides, False)
-    elif not (cnp.PyArray_CheckExact(out) and cnp.PyArray_TYPE(<cnp.ndarray>out)
-              == cnp.PyArray_TYPE(<cnp.ndarray>x)):
-        return None
-    describe_ndarray(out, array_dtype(operation, out), &operands[3])
-    if not (operands[3].dtype >= 0 and operands[3].writeable
-            and plan_special(&laid, operation, operands[0].dtype, &operands[3], &operands[0],
-                             second, third, mask, fresh)
-            and (fresh or is_safe(&laid))):
-        return None
-    if size_of(&laid) * laid.itemsize < GIL_BYTES:
-        walk(&laid)
+cdef inline void walk_laid(Plan *laid) noexcept:
+    if size_of(laid) * laid.itemsize < GIL_BYTES:
+        walk(laid)
     else:
         with nogil:
-            walk(&laid)
-    return out
+            walk(laid)
 
 
 cdef inline int kernel_dtype_of(object x) noexcept:
@@ -568,31 +504,33 @@ cdef bint describe_float(object x, double *number, Operand *operand) noexcept:
 
 cdef object compute_narrow(int operation, object x, object y, object parameter):
     """Compute in float64 over a float32 `x`.  Return it, or None if this call is not walked."""
-    cdef Operand operands[3]  # x, y, the parameter
-    cdef const Operand *second = &operands[1] if has_second(operation) else NULL
-    cdef const Operand *third = &operands[2] if has_parameter(operation) else NULL
+    cdef Operand described[ROLES]
+    cdef const Operand *operands[WALKED]
     cdef double numbers[2]
     cdef Plan laid
     cdef int raised
-    if not (describe_float(x, &numbers[0], &operands[0]) and operands[0].dtype == FLOAT32
-            and cnp.PyArray_CheckExact(x) and operands[0].writeable):
+    operands[OUT] = operands[A] = &described[A]
+    operands[B] = operands[PARAMETER] = operands[MASK] = NULL
+    if not (describe_float(x, &numbers[0], &described[A]) and described[A].dtype == FLOAT32
+            and cnp.PyArray_CheckExact(x) and described[A].writeable):
         return None
-    if second != NULL and not describe_float(y, &numbers[0], &operands[1]):
-        return None
-    if third != NULL and not describe_float(parameter, &numbers[1], &operands[2]):
-        return None
+    if has_second(operation):
+        operands[B] = &described[B]
+        if not describe_float(y, &numbers[0], &described[B]):
+            return None
+    if has_parameter(operation):
+        operands[PARAMETER] = &described[PARAMETER]
+        if not describe_float(parameter, &numbers[1], &described[PARAMETER]):
+            return None
     if not (is_double(y) or is_double(parameter)):
         return None
-    if not (plan_special(&laid, operation, FLOAT64, &operands[0], &operands[0], second, third, NULL,
-                         False)
-            and is_safe(&laid)):
+    if not start_plan(&laid, operation, FLOAT64, operands, False):
+        return None
+    settle(&laid)
+    if not is_safe(&laid):
         return None
     take_back_exceptions(0, False)
-    if size_of(&laid) * laid.itemsize < GIL_BYTES:
-        walk(&laid)
-    else:
-        with nogil:
-            walk(&laid)
+    walk_laid(&laid)
     raised = numpy_exceptions()
     take_back_exceptions(0, False)
     if raised:
@@ -626,14 +564,9 @@ cdef inline object evaluate(int operation, object x, object y, object parameter,
                     data_of(y) if has_second(operation) else NULL,
                     &number if has_parameter(operation) else NULL, count(x), out is None)
             return result
-        if where is True:
-            result = compute_walked(operation, x, y, parameter, out)
-            if result is not None:
-                return result
-        if where is not True or is_backward(operation):
-            result = compute_special(operation, x, y, parameter, out, where)
-            if result is not None:
-                return result
+        result = compute_walked(operation, x, y, parameter, out, where)
+        if result is not None:
+            return result
     return call(operation, x, y, parameter, out, where, casting, order, dtype, subok)
 
 
@@ -647,10 +580,7 @@ cdef inline object evaluate_in_place(int operation, object x, object y, object p
                 data_of(y) if has_second(operation) else NULL,
                 &number if has_parameter(operation) else NULL, count(x), False)
         return x
-    if compute_walked(operation, x, y, parameter, x) is not None:
-        return x
-    if is_backward(operation) and compute_special(
-            operation, x, y, parameter, x, True) is not None:
+    if compute_walked(operation, x, y, parameter, x, True) is not None:
         return x
     if kernel_dtype_of(x) == FLOAT32 and compute_narrow(operation, x, y, parameter) is not None:
         return x
@@ -717,7 +647,7 @@ cdef object call_in_place(int operation, object x, object y, object parameter):
         number = as_python_number(x, parameter) if has_parameter(operation) else None
         addend = as_python_number(x, y) if operation == ADD_RELU else y
         if ((number is not parameter or addend is not y)
-                and compute_walked(operation, x, addend, number, x) is not None):
+                and compute_walked(operation, x, addend, number, x, True) is not None):
             return x
     return general_calls().call_ufunc_in_place(
         operations[operation], operands_of(operation, x, y, parameter))

@@ -19,7 +19,7 @@ from relu_ext._scalar cimport uint8
 from relu_ext._table cimport BFLOAT16, FLOAT16, LANES_BYTES, OUT, UINT8, A, B
 from relu_ext._tensors cimport is_tensor, new_result
 from relu_ext._walk cimport (
-    GIL_BYTES, MOST_AXES, Plan, broadcast, lay_axes, memory_order, size_of, walk_panels,
+    GIL_BYTES, MOST_AXES, Plan, lay_axes, new_layout, size_of, walk_panels,
 )
 
 from operator import index
@@ -425,9 +425,10 @@ cdef object delivered(result, out, array, tuple operands):
 
 cdef inline object new_like(PyArray_Descr *dtype, Py_ssize_t itemsize, const Operand *first):
     """Return a new array of the shape of the first pieces, in the order of their axes in memory."""
+    cdef Py_ssize_t shape[MOST_AXES]
     cdef Py_ssize_t strides[MOST_AXES]
-    memory_order(strides, itemsize, first.axes, first.shape, first, NULL, NULL)
-    return new_array(dtype, first.axes, first.shape, strides, False)
+    new_layout(shape, strides, itemsize, first, NULL)
+    return new_array(dtype, first.axes, shape, strides, False)
 
 
 cdef tuple reduce_many(array, const Job *job, const Axes *axes):
@@ -713,7 +714,7 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
                         f"{which_array.dtype.type.__name__}, not an integer one")
     describe_ndarray(grad_array, job.dtype, &operands[0])
     describe_ndarray(which_array, UINT8, &operands[1])
-    count = broadcast(kept, &operands[0], &operands[1], NULL)
+    count = new_layout(kept, shape, 1, &operands[0], &operands[1])
     if count < 0:
         raise ValueError(f"maxout_backward: grad of shape {grad_array.shape} and "
                          f"which of shape {which_array.shape} do not broadcast")

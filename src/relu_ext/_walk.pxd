@@ -57,17 +57,22 @@ cdef struct Plan:
     char *data[WALKED]
     Py_ssize_t step[WALKED][MOST_AXES]  # in bytes; 0 where an array broadcasts
 
-# Lays out the axes of operands, of which `b` and `parameter` may be NULL.  False if an input does
-# not broadcast to the shape of `out`.
+# Tabulates the axes of operands, by role, of which all but A may be NULL: the length of each axis
+# and the step of each array along it.  False if the operands do not broadcast, or not to the shape
+# of `out` where there is one.  The table becomes a plan by `settle`; without `out`, `order_result`
+# comes before it, and the caller sets data[OUT].
+cdef bint tabulate(Plan *this, Py_ssize_t itemsize, const Operand **operands) noexcept nogil
+cdef void order_result(Plan *this, Py_ssize_t *shape, Py_ssize_t *strides) noexcept nogil
+cdef void settle(Plan *this) noexcept nogil
+
+# Writes the shape to which one or two operands broadcast, and the strides of a new array.  Returns
+# the number of its axes, or -1 if they do not broadcast.
+cdef int new_layout(Py_ssize_t *shape, Py_ssize_t *strides, Py_ssize_t itemsize, const Operand *a,
+                    const Operand *b) noexcept nogil
+
+# `tabulate` and `settle`.
 cdef bint lay_axes(Plan *this, Py_ssize_t itemsize, const Operand *out, const Operand *a,
                    const Operand *b, const Operand *parameter) noexcept nogil
-cdef bint lay_masked_axes(Plan *this, Py_ssize_t itemsize, const Operand *out, const Operand *a,
-                          const Operand *b, const Operand *parameter,
-                          const Operand *mask) noexcept nogil
-cdef int broadcast(Py_ssize_t *shape, const Operand *a, const Operand *b,
-                   const Operand *parameter) noexcept nogil
-cdef void memory_order(Py_ssize_t *strides, Py_ssize_t itemsize, int axes, const Py_ssize_t *shape,
-                       const Operand *a, const Operand *b, const Operand *parameter) noexcept nogil
 cdef bint is_safe(const Plan *this) noexcept nogil
 cdef bint is_apart(const Plan *this, int role, Py_ssize_t low, Py_ssize_t high) noexcept nogil
 cdef void walk(Plan *this) noexcept nogil
@@ -83,24 +88,11 @@ cdef void run_large(int operation, int dtype, void *out, const void *a, const vo
                     bint fresh) noexcept nogil
 
 
-cdef inline bint plan(Plan *this, int operation, int dtype, const Operand *out, const Operand *a,
-                      const Operand *b, const Operand *parameter, bint fresh) noexcept nogil:
-    """Lay out a call on operands of one dtype; `b` and `parameter` are NULL if the operation takes
-    none.  Return False if an input does not broadcast to the shape of `out`."""
-    this.kernel = active_table.kernel[operation][dtype]
-    this.rows_kernel = active_table.rows_kernel[operation][dtype]
-    this.one_by_one = active_table.one_by_one[operation][dtype]
-    this.fresh = fresh
-    return lay_axes(this, active_table.itemsize[dtype], out, a, b, parameter)
+cdef inline bint start_plan(Plan *this, int operation, int dtype, const Operand **operands,
+                            bint fresh) noexcept nogil:
+    """`tabulate` the operands of an operation, by role.
 
-
-cdef inline bint plan_special(Plan *this, int operation, int dtype, const Operand *out,
-                              const Operand *a, const Operand *b, const Operand *parameter,
-                              const Operand *mask, bint fresh) noexcept nogil:
-    """Lay out a call with a mask, with arrays of several dtypes, or with both.
-
-    Where the byte of `mask` is 0, nothing is written, not even the value that is there; its shape
-    broadcasts to that of `out`.  NULL stands for no mask.
+    Where the byte of the mask is 0, nothing is written, not even the value that is there.
 
     The kernel is that of `dtype`.  If that is FLOAT64, each array may hold float32: inputs are
     widened, the result is rounded once.  Then the walk stays on the caller's thread, and of the
@@ -109,20 +101,18 @@ cdef inline bint plan_special(Plan *this, int operation, int dtype, const Operan
     or NaN is read, in its own dtype.  A negative one needs a `dtype` that has negative numbers, and
     a NaN one that has NaN.
     """
-    cdef int b_dtype = b.dtype if b != NULL else dtype
-    if not lay_masked_axes(this, active_table.itemsize[dtype], out, a, b, parameter, mask):
+    cdef int role
+    cdef int b_dtype = operands[B].dtype if operands[B] != NULL else dtype
+    if not tabulate(this, active_table.itemsize[dtype], operands):
         return False
     this.kernel = active_table.kernel[operation][dtype]
     this.rows_kernel = active_table.rows_kernel[operation][dtype]
     this.one_by_one = active_table.one_by_one[operation][dtype]
     this.fresh = fresh
-    this.any_narrow = dtype == FLOAT64 and out.dtype == FLOAT32
-    if this.any_narrow:
-        this.narrow[OUT] = True
-        this.narrow[A] = a.dtype == FLOAT32
-        this.narrow[B] = b_dtype == FLOAT32
-        this.narrow[PARAMETER] = parameter != NULL and parameter.dtype == FLOAT32
-        this.narrow[MASK] = False
+    if dtype == FLOAT64 and operands[OUT] != NULL and operands[OUT].dtype == FLOAT32:
+        this.any_narrow = True
+        for role in range(WALKED):
+            this.narrow[role] = operands[role] != NULL and operands[role].dtype == FLOAT32
     elif b_dtype != dtype:
         this.encode = active_table.encode[b_dtype]
         this.decode = active_table.decode[dtype]

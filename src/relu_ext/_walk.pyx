@@ -89,61 +89,106 @@ cdef inline Py_ssize_t distance(Py_ssize_t step) noexcept nogil:
     return -step if step < 0 else step
 
 
-# An axis of the call in one operand, whose last axes are the call's last ones.
+# One table of axes for all operands, innermost first: lengths, and the steps of each array.
 
-cdef inline Py_ssize_t look_up(const Operand *operand, int axes, int axis,
-                               Py_ssize_t *step) noexcept nogil:
-    """The length along an axis, of `axes` in all, and the step in bytes.  They are 1 and 0 where
-    the operand broadcasts: where it lacks the axis, has a single element along it, or is NULL."""
-    cdef int own
+cdef inline Py_ssize_t look_up(const Operand *operand, int axis, Py_ssize_t *step) noexcept nogil:
+    """The length along an axis, counted from the innermost, and the step in bytes.  They are 1 and
+    0 where the operand broadcasts: where it lacks the axis, has a single element along it, or is
+    NULL."""
     step[0] = 0
-    if operand == NULL:
+    if operand == NULL or axis >= operand.axes or operand.shape[operand.axes - 1 - axis] == 1:
         return 1
-    own = operand.axes - axes + axis
-    if own < 0 or operand.shape[own] == 1:
-        return 1
-    step[0] = operand.strides[own] * operand.stride_unit
-    return operand.shape[own]
+    step[0] = operand.strides[operand.axes - 1 - axis] * operand.stride_unit
+    return operand.shape[operand.axes - 1 - axis]
 
 
-# The plan.
-
-cdef bint lay_axes(Plan *this, Py_ssize_t itemsize, const Operand *out, const Operand *a,
-                   const Operand *b, const Operand *parameter) noexcept nogil:
-    return lay_masked_axes(this, itemsize, out, a, b, parameter, NULL)
-
-
-cdef bint lay_masked_axes(Plan *this, Py_ssize_t itemsize, const Operand *out, const Operand *a,
-                          const Operand *b, const Operand *parameter,
-                          const Operand *mask) noexcept nogil:
-    cdef const Operand *operands[WALKED]
-    cdef Py_ssize_t step[WALKED]
+cdef bint tabulate(Plan *this, Py_ssize_t itemsize, const Operand **operands) noexcept nogil:
     cdef Py_ssize_t length, own
-    cdef int axis, role, position
-    operands[OUT], operands[A], operands[B], operands[PARAMETER] = out, a, b, parameter
-    operands[MASK] = mask
-    if out.axes > MOST_AXES:
-        return False
+    cdef int axis, role
     this.itemsize = itemsize
     this.encode = NULL
     this.any_narrow = False
     this.axes = 0
     for role in range(WALKED):
         this.has[role] = operands[role] != NULL
-        if operands[role] == NULL:
-            this.data[role] = out.data
-        elif operands[role].axes > out.axes:
-            return False
-        else:
+        if this.has[role]:
             this.data[role] = operands[role].data
-    for axis in range(out.axes - 1, -1, -1):
-        length = out.shape[axis]
+            this.axes = max(this.axes, operands[role].axes)
+    if this.axes > MOST_AXES or this.has[OUT] and operands[OUT].axes != this.axes:
+        return False
+    for axis in range(this.axes):
+        length = 1
         for role in range(WALKED):
-            own = look_up(operands[role], out.axes, axis, &step[role])
-            if own != length and own != 1:
+            own = look_up(operands[role], axis, &this.step[role][axis])
+            if own == 1 or own == length:
+                continue
+            if length != 1 or role != OUT and this.has[OUT]:
                 return False
+            length = own
+        this.shape[axis] = length
+    return True
+
+
+cdef void order_result(Plan *this, Py_ssize_t *shape, Py_ssize_t *strides) noexcept nogil:
+    """Lay out an array for the result in the order "K", as NumPy's iterator would allocate it.
+    Write its shape and strides.
+
+    An insertion sort orders the axes from the innermost outwards.  Of two axes, the one with the
+    shorter steps goes further in.  An array counts only if it broadcasts along neither of them.
+    Where the arrays disagree or none counts, the order is C's.
+    """
+    cdef int order[MOST_AXES]
+    cdef int i, k, position, role
+    cdef Py_ssize_t step, other
+    cdef bint decided, swap
+    for i in range(this.axes):
+        order[i] = i
+    for i in range(1, this.axes):
+        position = i
+        for k in range(i - 1, -1, -1):
+            decided = swap = False
+            for role in range(A, WALKED):
+                step = distance(this.step[role][i])
+                other = distance(this.step[role][order[k]])
+                if step == 0 or other == 0:
+                    continue
+                if other <= step:
+                    swap = False
+                elif not decided:
+                    swap = True
+                decided = True
+            if decided and not swap:
+                break
+            if decided:
+                position = k
+        for k in range(i, position, -1):
+            order[k] = order[k - 1]
+        order[position] = i
+    step = this.itemsize
+    for i in range(this.axes):
+        this.step[OUT][order[i]] = step
+        step *= this.shape[order[i]]
+    for i in range(this.axes):
+        shape[this.axes - 1 - i] = this.shape[i]
+        strides[this.axes - 1 - i] = this.step[OUT][i]
+
+
+cdef void settle(Plan *this) noexcept nogil:
+    """Bring the axes into the order of out's memory, and merge them."""
+    cdef Py_ssize_t step[WALKED]
+    cdef Py_ssize_t length
+    cdef int axes = this.axes
+    cdef int axis, role, position
+    for role in range(WALKED):
+        if not this.has[role]:
+            this.data[role] = this.data[OUT]
+    this.axes = 0
+    for axis in range(axes):
+        length = this.shape[axis]
         if length == 1:
             continue
+        for role in range(WALKED):
+            step[role] = this.step[role][axis]
         if step[OUT] < 0 and length > 0:
             for role in range(WALKED):
                 this.data[role] += step[role] * (length - 1)
@@ -161,7 +206,6 @@ cdef bint lay_masked_axes(Plan *this, Py_ssize_t itemsize, const Operand *out, c
     merge_axes(this)
     this.tiled_axes = 2
     this.parameter_step = this.step[PARAMETER][0] != 0
-    return True
 
 
 cdef void merge_axes(Plan *this) noexcept nogil:
@@ -193,77 +237,27 @@ cdef void merge_axes(Plan *this) noexcept nogil:
     this.axes = merged + 1
 
 
-# The shape of a result, and the memory order of a new one.
-
-cdef int broadcast(Py_ssize_t *shape, const Operand *a, const Operand *b,
-                   const Operand *parameter) noexcept nogil:
-    """Write the shape to which the operands (or NULL) broadcast.  Return its number of axes, or -1
-    if they do not broadcast."""
-    cdef const Operand *operands[3]
-    cdef int axes = 0
-    cdef int axis, i
-    cdef Py_ssize_t length, step
-    operands[0], operands[1], operands[2] = a, b, parameter
-    for i in range(3):
-        if operands[i] != NULL:
-            axes = max(axes, operands[i].axes)
-    if axes > MOST_AXES:
+cdef int new_layout(Py_ssize_t *shape, Py_ssize_t *strides, Py_ssize_t itemsize, const Operand *a,
+                    const Operand *b) noexcept nogil:
+    cdef const Operand *operands[WALKED]
+    cdef Plan this
+    operands[OUT] = operands[PARAMETER] = operands[MASK] = NULL
+    operands[A], operands[B] = a, b
+    if not tabulate(&this, itemsize, operands):
         return -1
-    for axis in range(axes):
-        shape[axis] = 1
-        for i in range(3):
-            length = look_up(operands[i], axes, axis, &step)
-            if length == 1 or length == shape[axis]:
-                continue
-            if shape[axis] != 1:
-                return -1
-            shape[axis] = length
-    return axes
+    order_result(&this, shape, strides)
+    return this.axes
 
 
-cdef void memory_order(Py_ssize_t *strides, Py_ssize_t itemsize, int axes, const Py_ssize_t *shape,
-                       const Operand *a, const Operand *b,
-                       const Operand *parameter) noexcept nogil:
-    """Write the strides of a new array in the order "K", as NumPy's iterator would allocate it.
-
-    An insertion sort orders the axes from the innermost outwards.  Of two axes, the one with the
-    shorter steps goes further in.  An array counts only if it broadcasts along neither of them.
-    Where the arrays disagree or none counts, the order is C's.
-    """
-    cdef const Operand *operands[3]
-    cdef int order[MOST_AXES]
-    cdef int i, k, position, which
-    cdef Py_ssize_t step, other
-    cdef bint decided, swap
-    operands[0], operands[1], operands[2] = a, b, parameter
-    for i in range(axes):
-        order[i] = axes - 1 - i
-    for i in range(1, axes):
-        position = i
-        for k in range(i - 1, -1, -1):
-            decided = swap = False
-            for which in range(3):
-                look_up(operands[which], axes, order[i], &step)
-                look_up(operands[which], axes, order[k], &other)
-                if step == 0 or other == 0:
-                    continue
-                if distance(other) <= distance(step):
-                    swap = False
-                elif not decided:
-                    swap = True
-                decided = True
-            if decided and not swap:
-                break
-            if decided:
-                position = k
-        which = order[i]
-        for k in range(i, position, -1):
-            order[k] = order[k - 1]
-        order[position] = which
-    step = itemsize
-    for i in range(axes):
-        strides[order[i]] = step
-        step *= shape[order[i]]
+cdef bint lay_axes(Plan *this, Py_ssize_t itemsize, const Operand *out, const Operand *a,
+                   const Operand *b, const Operand *parameter) noexcept nogil:
+    cdef const Operand *operands[WALKED]
+    operands[OUT], operands[A], operands[B], operands[PARAMETER] = out, a, b, parameter
+    operands[MASK] = NULL
+    if not tabulate(this, itemsize, operands):
+        return False
+    settle(this)
+    return True
 
 
 # Overlap.

@@ -18,8 +18,10 @@ from libc.string cimport memcpy
 from relu_ext._dispatch cimport active_table
 from relu_ext._ndarrays cimport TYPES, is_bfloat16, kernel_dtypes, remember_bfloat16
 from relu_ext._operand cimport Operand
-from relu_ext._table cimport BFLOAT16, DTYPES, LONGDOUBLE, OPERATIONS
-from relu_ext._walk cimport Plan, is_safe, plan, walk
+from relu_ext._table cimport (
+    BFLOAT16, DTYPES, LONGDOUBLE, OPERATIONS, OUT, PARAMETER, ROLES, A, B,
+)
+from relu_ext._walk cimport MASK, WALKED, Plan, is_safe, settle, start_plan, walk
 
 from functools import reduce
 
@@ -77,21 +79,25 @@ cdef void loop(char **operands, const cnp.npy_intp *dimensions, const cnp.npy_in
     cdef char one_parameter[16]  # of the largest itemsize
     cdef bint x87 = this.dtype == LONGDOUBLE
     cdef int before = raised_exceptions(x87)  # by NumPy's casts, of which NumPy warns
-    cdef Operand described[4]
+    cdef Operand described[ROLES]
+    cdef const Operand *by_role[WALKED]
     cdef Plan laid
     cdef Py_ssize_t i
+    cdef int role
     if parameter != NULL and parameter_step == 0:
         # What the loop writes cannot reach this copy.
         memcpy(one_parameter, parameter, itemsize)
         parameter = one_parameter
+    by_role[B] = by_role[PARAMETER] = by_role[MASK] = NULL
     for i in range(inputs + 1):
-        described[i] = Operand(operands[i], 1, <const Py_ssize_t *>dimensions,
-                               <const Py_ssize_t *>(steps + i), 1, this.dtype, True)
+        role = OUT if i == inputs else PARAMETER if i == this.arrays else B if i == 1 else A
+        described[role] = Operand(operands[i], 1, <const Py_ssize_t *>dimensions,
+                                  <const Py_ssize_t *>(steps + i), 1, this.dtype, True)
+        by_role[role] = &described[role]
     if parameter == one_parameter:
-        described[this.arrays].data = parameter
-    plan(&laid, this.operation, this.dtype, &described[inputs], &described[0],
-         &described[1] if b != NULL else NULL,
-         &described[this.arrays] if parameter != NULL else NULL, True)
+        described[PARAMETER].data = parameter
+    start_plan(&laid, this.operation, this.dtype, by_role, True)
+    settle(&laid)
     if is_safe(&laid):
         walk(&laid)
     else:
