@@ -2,6 +2,7 @@
 
 import importlib.machinery
 import importlib.metadata
+import json
 import os
 import re
 import subprocess
@@ -12,17 +13,19 @@ from pathlib import Path
 
 import pytest
 import relu_ext
+from relu_ext import _threads
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "src" / "relu_ext"
 SUFFIX = importlib.machinery.EXTENSION_SUFFIXES[0]
 
 
-def package_files(levels):
+def package_files(levels, openmp):
     """Those of the package, in a wheel and where it is installed."""
     python = {path.name for path in SOURCES.iterdir() if path.suffix in (".py", ".pyi", ".typed")}
     modules = {path.stem for path in SOURCES.glob("*.pyx") if path.stem != "_kernels"}
     modules |= {f"_kernels_{level}" for level in levels}
+    modules -= set() if openmp else {"_openmp"}
     return {f"relu_ext/{name}" for name in python | {module + SUFFIX for module in modules}}
 
 
@@ -33,9 +36,18 @@ def without_metadata(names):
 
 
 def test_installed_files():
-    files = importlib.metadata.files("relu_ext")
-    assert without_metadata(map(str, files)) == package_files(relu_ext.cpu_levels().built)
-    assert all(file.locate().is_file() for file in files if "__pycache__" not in str(file))
+    distribution = importlib.metadata.distribution("relu_ext")
+    files = [file.locate() for file in distribution.files if "__pycache__" not in str(file)]
+    assert all(map(Path.is_file, map(Path, files)))
+    names = without_metadata(map(str, distribution.files))
+    origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+    if origin.get("dir_info", {}).get("editable"):  # whose modules stand among the sources
+        suffixes = (".py", ".pyi", ".typed", SUFFIX)
+        names = {
+            f"relu_ext/{path.name}" for path in SOURCES.iterdir() if path.name.endswith(suffixes)
+        }
+    built = relu_ext.cpu_levels().built
+    assert names == package_files(built, _threads.has_openmp())
 
 
 def test_metadata():
@@ -83,7 +95,8 @@ def test_source_distribution(distributions):
 def test_wheel(distributions):
     with zipfile.ZipFile(distributions[1]) as archive:
         names = set(archive.namelist())
-    assert without_metadata(names) == package_files(relu_ext.cpu_levels().built)
+    built = relu_ext.cpu_levels().built
+    assert without_metadata(names) == package_files(built, _threads.has_openmp())
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 
@@ -108,7 +121,7 @@ def test_a_compiler_that_knows_less(distributions, tmp_path, flag):
     run(*pip, "--target", site, distributions[0], CC=str(compiler))
     installed = {str(path.relative_to(site)) for path in site.rglob("*") if path.is_file()}
     levels = [level for level in relu_ext.cpu_levels().built if level not in missing]
-    assert without_metadata(installed) == package_files(levels)
+    assert without_metadata(installed) == package_files(levels, flag != "-fopenmp")
     program = "import relu_ext; relu_ext.show_config(); print(relu_ext.relu([-1.0, 2.0]))"
     output = run(sys.executable, "-c", program, PYTHONPATH=str(site), RELU_EXT_NUM_THREADS="2")
     assert shown in output and output.endswith("[0. 2.]\n")
