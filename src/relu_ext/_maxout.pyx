@@ -612,8 +612,9 @@ cdef object spread_many(grad, which, const Job *job, lengths, const Axes *axes):
     place += np.arange(0, size * job.pieces, job.pieces)
     x[place] = np.broadcast_to(grad, kept).reshape(-1)
     pooled = [axes.axis[i] for i in range(axes.count)]
-    x = x.reshape(*kept, *lengths)
-    return np.ascontiguousarray(np.moveaxis(x, range(len(kept), x.ndim), pooled))
+    x = x.reshape(tuple(kept) + lengths)
+    others = [i for i in range(x.ndim) if i not in pooled]
+    return np.ascontiguousarray(x.transpose(np.argsort(others + pooled)))
 
 
 def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):

@@ -143,13 +143,48 @@ RELU_EXT_ALWAYS void relu_ext_take_four(const int size, char *to, ptrdiff_t to_s
     ptrdiff_t i = 0;
     int piece;
 #if RELU_EXT_SHUFFLES
-    if (size == 4)
+    /* Whole vectors are stored to the tile, because CPUs forward no store to a wider load. */
+    typedef uint64_t two __attribute__((vector_size(16)));
+    typedef uint32_t four __attribute__((vector_size(16)));
+    char tile[64];
+    uint64_t wide[2];
+    uint32_t narrow[4];
+    two pair;
+    four quad;
+    int k, lane;
+    if (size == 8) {
+        for (; i + 2 <= n; i += 2) {
+            for (k = 0; k < 2; k++)
+                memcpy(tile + k * 32, x + (i + k) * step, 32);
+            relu_ext_take64_16(to + i * 8, to_step, tile, 4);
+        }
+    } else if (size == 4) {
         for (; i + 4 <= n; i += 4) {
-            char tile[64];
-            for (piece = 0; piece < 4; piece++)
-                memcpy(tile + piece * 16, x + (i + piece) * step, 16);
+            for (k = 0; k < 4; k++)
+                memcpy(tile + k * 16, x + (i + k) * step, 16);
             relu_ext_take32_16(to + i * 4, to_step, tile, 4);
         }
+    } else if (size == 2) {
+        for (; i + 8 <= n; i += 8) {
+            for (k = 0; k < 4; k++) {
+                for (lane = 0; lane < 2; lane++)
+                    memcpy(&wide[lane], x + (i + k * 2 + lane) * step, 8);
+                pair = (two){wide[0], wide[1]};
+                memcpy(tile + k * 16, &pair, 16);
+            }
+            relu_ext_take16_16(to + i * 2, to_step, tile, 4);
+        }
+    } else if (size == 1) {
+        for (; i + 16 <= n; i += 16) {
+            for (k = 0; k < 4; k++) {
+                for (lane = 0; lane < 4; lane++)
+                    memcpy(&narrow[lane], x + (i + k * 4 + lane) * step, 4);
+                quad = (four){narrow[0], narrow[1], narrow[2], narrow[3]};
+                memcpy(tile + k * 16, &quad, 16);
+            }
+            relu_ext_take8_16(to + i, to_step, tile, 4);
+        }
+    }
 #endif
     for (; i < n; i++)
         for (piece = 0; piece < 4; piece++)
