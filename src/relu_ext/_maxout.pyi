@@ -2,9 +2,10 @@ from typing import Any, Literal, SupportsIndex, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from relu_ext._api import DLPack
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
-_Out = TypeVar("_Out", bound=NDArray[Any])
+_Out = TypeVar("_Out", bound=NDArray[Any] | DLPack)
 _Axis: TypeAlias = SupportsIndex | tuple[SupportsIndex, ...]
 _Which = TypeVar("_Which", bound=NDArray[np.integer[Any]])
 
