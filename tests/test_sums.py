@@ -29,9 +29,9 @@ SHAPES = [
 ORDERS = {
     "C": lambda a: a.copy(),
     "F": lambda a: np.array(a, order="F"),
-    "channels last": lambda a: np.moveaxis(np.moveaxis(a, 1, -1).copy(), -1, 1)
-    if a.ndim > 2
-    else a.copy(),
+    "channels last": lambda a: (
+        np.moveaxis(np.moveaxis(a, 1, -1).copy(), -1, 1) if a.ndim > 2 else a.copy()
+    ),
 }
 
 
@@ -665,9 +665,7 @@ def test_against_autograd(torch):
     slope.requires_grad_()
     torch.nn.functional.prelu(x, slope).sum().backward()
     ones = torch.ones_like(x)
-    grad_x, grad_slope = relu_ext.prelu_backward(
-        ones, x.detach(), slope.detach()[:, None, None]
-    )
+    grad_x, grad_slope = relu_ext.prelu_backward(ones, x.detach(), slope.detach()[:, None, None])
     torch.testing.assert_close(grad_x, x.grad)
     torch.testing.assert_close(grad_slope[:, 0, 0], slope.grad)
 
@@ -705,7 +703,9 @@ def test_fractions_agree():
     while len(numbers) > 1:
         half = 1 << (len(numbers) - 1).bit_length() - 1
         numbers = [
-            Fraction(float(rounded(numbers[i] + (numbers[i + half] if i + half < len(numbers) else 0))))
+            Fraction(
+                float(rounded(numbers[i] + (numbers[i + half] if i + half < len(numbers) else 0)))
+            )
             for i in range(half)
         ]
     assert reference.fold(terms) == np.float32(float(numbers[0]))

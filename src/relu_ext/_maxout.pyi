@@ -2,6 +2,7 @@ from typing import Any, Literal, SupportsIndex, TypeAlias, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
 from relu_ext._api import DLPack
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
