@@ -110,7 +110,10 @@ RELU_EXT_ALWAYS void relu_ext_take_apart(const int size, char *to, ptrdiff_t to_
     int piece;
 #if RELU_EXT_SHUFFLES
 #if defined(__AVX512BW__)
-    if (size == 2) {
+    /* Of 4 and 8 pieces 512-bit vectors take 1.2 times as long (float32, AMD EPYC, Zen 5). */
+    if (pieces == 4 || pieces == 8) {
+        ;
+    } else if (size == 2) {
         RELU_EXT_TAKE_VECTORS(16, 64)
         RELU_EXT_TAKE_VECTORS(16, 32)
     } else if (size == 4) {
