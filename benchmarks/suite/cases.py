@@ -31,8 +31,8 @@ IN_PLACE, OUT, NEW = MODES = ("in place", "out=", "new array")
 OURS, FLOOR, ROOFLINE = "relu_ext", "empty call", "roofline: "
 TORCH, OWN_TENSORS = "torch", "torch, own tensors"
 """PyTorch over NumPy's memory, and over memory as PyTorch aligns it, in inference mode."""
-ONE_THREAD, DENSE, ONE_SLOPE, WITHOUT_ADDING, NDARRAY = SELVES = (
-    "one thread", "contiguous", "one slope", "without adding", "ndarray",
+ONE_THREAD, DENSE, ONE_SLOPE, WITHOUT_ADDING, NDARRAY, COPIED_FIRST = SELVES = (
+    "one thread", "contiguous", "one slope", "without adding", "ndarray", "copied first",
 )  # fmt: skip
 """relu_ext itself under other conditions, which tells what the conditions of the cell cost."""
 LEGEND = (
@@ -177,10 +177,15 @@ class Operation:
 
     def modes(self, where: Layout) -> list[str]:
         """The modes in which it is measured there; none if it lacks the layout's operands."""
-        special = where.transposed + ("y" if where.bias else "")
+        special = where.transposed + where.channels_last + ("y" if where.bias else "")
         with_slopes = not where.slopes or self.function in PRELU
         with_pieces = bool(self.reduced) == (where.axis is not None)
-        few = {TENSORS: MODES[:1], "pieces": MODES[1:], "windows": MODES[1:]}
+        few = {
+            TENSORS: MODES[:1],
+            "conv output": MODES[:1] if "g" in self.operands else MODES[1:2],
+            "pieces": MODES[1:],
+            "windows": MODES[1:],
+        }
         possible = few.get(where.kind, MODES)
         if where.kind == "windows" and self.arguments != ", axis":
             return []
@@ -390,7 +395,13 @@ class Cell:
         dense = replace(self, layout=where.dense.label)
         if self.threads > 1:
             yield replace(ours, name=ONE_THREAD)
-        if where.index or where.transposed:
+        if where.channels_last:
+            function = OPERATIONS[self.operation].function
+            copied = {IN_PLACE: f"{function}_(g, np.ascontiguousarray(x){{arguments}})",
+                      OUT: f"np.copyto(o, x); {function}_(o{{arguments}})"}  # fmt: skip
+            statement = copied[self.mode].format(arguments=OPERATIONS[self.operation].arguments)
+            yield replace(ours, name=COPIED_FIRST, statement=statement)
+        if where.index or where.transposed or where.channels_last:
             yield replace(ours, name=DENSE, cell=dense)
         if where.slopes:
             yield replace(ours, name=ONE_SLOPE, cell=dense)

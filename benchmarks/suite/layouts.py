@@ -19,10 +19,11 @@ KINDS = {
     CONTIGUOUS: "whole arrays",
     "rows": "the first columns of a matrix",
     "inside": "padded images without their padding",
-    "steps": "every second element",
+    "steps": "elements that lie apart: every second, third or fourth, or a column",
     "columns": "a slope per column",
     "channels": "a slope per channel",
     "transposed": "a gradient in the other memory order",
+    "conv output": "a convolution's output, NHWC in memory, seen as NCHW beside arrays in C order",
     "bias": "a bias added to every row",
     "pieces": "pieces along one axis, for Maxout",
     "windows": "windows of 2 × 2 in a view of images, for max-pooling",
@@ -42,6 +43,8 @@ class Layout:
     """The shape of the operand y."""
     transposed: str = ""
     """The operand that is transposed."""
+    channels_last: str = ""
+    """The operand whose channels come last in memory, and second in its shape."""
     axis: int | tuple[int, ...] | None = None
     """The axis of the pieces, or several."""
 
@@ -50,6 +53,7 @@ class Layout:
         details = {"slopes": self.slopes or None, "bias": self.bias or None, "axis": self.axis}
         text = "".join(f", {name} {value}" for name, value in details.items() if value is not None)
         text += f", {self.transposed}.T" if self.transposed else ""
+        text += f", {self.channels_last} NHWC" if self.channels_last else ""
         return f"{self.shape}{self.index}{text}".replace(str(2**20), "2^20")
 
     @property
@@ -58,6 +62,9 @@ class Layout:
 
     def view(self, operand: str, array: np.ndarray) -> np.ndarray:
         """Select the operand from the array that was allocated for it."""
+        if self.channels_last and operand == self.channels_last:
+            images, channels, *sides = self.shape
+            return np.moveaxis(array.reshape(images, *sides, channels), -1, 1)
         return array.T if operand == self.transposed else eval(f"array{self.index}")
 
     @cached_property
@@ -81,9 +88,14 @@ _VIEWS = (
     Layout("inside", (8, 16, 34, 34), "[:, :, 1:-1, 1:-1]"),
     Layout("steps", (2**20,), "[::2]"),
     Layout("steps", (64, 128), "[:, ::2]"),
+    Layout("steps", (2**20,), "[::3]"),
+    Layout("steps", (2**20,), "[::4]"),
+    Layout("steps", (4096, 64), "[:, 0]"),
     Layout("columns", (256, 512), slopes=(512,)),
     Layout("channels", (8, 32, 28, 28), slopes=(32, 1, 1)),
     Layout("transposed", (1000, 1000), transposed="g"),
+    Layout("conv output", (50, 30, 24, 24), channels_last="x"),
+    Layout("conv output", (8, 32, 14, 14), channels_last="x"),
     Layout("bias", (64, 128), bias=(128,)),
     Layout("bias", (200, 100), bias=(100,)),
     Layout("bias", (32, 4096), bias=(4096,)),

@@ -50,6 +50,8 @@ VIEWED = (  # in a full run: a layout or a kind of layouts, operations, dtypes a
     ("rows", ("relu",), FLOAT32, (NEW,)),
     ("inside", BASIC, FLOAT32, (IN_PLACE,)),
     ("steps", BASIC, FLOAT32, (IN_PLACE,)),
+    ("conv output", BASIC[:2], ("float32", "float64"), (OUT,)),
+    ("conv output", BASIC[2:], ("float32", "float64"), (IN_PLACE,)),
     ("columns", PRELU, FLOAT32, (IN_PLACE, NEW)),
     ("channels", PRELU, FLOAT32, (IN_PLACE, NEW)),
     ("transposed", ("relu_backward",), FLOAT32, (IN_PLACE,)),
