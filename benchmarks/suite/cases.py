@@ -396,10 +396,12 @@ class Cell:
         if self.threads > 1:
             yield replace(ours, name=ONE_THREAD)
         if where.channels_last:
-            function = OPERATIONS[self.operation].function
-            copied = {IN_PLACE: f"{function}_(g, np.ascontiguousarray(x){{arguments}})",
-                      OUT: f"np.copyto(o, x); {function}_(o{{arguments}})"}  # fmt: skip
-            statement = copied[self.mode].format(arguments=OPERATIONS[self.operation].arguments)
+            operation = OPERATIONS[self.operation]
+            copy, x = ("", "np.ascontiguousarray(x)")
+            if self.mode == OUT:
+                copy, x = ("np.copyto(o, x); ", "o")
+            given = ", ".join(x if name == "x" else name for name in operation.operands)
+            statement = f"{copy}{operation.function}_({given}{operation.arguments})"
             yield replace(ours, name=COPIED_FIRST, statement=statement)
         if where.index or where.transposed or where.channels_last:
             yield replace(ours, name=DENSE, cell=dense)
