@@ -185,6 +185,12 @@ RELU_EXT_TRANSPOSE(16, 8, 3)
 RELU_EXT_TRANSPOSE(16, 4, 2)
 RELU_EXT_TRANSPOSE(32, 4, 2)
 RELU_EXT_TRANSPOSE(64, 2, 1)
+/* Of 64-bit items AVX2 has no such interleaving: 2.6 times as slow (Zen 5, GCC 12). */
+#if defined(__AVX512VL__)
+RELU_EXT_TRANSPOSE(64, 4, 2)
+#else
+#define relu_ext_transpose64_4(to, to_row, from, column, columns, rows) 0
+#endif
 
 static inline int relu_ext_transpose(char *to, ptrdiff_t to_row, const char *from,
                                      ptrdiff_t column, ptrdiff_t columns, ptrdiff_t rows,
@@ -201,7 +207,8 @@ static inline int relu_ext_transpose(char *to, ptrdiff_t to_row, const char *fro
     case 4:
         return relu_ext_transpose32_4(to, to_row, from, column, columns, rows);
     case 8:
-        return relu_ext_transpose64_2(to, to_row, from, column, columns, rows);
+        return relu_ext_transpose64_4(to, to_row, from, column, columns, rows) ||
+               relu_ext_transpose64_2(to, to_row, from, column, columns, rows);
     default:
         return 0;
     }
