@@ -71,12 +71,13 @@ class Operation:
     description: _operations.Operation
 
     def __str__(self):
-        return self.name
+        """The name of its oracle, which says what it chooses."""
+        return self.description.ufunc_name.removeprefix("_")
 
     @property
     def name(self):
-        """That of the oracle."""
-        return self.description.ufunc_name.removeprefix("_")
+        """That of its functions, and in errors."""
+        return self.description.name
 
     @property
     def ufunc(self):
@@ -120,13 +121,13 @@ class Operation:
         return self.ufunc(*arrays, *self._keywords(parameter).values(), **keywords)
 
     def expected(self, *arrays, parameter=None):
-        return reference.evaluate(self.name, arrays, parameter)
+        return reference.evaluate(str(self), arrays, parameter)
 
 
 OPERATIONS = [
     Operation(description) for description in (*_operations.OPERATIONS, *_operations.AT_ZERO)
 ]
-NAMED = {operation.name: operation for operation in OPERATIONS}
+NAMED = {str(operation): operation for operation in OPERATIONS}
 
 
 def loop_dtypes(operation):

@@ -75,6 +75,8 @@ def assert_alike(one, other, context=""):
 
 @each_operation
 def test_signatures(operation):
+    if operation.description.at_zero is not None:
+        return  # the functions of another operation
     in_place = inspect.signature(operation.function_in_place)
     out_of_place = inspect.signature(operation.function)
     assert str(in_place) == operation.description.signature

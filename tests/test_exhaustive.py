@@ -21,14 +21,14 @@ def test_parts_with_the_special_values(pattern):
 
 @pytest.mark.parametrize("operation", samples.OPERATIONS, ids=str)
 def test_one_wrong_bit_is_found(monkeypatch, operation):
-    right = reference.OPERATIONS[operation.name]
+    right = reference.OPERATIONS[str(operation)]
 
     def wrong(*operands):
         values = right(*operands)
         values.view(np.uint32)[1234] ^= 1
         return values
 
-    monkeypatch.setitem(reference.OPERATIONS, operation.name, wrong)
+    monkeypatch.setitem(reference.OPERATIONS, str(operation), wrong)
     compared, difference = exhaustive.compare(0, [operation.name])
     assert set(compared) == {operation.name}
     assert difference.startswith(operation.name) and f"x {1234:#010x}" in difference

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 import relu_ext
-from relu_ext._operations import OPERATIONS
+from relu_ext._operations import OPERATIONS, Operation
 
 PACKAGE = Path(__file__).parents[1] / "src/relu_ext"
 
@@ -41,6 +41,8 @@ Out = TypeVar("Out", bound=NDArray[Any] | DLPack, default=Any)
 Written = TypeVar("Written", bound=NDArray[Any] | Buffer | DLPack)
 
 """
+PRELU = Operation("prelu", ("x",), "slope")
+"""A name of leaky_relu's body, which is no operation of its own."""
 KEYWORDS = {
     "out": "Out | tuple[Out] | None",
     "where": "ArrayLike",
@@ -109,10 +111,11 @@ def exported(names):
 
 def api():
     """_api.pyi."""
-    names = [operation.name for operation in OPERATIONS]
+    operations = [*OPERATIONS, PRELU]
+    names = [operation.name for operation in operations]
     parts = [HEAD, exported([*names, *(name + "_" for name in names)])]
     parts.append("\ndef _empty(x: T, /) -> T: ...\n")
-    for operation in OPERATIONS:
+    for operation in operations:
         for parameters, result in overloads(operation):
             parts.append("@overload\n" + function(operation.name, parameters, result))
         name, first = operation.name + "_", operation.arrays[0]

@@ -82,7 +82,7 @@ cdef object FLOAT64_SCALAR = ufuncs.np.float64
 cdef str SAME_KIND = "same_kind"
 cdef str K_ORDER = "K"
 cdef tuple operations = ufuncs.in_order
-cdef tuple names = tuple([ufunc.__name__ for ufunc in operations])
+cdef tuple names = tuple([one.name for one in (*ufuncs.descriptions, *ufuncs.choices)])
 cdef tuple in_place_names = tuple([f"{name}_" for name in names])
 __all__ = sorted({*names, *in_place_names, "prelu", "prelu_"})
 
@@ -1161,13 +1161,13 @@ check_operands()
 
 
 cdef fill_docs():
-    documented = [(description.name, description.arrays, description.parameter)
-                  for description in ufuncs.descriptions]
-    for name, (first, *others), parameter in [*documented, ("prelu", ("x",), "slope")]:
+    described = [(one.name, one.arrays, one.parameter, one.chooses) for one in ufuncs.descriptions]
+    for name, (first, *others), parameter, chooses in [
+            *described, ("prelu", ("x",), "slope", False)]:
         if parameter is not None:
             others.append(parameter)
         others = [OTHERS[other] for other in others]
-        if name in ("leaky_relu_subgradient", "leaky_relu_backward"):
+        if chooses:
             others.append(CHOICE)
         function = globals()[name]
         result = doc_of(function).decode().partition("ndarray or scalar\n")[2].partition("\n\n")[0]

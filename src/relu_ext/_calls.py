@@ -10,14 +10,11 @@ from typing import Any
 import numpy as np
 
 from relu_ext._exporters import array_over, needs_dlpack, writeable_array
-from relu_ext._operations import OPERATIONS
+from relu_ext._operations import AT_ZERO, OPERATIONS
 from relu_ext._sparse import call_on_sparse, is_sparse, write_sparse
 from relu_ext._tensors import is_torch_tensor, new_result_of
 
-_ARGUMENTS = {
-    operation.name: (*operation.arrays, *filter(None, [operation.parameter]))
-    for operation in OPERATIONS
-}
+_DESCRIBED = {operation.ufunc_name: operation for operation in (*OPERATIONS, *AT_ZERO)}
 
 
 def arrays_of(name: str, operands: tuple[Any, ...], like: object = None) -> tuple[Any, ...]:
@@ -42,7 +39,7 @@ def call_ufunc(ufunc: np.ufunc, operands: tuple[Any, ...], keywords: dict[str, A
 
     A new result is a tensor if an operand is one.
     """
-    name = ufunc.__name__
+    name = _DESCRIBED[ufunc.__name__].name
     arrays = arrays_of(name, operands)
     if any(map(is_sparse, operands)):
         return call_on_sparse(name, ufunc, arrays, keywords)
@@ -58,7 +55,7 @@ def call_ufunc(ufunc: np.ufunc, operands: tuple[Any, ...], keywords: dict[str, A
 
 def call_ufunc_in_place(ufunc: np.ufunc, operands: tuple[Any, ...]) -> Any:
     """Write the ufunc of the operands over the first of them, and return that one."""
-    name = f"{ufunc.__name__}_"
+    name = f"{_DESCRIBED[ufunc.__name__].name}_"
     target = operands[0]
     if any(map(is_sparse, operands)):
         write_sparse(name, ufunc, (target, *arrays_of(name, operands[1:])))
@@ -102,7 +99,9 @@ def _call(name: str, ufunc: np.ufunc, operands: tuple[Any, ...], keywords: dict[
     except (TypeError, ValueError) as error:
         if any(map(_decides_itself, operands)):
             raise
-        arguments = dict(zip(_ARGUMENTS[ufunc.__name__], operands, strict=True))
+        described = _DESCRIBED[ufunc.__name__]
+        names = (*described.arrays, *filter(None, [described.parameter]))
+        arguments = dict(zip(names, operands, strict=True))
         try:
             message = _explanation(name, arguments, keywords, error)
         except Exception:  # of an operand that is asked once more

@@ -22,6 +22,7 @@ class Operation:
         keyword_only: bool = False,
         dtypes: str = _NUMBERS,
         at_zero: int | None = None,
+        chooses: bool = False,
     ) -> None:
         self.name = name
         self.arrays = arrays
@@ -35,7 +36,9 @@ class Operation:
         self.dtypes = dtypes
         """The characters of NumPy's dtypes that it computes in, narrow before wide."""
         self.at_zero = at_zero
-        """The derivative at ±0, where the function of this name leaves a choice."""
+        """What is chosen as the derivative at ±0."""
+        self.chooses = chooses
+        """Whether the function takes `at_zero` beside its parameter, to choose another operation."""
 
     @property
     def ufunc_name(self) -> str:
@@ -47,7 +50,8 @@ class Operation:
         """That of the function in place; the other one also takes the ufunc's keywords."""
         star = ["*"] if self.keyword_only else []
         parameter = [] if self.parameter is None else [f"{self.parameter}={self.default}"]
-        return f"({', '.join([*self.arrays, '/', *star, *parameter])})"
+        choice = ["*", "at_zero=None"] if self.chooses else []
+        return f"({', '.join([*self.arrays, '/', *star, *parameter, *choice])})"
 
 
 OPERATIONS = (
@@ -55,8 +59,8 @@ OPERATIONS = (
     Operation("relu_subgradient", ("x",), "at_zero", 0, keyword_only=True),
     Operation("relu_backward", ("grad", "x"), "at_zero", 0, keyword_only=True),
     Operation("leaky_relu", ("x",), "negative_slope", 0.01),
-    Operation("leaky_relu_subgradient", ("x",), "negative_slope", 0.01),
-    Operation("leaky_relu_backward", ("grad", "x"), "negative_slope", 0.01),
+    Operation("leaky_relu_subgradient", ("x",), "negative_slope", 0.01, chooses=True),
+    Operation("leaky_relu_backward", ("grad", "x"), "negative_slope", 0.01, chooses=True),
     Operation("add_relu", ("x", "y")),
     Operation("add_leaky_relu", ("x", "y"), "negative_slope", 0.01),
 )

@@ -1156,34 +1156,297 @@ cdef int chosen_at_zero(str name, at_zero) except -1:
 
 
 def add_relu_backward(grad, output, y, /, *, out=None):
-    """The gradients of a loss through `add_relu`: of x, and of a bias y, in one pass."""
+    """The gradients of a loss through `add_relu`, in one pass: of x, and of a bias or residual y.
+
+    Parameters
+    ----------
+    grad : array_like
+        The gradient with respect to the output: floating (ml_dtypes' bfloat16 included), of any
+        shape.  It may be a PyTorch tensor on the CPU.  A subclass of ndarray is taken as a plain
+        array; a mask is ignored.
+    output : array_like
+        The output of `add_relu`, of grad's shape.  It does not tell a sum that is 0 from a negative
+        one, so that both let no gradient pass.
+    y : scalar or array_like
+        What was added.  Only its shape and its floating dtype count.  Its memory is not read: it
+        may have been overwritten, and a tensor may require a gradient.
+    out : tuple of two ndarrays or tensors, optional
+        Where to write the results; either may be None.  They may overlap the operands but not each
+        other, and are overwritten: to accumulate, add the results to a total.  With ``out=(grad,
+        buffer)`` nothing is allocated.
+
+    Returns
+    -------
+    grad_x : ndarray, scalar or tensor
+        What ``relu_backward(grad, output)`` returns.
+    grad_y : ndarray, scalar or tensor
+        The sum of grad_x over the axes along which y broadcasts, with the shape and the dtype of y.
+        The dtype of a Python number is that of grad.  It shares no memory with grad_x.
+
+    Raises
+    ------
+    TypeError
+        If a dtype is not floating, or if `out` is no tuple or has no dtype for a result.
+    ValueError
+        If grad and output differ in shape, if y does not broadcast to it, or if an array of `out`
+        is read-only, of another shape, or shares memory with the other one.
+    BufferError
+        If the memory of a tensor does not hold its value, or if something else depends on it.
+
+    See Also
+    --------
+    add_relu_backward_ : The same in place, for the smallest layers several times as fast as NumPy.
+    prelu_backward : The gradient of a slope.
+
+    Notes
+    -----
+    The terms are added in the widest dtype of grad, y and float32, and the sum is rounded once.
+    The order of adding depends only on the shapes and on the order of the axes in memory, and the
+    bits of the sum with it, whatever the steps between elements, the CPU and the number of threads.
+    The error is at most (32 + log2 n) eps times the sum of the terms' magnitudes, for n terms.  A
+    sum that is NaN is the positive quiet NaN; a sum is never -0.0, and over nothing +0.0.  Where
+    nothing is summed, grad_y has the bits of grad_x.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import relu_ext
+    >>> output = np.array([[0.0, 3.0], [1.5, 2.0]])
+    >>> grad = np.array([[5.0, 6.0], [7.0, 8.0]])
+    >>> grad_x, grad_bias = relu_ext.add_relu_backward(grad, output, np.zeros(2))
+    >>> grad_x
+    array([[0., 6.],
+           [7., 8.]])
+    >>> grad_bias
+    array([ 7., 14.])
+    """
     return backward(&add_relu_call, grad, output, None, y, out, False)
 
 
 def add_relu_backward_(grad, output, y, /):
-    """The gradients through `add_relu` in place, that of x written over `grad`."""
+    """The gradients through `add_relu` in place: that of x is written over `grad`.
+
+    Parameters
+    ----------
+    grad : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
+        The gradient with respect to the output; it is overwritten without a copy.
+    output, y
+        As for `add_relu_backward`.
+
+    Returns
+    -------
+    grad : object
+        The argument itself.
+    grad_y : ndarray, scalar or tensor
+        A new array, as from `add_relu_backward`.
+
+    Raises
+    ------
+    TypeError
+        If a dtype is not floating, or if `grad` cannot be written in place.
+    ValueError
+        If grad and output differ in shape, if y does not broadcast to it, or if grad is read-only.
+    BufferError
+        As for `add_relu_backward`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import relu_ext
+    >>> grad = np.array([[5.0, 6.0], [7.0, 8.0]])
+    >>> output = np.array([[0.0, 3.0], [1.5, 2.0]])
+    >>> grad_x, grad_bias = relu_ext.add_relu_backward_(grad, output, np.zeros(2))
+    >>> grad_x is grad
+    True
+    >>> grad_bias
+    array([ 7., 14.])
+    """
     return backward(&add_relu_call, grad, output, None, y, None, True)
 
 
 def add_leaky_relu_backward(grad, output, y, /, negative_slope=0.01, *, out=None):
-    """The gradients of a loss through `add_leaky_relu`: of x, and of a bias y, in one pass."""
+    """The gradients of a loss through `add_leaky_relu`, in one pass: of x, and of a bias y.
+
+    Parameters
+    ----------
+    grad, output, y
+        As for `add_relu_backward`.
+    negative_slope : scalar or array_like, default 0.01
+        The slope of the forward pass, at least 0.
+    out : tuple of two ndarrays or tensors, optional
+        As for `add_relu_backward`.
+
+    Returns
+    -------
+    grad_x : ndarray, scalar or tensor
+        What ``leaky_relu_backward(grad, output, negative_slope)`` returns.
+    grad_y : ndarray, scalar or tensor
+        Its sum, as for `add_relu_backward`.
+
+    Raises
+    ------
+    TypeError, BufferError
+        As for `add_relu_backward`.
+    ValueError
+        As for `add_relu_backward`, and if a slope is negative: the output does not tell then which
+        sums were.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import relu_ext
+    >>> output = np.array([[-0.5, 3.0], [1.5, 2.0]])
+    >>> grad = np.array([[5.0, 6.0], [7.0, 8.0]])
+    >>> grad_x, grad_bias = relu_ext.add_leaky_relu_backward(grad, output, np.zeros(2), 0.5)
+    >>> grad_bias
+    array([ 9.5, 14. ])
+    """
     if type(negative_slope) is float and negative_slope < 0:
         check_slope("add_leaky_relu_backward", negative_slope)
     return backward(&add_leaky_relu_call, grad, output, negative_slope, y, out, False)
 
 
 def add_leaky_relu_backward_(grad, output, y, /, negative_slope=0.01):
-    """The gradients through `add_leaky_relu` in place, that of x written over `grad`."""
+    """The gradients through `add_leaky_relu` in place: that of x is written over `grad`.
+
+    Parameters
+    ----------
+    grad, output, y
+        As for `add_relu_backward_`.
+    negative_slope : scalar or array_like, default 0.01
+        The slope of the forward pass, at least 0.
+
+    Returns
+    -------
+    grad : object
+        The argument itself.
+    grad_y : ndarray, scalar or tensor
+        A new array, as from `add_leaky_relu_backward`.
+
+    Raises
+    ------
+    TypeError, BufferError
+        As for `add_relu_backward_`.
+    ValueError
+        As for `add_relu_backward_`, and if a slope is negative.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import relu_ext
+    >>> grad = np.array([[5.0, 6.0], [7.0, 8.0]])
+    >>> output = np.array([[-0.5, 3.0], [1.5, 2.0]])
+    >>> grad_x, grad_bias = relu_ext.add_leaky_relu_backward_(grad, output, np.zeros(2), 0.5)
+    >>> grad_x is grad
+    True
+    """
     if type(negative_slope) is float and negative_slope < 0:
         check_slope("add_leaky_relu_backward_", negative_slope)
     return backward(&add_leaky_relu_call, grad, output, negative_slope, y, None, True)
 
 
 def prelu_backward(grad, x, slope, /, *, at_zero=None, out=None):
-    """The gradients of a loss through `prelu`: of x, and of the slope, in one pass."""
+    """The gradients of PReLU, whose slope broadcasts as ONNX's, not as torch.nn.functional.prelu.
+
+    PyTorch's weight lies along axis 1; here one slope for each channel of (N, C, H, W) is
+    ``slope[:, None, None]``.  Where W equals C, a slope of shape (C,) applies along W without an
+    error.
+
+    Parameters
+    ----------
+    grad : array_like
+        The gradient with respect to the output: floating (ml_dtypes' bfloat16 included), of any
+        shape.  It may be a PyTorch tensor on the CPU.  A subclass of ndarray is taken as a plain
+        array; a mask is ignored.
+    x : array_like
+        The input of `prelu`, of grad's shape.
+    slope : scalar or array_like
+        One slope for all, for each column, for each channel or for each element.
+    at_zero : None, 0 or 1, default None
+        The derivative at x = ±0: the slope if None (PyTorch and ONNX), or 1 (JAX), or 0.  It does
+        not change the gradient of the slope.
+    out : tuple of two ndarrays or tensors, optional
+        As for `add_relu_backward`.
+
+    Returns
+    -------
+    grad_x : ndarray, scalar or tensor
+        What ``leaky_relu_backward(grad, x, slope, at_zero=at_zero)`` returns.
+    grad_slope : ndarray, scalar or tensor
+        The sum of grad * x where x < 0, over the axes along which the slope broadcasts, with the
+        shape and the dtype of the slope.  That of a Python number is a scalar of grad's dtype.
+        Where x is > 0 or ±0 nothing is added, whatever grad is; where x is NaN, NaN is.
+
+    Raises
+    ------
+    TypeError, BufferError
+        As for `add_relu_backward`.
+    ValueError
+        As for `add_relu_backward`, and if `at_zero` is anything else.
+
+    See Also
+    --------
+    prelu : The forward pass.
+    add_relu_backward : The order of adding and its error, which are the same here.
+
+    Notes
+    -----
+    The terms are added in the widest dtype of grad, x, the slope and float32.  The product of two
+    float16 or bfloat16 is exact there.
+
+    A layer whose bias and slope both learn keeps the sum z of its input and its bias, calls
+    ``prelu_backward_(grad, z, slope)``, and then sums grad for the bias.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import relu_ext
+    >>> x = np.array([[-1.0, 2.0], [-3.0, -4.0]])
+    >>> grad = np.array([[5.0, 6.0], [7.0, 8.0]])
+    >>> grad_x, grad_slope = relu_ext.prelu_backward(grad, x, np.array([0.5, 0.25]))
+    >>> grad_x
+    array([[2.5, 6. ],
+           [3.5, 2. ]])
+    >>> grad_slope
+    array([-26., -32.])
+    """
     return backward(prelu_call_of("prelu_backward", at_zero), grad, x, slope, slope, out, False)
 
 
 def prelu_backward_(grad, x, slope, /, *, at_zero=None):
-    """The gradients through `prelu` in place, that of x written over `grad`."""
+    """The gradients of PReLU in place, whose slope broadcasts as ONNX's: `grad` is overwritten.
+
+    Parameters
+    ----------
+    grad : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
+        The gradient with respect to the output; that of x is written over it without a copy.
+    x, slope, at_zero
+        As for `prelu_backward`.
+
+    Returns
+    -------
+    grad : object
+        The argument itself.
+    grad_slope : ndarray, scalar or tensor
+        A new array, as from `prelu_backward`.
+
+    Raises
+    ------
+    TypeError, BufferError
+        As for `add_relu_backward_`.
+    ValueError
+        As for `add_relu_backward_`, and if `at_zero` is none of the three.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import relu_ext
+    >>> grad = np.array([[5.0, 6.0], [7.0, 8.0]])
+    >>> x = np.array([[-1.0, 2.0], [-3.0, -4.0]])
+    >>> grad_x, grad_slope = relu_ext.prelu_backward_(grad, x, np.array([0.5, 0.25]))
+    >>> grad_x is grad
+    True
+    >>> grad_slope
+    array([-26., -32.])
+    """
     return backward(prelu_call_of("prelu_backward_", at_zero), grad, x, slope, slope, None, True)

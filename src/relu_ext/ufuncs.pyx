@@ -113,6 +113,7 @@ cdef void loop(char **operands, const cnp.npy_intp *dimensions, const cnp.npy_in
 
 cdef class _Operation:
     """What a ufunc points to for as long as the process runs."""
+    cdef str public_name  # of the function, which errors name
     cdef bytes name, doc, types
     cdef int operation, arrays, parameters
     cdef set dtypes
@@ -209,7 +210,7 @@ cdef int promote(PyObject *c_ufunc, PyObject **operand_dtypes, PyObject **fixed,
         # If each of them is supported, the dtype to which they promote is not.
         unsupported = [d for d in dtypes if not (d in supported or is_bfloat16(d))] or dtypes
         names = ", ".join(dict.fromkeys(map(name_of, unsupported)))
-        raise TypeError(f"{ufunc.__name__}: dtype {names} is not supported")
+        raise TypeError(f"{this.public_name}: dtype {names} is not supported")
     for i in range(inputs + 1):
         chosen[i] = fixed[i] if fixed[i] != NULL else <PyObject *>dtype
         cnp.Py_INCREF(<object>chosen[i])
@@ -243,7 +244,8 @@ cdef define(int operation, description):
     this.operation = operation
     this.arrays = len(description.arrays)
     this.parameters = len(operands) - this.arrays
-    this.name = name.encode()
+    this.public_name = name
+    this.name = description.ufunc_name.encode()
     this.doc = documentation(name, operands).encode()
     dtypes = [numpy_dtypes[character] for character in description.dtypes]
     this.types = bytes([dtype.num for dtype in dtypes for _ in range(len(operands) + 1)])
