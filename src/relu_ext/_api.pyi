@@ -32,6 +32,8 @@ __all__ = [
     "leaky_relu_backward_",
     "leaky_relu_subgradient",
     "leaky_relu_subgradient_",
+    "prelu",
+    "prelu_",
     "relu",
     "relu_",
     "relu_backward",
@@ -432,4 +434,45 @@ def add_leaky_relu_(x: Written, y: ArrayLike, /, negative_slope: ArrayLike = 0.0
     negative_slope : scalar or array_like, default 0.01
         The slope for negative values (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a
         floating dtype; an array broadcasts (PReLU).
+    """
+
+@overload
+def prelu(x: ArrayLike, slope: np.generic, /) -> Any:
+    """Parametric ReLU, whose slope broadcasts as ONNX's PRelu, not as torch.nn.functional.prelu.
+
+    Parameters
+    ----------
+    x : array_like
+        Any shape, and any floating (ml_dtypes' bfloat16 included) or integer dtype.
+    slope : scalar or array_like
+        The slope for negative values.  A Python number keeps a floating dtype; an array broadcasts.
+    out, where, casting, order, dtype, subok
+        As for any NumPy ufunc.
+    """
+
+@overload
+def prelu(x: NDArray[Float], slope: float, /) -> NDArray[Float]: ...
+@overload
+def prelu(
+    x: ArrayLike,
+    slope: ArrayLike,
+    /,
+    *,
+    out: Out | tuple[Out] | None = None,
+    where: ArrayLike = True,
+    casting: Literal["no", "equiv", "safe", "same_kind", "unsafe"] = "same_kind",
+    order: Literal["K", "A", "C", "F"] = "K",
+    dtype: DTypeLike | None = None,
+    subok: bool = True,
+) -> Out: ...
+def prelu_(x: Written, slope: ArrayLike, /) -> Written:
+    """Parametric ReLU in place, whose slope broadcasts as ONNX's PRelu: `prelu` written over `x`.
+
+    Parameters
+    ----------
+    x : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
+        It is overwritten without a copy, in any shape and layout.  PyTorch's autograd does not notice
+        the change; if it may have saved the tensor, call ``torch.autograd.graph.increment_version``.
+    slope : scalar or array_like
+        The slope for negative values.  A Python number keeps a floating dtype; an array broadcasts.
     """

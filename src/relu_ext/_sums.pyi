@@ -14,10 +14,40 @@ def add_relu_backward(
     /,
     *,
     out: tuple[NDArray[Any] | DLPack | None, NDArray[Any] | DLPack | None] | None = None,
-) -> tuple[Any, Any]: ...
+) -> tuple[Any, Any]:
+    """The gradients of a loss through `add_relu`, in one pass: of x, and of a bias or residual y.
+
+    Parameters
+    ----------
+    grad : array_like
+        The gradient with respect to the output: floating (ml_dtypes' bfloat16 included), of any
+        shape.  It may be a PyTorch tensor on the CPU.  A subclass of ndarray is taken as a plain
+        array; a mask is ignored.
+    output : array_like
+        The output of `add_relu`, of grad's shape.  It does not tell a sum that is 0 from a negative
+        one, so that both let no gradient pass.
+    y : scalar or array_like
+        What was added.  Only its shape and its floating dtype count.  Its memory is not read: it
+        may have been overwritten, and a tensor may require a gradient.
+    out : tuple of two ndarrays or tensors, optional
+        Where to write the results; either may be None.  They may overlap the operands but not each
+        other, and are overwritten: to accumulate, add the results to a total.  With ``out=(grad,
+        buffer)`` nothing is allocated.
+    """
+
 def add_relu_backward_(
     grad: _Written, output: ArrayLike, y: ArrayLike, /
-) -> tuple[_Written, Any]: ...
+) -> tuple[_Written, Any]:
+    """The gradients through `add_relu` in place: that of x is written over `grad`.
+
+    Parameters
+    ----------
+    grad : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
+        The gradient with respect to the output; it is overwritten without a copy.
+    output, y
+        As for `add_relu_backward`.
+    """
+
 def add_leaky_relu_backward(
     grad: ArrayLike,
     output: ArrayLike,
@@ -26,10 +56,32 @@ def add_leaky_relu_backward(
     negative_slope: ArrayLike = 0.01,
     *,
     out: tuple[NDArray[Any] | DLPack | None, NDArray[Any] | DLPack | None] | None = None,
-) -> tuple[Any, Any]: ...
+) -> tuple[Any, Any]:
+    """The gradients of a loss through `add_leaky_relu`, in one pass: of x, and of a bias y.
+
+    Parameters
+    ----------
+    grad, output, y
+        As for `add_relu_backward`.
+    negative_slope : scalar or array_like, default 0.01
+        The slope of the forward pass, at least 0.
+    out : tuple of two ndarrays or tensors, optional
+        As for `add_relu_backward`.
+    """
+
 def add_leaky_relu_backward_(
     grad: _Written, output: ArrayLike, y: ArrayLike, /, negative_slope: ArrayLike = 0.01
-) -> tuple[_Written, Any]: ...
+) -> tuple[_Written, Any]:
+    """The gradients through `add_leaky_relu` in place: that of x is written over `grad`.
+
+    Parameters
+    ----------
+    grad, output, y
+        As for `add_relu_backward_`.
+    negative_slope : scalar or array_like, default 0.01
+        The slope of the forward pass, at least 0.
+    """
+
 def prelu_backward(
     grad: ArrayLike,
     x: ArrayLike,
@@ -38,7 +90,35 @@ def prelu_backward(
     *,
     at_zero: Literal[0, 1] | None = None,
     out: tuple[NDArray[Any] | DLPack | None, NDArray[Any] | DLPack | None] | None = None,
-) -> tuple[Any, Any]: ...
+) -> tuple[Any, Any]:
+    """The gradients of PReLU, whose slope broadcasts as ONNX's, not as torch.nn.functional.prelu.
+
+    Parameters
+    ----------
+    grad : array_like
+        The gradient with respect to the output: floating (ml_dtypes' bfloat16 included), of any
+        shape.  It may be a PyTorch tensor on the CPU.  A subclass of ndarray is taken as a plain
+        array; a mask is ignored.
+    x : array_like
+        The input of `prelu`, of grad's shape.
+    slope : scalar or array_like
+        One slope for all, for each column, for each channel or for each element.
+    at_zero : None, 0 or 1, default None
+        The derivative at x = ±0: the slope if None (PyTorch and ONNX), or 1 (JAX), or 0.  It does
+        not change the gradient of the slope.
+    out : tuple of two ndarrays or tensors, optional
+        As for `add_relu_backward`.
+    """
+
 def prelu_backward_(
     grad: _Written, x: ArrayLike, slope: ArrayLike, /, *, at_zero: Literal[0, 1] | None = None
-) -> tuple[_Written, Any]: ...
+) -> tuple[_Written, Any]:
+    """The gradients of PReLU in place, whose slope broadcasts as ONNX's: `grad` is overwritten.
+
+    Parameters
+    ----------
+    grad : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
+        The gradient with respect to the output; that of x is written over it without a copy.
+    x, slope, at_zero
+        As for `prelu_backward`.
+    """
