@@ -16,11 +16,9 @@ from collections import Counter
 from functools import partial
 
 import numpy as np
-from relu_ext import ufuncs
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-import reference
 from samples import LEVELS, OPERATIONS, at_level
 
 PATTERNS = 2**32
@@ -52,21 +50,24 @@ def strided(operation, arrays, parameter):
 PATHS = (new_array, in_place, strided)
 
 
+NAMES = tuple(map(str, OPERATIONS))
+
+
 @np.errstate(all="raise")
-def compare(part, names=tuple(ufuncs.__all__)):
+def compare(part, names=NAMES):
     """Count what was compared, by operation; the second result describes the first difference."""
     compared = Counter()
     patterns = np.arange(part * PART, (part + 1) * PART, dtype=np.uint32)
     x, grad = patterns.view(np.float32), (patterns * np.uint32(GRAD_FACTOR)).view(np.float32)
-    for operation in [operation for operation in OPERATIONS if operation.name in names]:
+    for operation in [operation for operation in OPERATIONS if str(operation) in names]:
         arrays = [grad, x][-operation.arity :]
         for parameter in PARAMETERS[operation.parameter]:
-            expected = reference.evaluate(operation.name, arrays, parameter).view(np.uint32)
+            expected = operation.expected(*arrays, parameter=parameter).view(np.uint32)
             for level in LEVELS:
                 with at_level(level):
                     for path in PATHS:
                         actual = path(operation, arrays, parameter).view(np.uint32)
-                        compared[operation.name] += PART
+                        compared[str(operation)] += PART
                         if not np.array_equal(actual, expected):
                             i = np.flatnonzero(actual != expected)[0]
                             return compared, (
@@ -88,7 +89,7 @@ def compare_sums(seed, count=2048):
         parameter = operation.description.default
         for x in chosen:
             row = np.full(y.size, x).view(np.float16)
-            expected = reference.evaluate(operation.name, [row, y], parameter).view(np.uint16)
+            expected = operation.expected(row, y, parameter=parameter).view(np.uint16)
             for level in LEVELS:
                 with at_level(level):
                     for actual in (
@@ -106,7 +107,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--every", type=int, default=1, help="only each n-th part, for a trial")
-    parser.add_argument("--operations", nargs="+", choices=ufuncs.__all__, default=ufuncs.__all__)
+    parser.add_argument("--operations", nargs="+", choices=NAMES, default=NAMES)
     options = parser.parse_args()
     parts = range(0, PATTERNS // PART, options.every)
     compared, begin, console = Counter(), time.perf_counter(), Console(stderr=True)
@@ -125,7 +126,7 @@ def main():
         sys.exit(difference)
     print(f"float16: the sums of 2,048 numbers with all 65,536, levels {', '.join(LEVELS)}")
     for name, count in compared.items():
-        print(f"{name:24} {count:>18,}")
+        print(f"{name:34} {count:>18,}")
     print(
         f"{compared.total():,} results equal the oracle bit for bit: {len(parts) * PART:,} "
         f"patterns of float32, levels {', '.join(LEVELS)}, {len(PATHS)} paths, "

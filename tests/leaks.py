@@ -225,10 +225,60 @@ def maxout_calls():
     yield Call("raises", relu_ext.maxout_backward, (raises, which, 4), {}, ZeroDivisionError)
 
 
+def sums_calls():
+    """Each way through the gradients of biases and slopes."""
+    x, row = np.linspace(-1, 1, 64 * 12, dtype="f4").reshape(64, 12), np.ones(12, "f4")
+    raises = thing(__array__=raising(ZeroDivisionError))
+    read_only = x.copy()
+    read_only.flags.writeable = False
+    for name in ("add_relu_backward", "add_leaky_relu_backward", "prelu_backward"):
+        function, in_place = getattr(relu_ext, name), getattr(relu_ext, name + "_")
+        for label, arrays in {
+            "rows": (x.copy(), x, row), "runs": (x.copy(), x, np.ones((64, 1), "f4")),
+            "one for all": (x.copy(), x, np.ones((), "f4")), "a number": (x.copy(), x, 0.5),
+            "full shape": (x.copy(), x, x), "strided": (x.copy()[:, ::2], x[:, ::2], row[::2]),
+            "F": (x.T.copy(), x.T, np.ones((12, 1), "f4")), "empty": (x[:0].copy(), x[:0], row),
+            "another dtype": (x.copy(), x, np.ones(12)), "float16": (x.astype("f2"), x, row),
+            "bfloat16": (x.astype(reference.bfloat16),) * 2 + (row.astype(reference.bfloat16),),
+            "swapped": (x.astype(">f4"), x, row), "subclass": (x.view(samples.Labelled), x, row),
+            "large": (np.ones((600, 600)), np.ones((600, 600)), np.ones(600)),
+        }.items():  # fmt: skip
+            yield Call(label, function, arrays)
+            yield Call(f"in place, {label}", in_place, arrays)
+        buffer = np.empty_like(row)
+        yield Call("out", function, (x, x, row), {"out": (x.copy(), buffer)})
+        yield Call("half of out", function, (x, x, row), {"out": (None, buffer)})
+        yield Call("out overlaps", function, (x.copy(), x, row), {"out": (x, None)})
+        yield Call("out, cast", function, (x, x, row), {"out": (x.astype("d"), row.astype("d"))})
+        for label, arrays, keywords, error in (
+            ("integers", (x.astype(int), x, row), {}, TypeError),
+            ("shapes", (x, x[:3], row), {}, ValueError),
+            ("no broadcast", (x, x, row[:5]), {}, ValueError),
+            ("out a list", (x, x, row), {"out": ([1.0], None)}, TypeError),
+            ("out an array", (x, x, row), {"out": x}, TypeError),
+            ("out too long", (x, x, row), {"out": (None,) * 3}, ValueError),
+            ("out shares", (x, x, row), {"out": (x.copy(), None)}, ()),
+            ("raises", (x, raises, row), {}, ZeroDivisionError),
+        ):
+            yield Call(label, function, arrays, keywords, error)
+        yield Call("read-only", in_place, (read_only, x, row), {}, ValueError)
+        yield Call("a list", in_place, ([1.0], x, row), {}, TypeError)
+    grad = x.copy()
+    for at_zero in (None, 0, 1):
+        yield Call("a choice", relu_ext.prelu_backward_, (grad, x, row), {"at_zero": at_zero})
+    yield Call("no choice", relu_ext.prelu_backward, (x, x, row), {"at_zero": 2}, ValueError)
+    yield Call("negative", relu_ext.add_leaky_relu_backward, (x, x, row, -1.0), {}, ValueError)
+    yield Call("", relu_ext.prelu, (x, row))
+    yield Call("in place", relu_ext.prelu_, (x.copy(), row))
+    yield Call("text", relu_ext.prelu, (x, "text"), {}, TypeError)
+    yield Call("shapes", relu_ext.prelu_, (x.copy(), row[:5]), {}, ValueError)
+
+
 def calls():
     for operation in samples.OPERATIONS:
         yield from calls_of(operation)
     yield from maxout_calls()
+    yield from sums_calls()
     yield Call("a number", relu_ext.set_num_threads, (1,))
     yield Call("too few", relu_ext.set_num_threads, (0,), error=ValueError)
     yield Call("no number", relu_ext.set_num_threads, ("1",), error=TypeError)

@@ -870,7 +870,11 @@ def test_the_map_of_names():
         assert callable(getattr(relu_ext, name)) and callable(getattr(relu_ext, name + "_"))
     public = {n for n in relu_ext.__all__ if not n.startswith("__")}
     doors = {n for name in ufuncs.__all__ for n in (name, name + "_")}
-    assert public == doors | {
+    pairs = {
+        n for name in ("prelu", "prelu_backward", "add_relu_backward", "add_leaky_relu_backward")
+        for n in (name, name + "_")
+    }  # fmt: skip
+    assert public == doors | pairs | {
         "maxout", "maxout_backward", "set_num_threads", "get_num_threads", "cpu_levels",
         "show_config", "ufuncs",
     }  # fmt: skip
