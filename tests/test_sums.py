@@ -311,7 +311,7 @@ def test_nan_and_zeros(level, dtype):
 def test_infinities_that_are_not_chosen_are_not_added():
     grad = np.array([[np.inf, np.nan, -np.inf, np.nan, 2]], "f").repeat(3, 0)
     x = np.array([[1, 0, -0.0, 3, -4]], "f").repeat(3, 0)
-    grad_x, learned = relu_ext.prelu_backward(grad, x, np.ones(5, "f"))
+    _grad_x, learned = relu_ext.prelu_backward(grad, x, np.ones(5, "f"))
     np.testing.assert_array_equal(learned, np.array([0, 0, 0, 0, -24], "f"))
     _, learned = relu_ext.add_relu_backward(grad, -x, np.ones(5, "f"))
     np.testing.assert_array_equal(learned, np.array([0, 0, 0, 0, 6], "f"))
@@ -616,7 +616,8 @@ def test_finite_differences(shape, kept):
     h = 1e-6
     x[abs(x) < 1e-3] = 1
     for forward, backward in (
-        (relu_ext.add_relu, lambda: relu_ext.add_relu_backward(weights, relu_ext.add_relu(x, y), y)),
+        (relu_ext.add_relu,
+         lambda: relu_ext.add_relu_backward(weights, relu_ext.add_relu(x, y), y)),
         (relu_ext.add_leaky_relu,
          lambda: relu_ext.add_leaky_relu_backward(weights, relu_ext.add_leaky_relu(x, y), y)),
         (relu_ext.leaky_relu, lambda: relu_ext.prelu_backward(weights, x, y)),
@@ -702,10 +703,7 @@ def test_fractions_agree():
     numbers = [Fraction(float(t)) for t in terms]
     while len(numbers) > 1:
         half = 1 << (len(numbers) - 1).bit_length() - 1
-        numbers = [
-            Fraction(
-                float(rounded(numbers[i] + (numbers[i + half] if i + half < len(numbers) else 0)))
-            )
-            for i in range(half)
-        ]
+        numbers += [Fraction(0)] * (2 * half - len(numbers))
+        pairs = zip(numbers[:half], numbers[half:], strict=True)
+        numbers = [Fraction(float(rounded(lower + upper))) for lower, upper in pairs]
     assert reference.fold(terms) == np.float32(float(numbers[0]))

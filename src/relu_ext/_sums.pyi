@@ -35,9 +35,7 @@ def add_relu_backward(
         buffer)`` nothing is allocated.
     """
 
-def add_relu_backward_(
-    grad: _Written, output: ArrayLike, y: ArrayLike, /
-) -> tuple[_Written, Any]:
+def add_relu_backward_(grad: _Written, output: ArrayLike, y: ArrayLike, /) -> tuple[_Written, Any]:
     """The gradients through `add_relu` in place: that of x is written over `grad`.
 
     Parameters

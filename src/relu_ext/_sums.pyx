@@ -14,7 +14,6 @@ tree: the first and the second, the third and the fourth, and so on.  What lacks
 """
 
 cimport numpy as cnp
-from cpython.exc cimport PyErr_Clear
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from libc.math cimport isinf
 from libc.stdint cimport uintptr_t
@@ -316,7 +315,7 @@ cdef void add_tile(const Job *job, char **start, Py_ssize_t first_row, Py_ssize_
     cdef Py_ssize_t steps[ROLES]
     cdef Py_ssize_t width = columns * job.sum_size
     cdef Py_ssize_t row = 0
-    cdef Py_ssize_t count, i, line
+    cdef Py_ssize_t count, i
     cdef int role
     # One stretch of rows at equal distances, or several of them.
     cdef Py_ssize_t stretch = job.summed.shape[0] if job.summed.count else 1
@@ -338,8 +337,8 @@ cdef void add_tile(const Job *job, char **start, Py_ssize_t first_row, Py_ssize_
         move_along(&job.summed, first_row + row, at)
         if job.before:
             for i in range(count):
-                job.terms(terms.bytes + (row + i) * width, at[A] + i * steps[A], at[B] + i * steps[B],
-                          columns)
+                job.terms(terms.bytes + (row + i) * width, at[A] + i * steps[A],
+                          at[B] + i * steps[B], columns)
         if not computed:
             compute_rows(job, at, columns, count, steps)
         if job.before:
@@ -507,12 +506,12 @@ cdef void add_part(const Parts *this, int part, int parts) noexcept nogil:
     cdef Py_ssize_t slot = job.cells * job.sum_size
     cdef Py_ssize_t units = (job.blocks + this.unit - 1) // this.unit
     cdef Py_ssize_t last = job.cells if job.along else job.length
-    cdef Py_ssize_t share = (last + parts - 1) // parts
+    cdef Py_ssize_t some = (last + parts - 1) // parts
     cdef Py_ssize_t unit
     cdef char *slots = this.slots
     if units == 1:
-        if part * share < last:
-            add_all(job, slots, 0, job.blocks, part * share, min(last, (part + 1) * share))
+        if part * some < last:
+            add_all(job, slots, 0, job.blocks, part * some, min(last, (part + 1) * some))
         return
     slots += part * this.levels * slot
     for unit in range(units * part // parts, units * (part + 1) // parts):
