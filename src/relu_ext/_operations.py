@@ -38,7 +38,7 @@ class Operation:
         self.at_zero = at_zero
         """What is chosen as the derivative at ±0."""
         self.chooses = chooses
-        """Whether the function takes `at_zero` beside its parameter, to choose another operation."""
+        """Whether the function takes `at_zero` besides, which chooses another operation."""
 
     @property
     def ufunc_name(self) -> str:
