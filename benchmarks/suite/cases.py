@@ -5,7 +5,7 @@ would write. LEGEND says what the names in a statement mean. Where the layout ha
 slopes, `slope` and `s` are that array.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from itertools import product
@@ -66,8 +66,6 @@ SPELLINGS: dict[str, Spellings] = {
         "mask": ("x[x < 0] = 0", "", ""),
         TORCH: ("torch.relu_(x)", "torch.clamp_min(x, 0, out=o)", "torch.relu(x)"),
         **_jax("jax.nn.relu(x)"),
-        "sigmoid": "scipy.special.expit(x{out})",
-        "tanh": "np.tanh(x{out})",
     },
     "relu_subgradient": {
         "greater": ("np.greater(x, 0{out})", "(x > 0).astype(x.dtype)"),
@@ -83,9 +81,6 @@ SPELLINGS: dict[str, Spellings] = {
         TORCH: ("torch.ops.aten.threshold_backward.grad_input(g, x, 0, grad_input={o})",
                 "torch.ops.aten.threshold_backward(g, x, 0)"),
         **_jax("jax.numpy.where(x > 0, g, zero)"),
-        # x stands for the forward's output, in which these derivatives are written.
-        "sigmoid": "np.multiply(g, x * (1 - x){out})",
-        "tanh": "np.multiply(g, 1 - x * x{out})",
     },
     "leaky_relu": {
         "maximum": "np.maximum(x, x * slope{out})",
@@ -242,14 +237,6 @@ WINDOWS: Spellings = {
 }
 """What replaces the spellings of maxout where several axes are reduced: max-pooling of images."""
 
-OTHER_FUNCTIONS: dict[tuple[str, str], Callable[..., np.ndarray]] = {
-    ("relu", "sigmoid"): lambda x: 1 / (1 + np.exp(-x)),
-    ("relu", "tanh"): lambda x: np.tanh(x),
-    ("relu_backward", "sigmoid"): lambda g, x: g * x * (1 - x),
-    ("relu_backward", "tanh"): lambda g, x: g * (1 - x * x),
-}
-"""Activations that ReLU is said to be much faster than: only their times are compared."""
-
 ROOFLINES: dict[int, Spellings] = {
     1: {
         "scale": ("np.multiply(x, s, out=x)", "", ""),
@@ -377,7 +364,6 @@ class Cell:
             if (
                 not text
                 or ("{blas}" in text and dtype.char not in "fd")  # BLAS would convert a copy
-                or ((self.operation, name) in OTHER_FUNCTIONS and integer)
                 or (name == "numexpr" and integer and "x + y" in text)  # does not wrap
                 or (name == "thinc" and where.axis != -1)
                 or (name in ("mask", "typed") and where.slopes)

@@ -29,7 +29,7 @@ mpl.rcParams.update({
 SHOWN = ("relu", "leaky_relu", "relu_backward")
 LONGEST = 5
 """Where the bar of a program ends at the latest, in units of the time with relu_ext."""
-TIMED = (OURS, "maximum", "zeros", "clip", TORCH, "tanh")
+TIMED = (OURS, "maximum", "zeros", "clip", TORCH)
 
 
 def save(figure: Figure, directory: Path, name: str) -> None:

@@ -49,8 +49,8 @@ class Measured:
     @cached_property
     def timings(self) -> dict[str, Timing]:
         known = {contender.name: contender for contender in self.cell.contenders()}
-        return {name: Timing(known.get(name, Contender(name, name)), *numbers)
-                for name, numbers in self.times.items()}  # fmt: skip
+        return {name: Timing(known[name], *numbers)
+                for name, numbers in self.times.items() if name in known}  # fmt: skip
 
     @property
     def ours(self) -> Timing:
@@ -60,8 +60,7 @@ class Measured:
     def compared(self) -> dict[str, Timing]:
         """What shows a change of relu_ext: the rivals, and relu_ext under other conditions."""
         return {name: timing for name, timing in self.timings.items()
-                if timing.contender.computes and name != OURS
-                and (self.cell.operation, name) not in cases.OTHER_FUNCTIONS}  # fmt: skip
+                if timing.contender.computes and name != OURS}  # fmt: skip
 
     @property
     def rivals(self) -> list[Timing]:
