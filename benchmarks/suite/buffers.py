@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from suite import statements
-from suite.cases import DESCRIBED, IN_PLACE, OPERATIONS, Cell
+from suite.cases import DESCRIBED, IN_PLACE, OPERATIONS, SUMS, Cell
 
 # The oracle has one home; the tests use it too.
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
@@ -151,10 +151,15 @@ def oracle(cell: Cell, row: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
     """The right results."""
     operation, axis = OPERATIONS[cell.operation], cell.where.axis
     arrays = [row[name] for name in operation.operands]
+    with_slope = "slope" in operation.arguments
+    if cell.operation in SUMS:
+        slope = statements.slopes(cell) if with_slope else 0
+        if "y" not in row:
+            return reference.prelu_backward(*arrays, slope)
+        return reference.add_backward(cell.operation.removeprefix("add_"), *arrays, slope)
     if isinstance(axis, tuple):
         return (reference.maxout(row["x"], axis)[0],)
     if axis is None:
-        with_slope = "slope" in operation.arguments
         number = statements.slopes(cell) if with_slope else DESCRIBED[cell.operation].default
         return (reference.evaluate(cell.operation, arrays, number),)
     if "w" in row:

@@ -37,7 +37,8 @@ ONE_THREAD, DENSE, ONE_SLOPE, WITHOUT_ADDING, NDARRAY, COPIED_FIRST = SELVES = (
 """relu_ext itself under other conditions, which tells what the conditions of the cell cost."""
 LEGEND = (
     "x, y, g: inputs and gradient, fresh each time; o: an existing output; w: the pieces that won; "
-    "slope: a Python number; zero, one, s: 0, 1 and the slope as scalars of the array's dtype."
+    "slope: a Python number; zero, one, s: 0, 1 and the slope as scalars of the array's dtype; "
+    "along, subscripts: the axes that are summed."
 )
 SMALL, LARGE = 1024, 2**24
 """The empty call is timed too up to SMALL elements, and the roofline from LARGE bytes on."""
@@ -164,6 +165,8 @@ class Operation:
     spellings: Spellings
     reduced: str = ""
     """The operands that lack the axis of the pieces."""
+    kinds: tuple[str, ...] = ()
+    """The kinds of layouts in which it is measured, if not in all."""
 
     @property
     def call(self) -> Spelling:
@@ -173,7 +176,7 @@ class Operation:
     def modes(self, where: Layout) -> list[str]:
         """The modes in which it is measured there; none if it lacks the layout's operands."""
         special = where.transposed + where.channels_last + ("y" if where.bias else "")
-        with_slopes = not where.slopes or self.function in PRELU
+        with_slopes = not where.slopes or self.function in (*PRELU, "prelu_backward")
         with_pieces = bool(self.reduced) == (where.axis is not None)
         few = {
             TENSORS: MODES[:1],
@@ -182,6 +185,8 @@ class Operation:
             "windows": MODES[1:],
         }
         possible = few.get(where.kind, MODES)
+        if where.kind not in (self.kinds or (where.kind,)):
+            return []
         if where.kind == "windows" and self.arguments != ", axis":
             return []
         if not ({*special} <= {*self.operands} and with_slopes and with_pieces):
@@ -228,7 +233,30 @@ OPERATIONS = {
                  "g.unsqueeze(axis))")),
         "thinc": ("", "thinc_ops.backprop_maxout(g, w, pieces)"),
     }, reduced="gw"),
+    "add_relu_backward": Operation("add_relu_backward", "gxy", "", {
+        "multiply": ("(np.multiply(g, x > 0, out=g), g.sum(axis=0))", "",
+                     "(h := g * (x > 0), h.sum(axis=0))"),
+        TORCH: ("(torch.ops.aten.threshold_backward.grad_input(g, x, 0, grad_input=g), g.sum(0))",
+                "", "(h := torch.ops.aten.threshold_backward(g, x, 0), h.sum(0))"),
+    }, kinds=("bias",)),
+    "add_leaky_relu_backward": Operation("add_leaky_relu_backward", "gxy", ", slope", {
+        "where": ("(np.multiply(g, s, out=g, where=x <= 0), g.sum(axis=0))", "",
+                  "(h := np.where(x > 0, g, g * s), h.sum(axis=0))"),
+        TORCH: (("(torch.ops.aten.leaky_relu_backward.grad_input(g, x, slope, False, "
+                 "grad_input=g), g.sum(0))"), "",
+                "(h := torch.ops.aten.leaky_relu_backward(g, x, slope, False), h.sum(0))"),
+    }, kinds=("bias",)),
+    "prelu_backward": Operation("prelu_backward", "gx", ", slope", {
+        "where": ("", "", ("(np.where(x > 0, g, g * s), "
+                           "np.where(x > 0, 0, g * x).sum(along).reshape(s.shape))")),
+        "einsum": ("", "", ("(np.where(x > 0, g, g * s), "
+                            "np.einsum(subscripts, g, np.minimum(x, 0)).reshape(s.shape))")),
+        TORCH: ("", "", ("((h := torch.ops.aten._prelu_kernel_backward(g, x, s))[0], "
+                         "h[1].sum(along).reshape(s.shape))")),
+    }, kinds=("columns", "channels")),
 }  # fmt: skip
+SUMS = ("add_relu_backward", "add_leaky_relu_backward", "prelu_backward")
+"""The operations that also return sums, which other libraries add in another order."""
 
 WINDOWS: Spellings = {
     "max": "x.max(axis{out})",
@@ -351,7 +379,7 @@ class Cell:
         dtype = np.dtype(self.dtype)
         ours = Contender(OURS, form(operation.call, self.mode))
         found = [ours, *self._selves(ours)]
-        spellings = operation.spellings | (PRELU[self.operation] if where.slopes else {})
+        spellings = operation.spellings | (PRELU.get(self.operation, {}) if where.slopes else {})
         if where.kind == "windows":
             spellings = dict(WINDOWS)
         if self.size <= SMALL:

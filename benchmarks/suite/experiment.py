@@ -170,7 +170,9 @@ class Experiment:
                         with statements.surroundings(contender), refusals():
                             results = statements.as_arrays(call(*operands))
                         pairs = list(zip(results, wanted, strict=True))
-                        same = all(right(*pair).all() for pair in pairs)
+                        error = 1e-3 * (cell.operation in cases.SUMS and contender.library != OURS)
+                        same = all(np.isclose(*pair, error, error).all() if error else
+                                   right(*pair).all() for pair in pairs)  # fmt: skip
                         if not same and all(rounds_otherwise(*pair) for pair in pairs):
                             raise Refused("rounds to another number")
                         assert same, f"{cell}: {contender.statement} differs from the oracle"

@@ -57,6 +57,9 @@ VIEWED = (  # in a full run: a layout or a kind of layouts, operations, dtypes a
     ("transposed", ("relu_backward",), FLOAT32, (IN_PLACE,)),
     ("bias", ADDING, FLOAT32, (IN_PLACE, NEW)),
     (BIAS, ADDING, HALVES, (IN_PLACE,)),
+    ("bias", cases.SUMS, FLOAT32, (IN_PLACE, NEW)),
+    ("columns", cases.SUMS, FLOAT32, (NEW,)),
+    ("channels", cases.SUMS, FLOAT32, (NEW,)),
     ("pieces", MAXOUTS, FLOAT32, (NEW,)),
     ("windows", ("maxout",), FLOAT32, (NEW,)),
     (MAXOUT, MAXOUTS, HALVES, (NEW,)),
@@ -82,7 +85,7 @@ def views() -> Iterator[Cell]:
     """The cells of a full run whose layout is a view, or PyTorch's tensors."""
     for layouts, names, dtypes, modes in VIEWED:
         for name, (label, view), dtype, mode in product(names, VIEWS.items(), dtypes, modes):
-            if layouts in (label, view.kind):
+            if layouts in (label, view.kind) and mode in OPERATIONS[name].modes(view):
                 yield Cell.of(name, dtype, label, mode)
     for name, size in product(BASIC, TABLE_SIZES[:2]):
         yield Cell(name, "float32", size, IN_PLACE, layout=TENSORS)

@@ -70,6 +70,12 @@ def namespace(library: str, cell: Cell) -> dict[str, Any]:
     if library == "thinc":
         names["thinc_ops"] = importlib.import_module("thinc.api").NumpyOps()
     names["slope"] = scalars["s"] if where.slopes else slope.item()
+    if where.slopes:
+        shape = (1,) * (len(where.computed) - len(where.slopes)) + where.slopes
+        names["along"] = tuple(at for at, length in enumerate(shape) if length == 1)
+        letters = "ijkl"[: len(shape)]
+        kept = "".join(letter for letter, length in zip(letters, shape, strict=True) if length > 1)
+        names["subscripts"] = f"{letters},{letters}->{kept}"
     names["zeros"] = np.zeros(where.computed, dtype)
     if where.axis is not None:
         names |= {"axis": where.axis, "pieces": where.pieces, "shape": where.shape}
@@ -194,7 +200,8 @@ def compile_statement(cell: Cell, contender: Contender) -> tuple[Call, Loop]:
     statement, operands = _bind(statement, names).replace("; ", "\n"), ", ".join(cell.operands)
     # No other names: numexpr copies all variables of its caller.
     bound = "".join(f", {name}={name}" for name in names if re.search(rf"\b{name}\b", statement))
-    once = f"return {statement}" if cell.mode == NEW else f"{statement}\nreturn {cell.written}"
+    returns = cell.mode == NEW or cell.operation in cases.SUMS
+    once = f"return {statement}" if returns else f"{statement}\nreturn {cell.written}"
     source = f"""
 def call({operands}{bound}):
 {indent(once, " " * 4)}
