@@ -52,7 +52,7 @@ def relu(x: NDArray[Scalar], /) -> NDArray[Scalar]:
     x : array_like
         Any shape, and any floating (ml_dtypes' bfloat16 included) or integer dtype.
     out, where, casting, order, dtype, subok
-        As for any NumPy ufunc.
+        As for any NumPy ufunc.  Where `where` is False, a new array stays uninitialised.
     """
 
 @overload
@@ -91,7 +91,7 @@ def relu_subgradient(x: ArrayLike, /, *, at_zero: np.generic) -> Any:
         The subgradient at x = ±0.  Every value from 0 to 1 is a subgradient; PyTorch, JAX and
         scikit-learn use 0, some textbooks 1.  A Python number keeps a floating dtype.
     out, where, casting, order, dtype, subok
-        As for any NumPy ufunc.
+        As for any NumPy ufunc.  Where `where` is False, a new array stays uninitialised.
     """
 
 @overload
@@ -132,12 +132,14 @@ def relu_backward(grad: ArrayLike, x: ArrayLike, /, *, at_zero: np.generic) -> A
         The gradient with respect to the output, of any shape and any floating (ml_dtypes' bfloat16
         included) or integer dtype.
     x : array_like
-        The input of the forward pass.
+        The input of the forward pass, of any real dtype: only whether it is > 0, < 0, ±0 or NaN is
+        read, in its own dtype, which takes part in promotion.  It may be a mask; False is 0, so that
+        `at_zero` decides there.
     at_zero : scalar or array_like, default 0
         The subgradient at x = ±0.  Every value from 0 to 1 is a subgradient; PyTorch, JAX and
         scikit-learn use 0, some textbooks 1.  A Python number keeps a floating dtype.
     out, where, casting, order, dtype, subok
-        As for any NumPy ufunc.
+        As for any NumPy ufunc.  Where `where` is False, a new array stays uninitialised.
     """
 
 @overload
@@ -167,7 +169,9 @@ def relu_backward_(grad: Written, x: ArrayLike, /, *, at_zero: ArrayLike = 0) ->
         It is overwritten without a copy, in any shape and layout.  PyTorch's autograd does not notice
         the change; if it may have saved the tensor, call ``torch.autograd.graph.increment_version``.
     x : array_like
-        The input of the forward pass.
+        The input of the forward pass, of any real dtype: only whether it is > 0, < 0, ±0 or NaN is
+        read, in its own dtype, which takes part in promotion.  It may be a mask; False is 0, so that
+        `at_zero` decides there.
     at_zero : scalar or array_like, default 0
         The subgradient at x = ±0.  Every value from 0 to 1 is a subgradient; PyTorch, JAX and
         scikit-learn use 0, some textbooks 1.  A Python number keeps a floating dtype.
@@ -183,9 +187,11 @@ def leaky_relu(x: ArrayLike, /, negative_slope: np.generic) -> Any:
         Any shape, and any floating (ml_dtypes' bfloat16 included) or integer dtype.
     negative_slope : scalar or array_like, default 0.01
         The slope for negative values (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a
-        floating dtype; an array broadcasts (PReLU).
+        floating dtype; a NumPy scalar of another dtype promotes, so write ``float(slope)``.  An array
+        broadcasts: for the channels of (N, C, H, W), write ``slope[:, np.newaxis, np.newaxis]``,
+        because with W == C a bare slope applies along W in silence.
     out, where, casting, order, dtype, subok
-        As for any NumPy ufunc.
+        As for any NumPy ufunc.  Where `where` is False, a new array stays uninitialised.
     """
 
 @overload
@@ -213,7 +219,9 @@ def leaky_relu_(x: Written, /, negative_slope: ArrayLike = 0.01) -> Written:
         the change; if it may have saved the tensor, call ``torch.autograd.graph.increment_version``.
     negative_slope : scalar or array_like, default 0.01
         The slope for negative values (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a
-        floating dtype; an array broadcasts (PReLU).
+        floating dtype; a NumPy scalar of another dtype promotes, so write ``float(slope)``.  An array
+        broadcasts: for the channels of (N, C, H, W), write ``slope[:, np.newaxis, np.newaxis]``,
+        because with W == C a bare slope applies along W in silence.
     """
 
 @overload
@@ -228,11 +236,13 @@ def leaky_relu_subgradient(
         Any shape, and any floating (ml_dtypes' bfloat16 included) or integer dtype.
     negative_slope : scalar or array_like, default 0.01
         The slope for negative values (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a
-        floating dtype; an array broadcasts (PReLU).
+        floating dtype; a NumPy scalar of another dtype promotes, so write ``float(slope)``.  An array
+        broadcasts: for the channels of (N, C, H, W), write ``slope[:, np.newaxis, np.newaxis]``,
+        because with W == C a bare slope applies along W in silence.
     at_zero : None, 0 or 1, default None
         The derivative at x = ±0: the slope if None (PyTorch and ONNX), or 1 (JAX), or 0.
     out, where, casting, order, dtype, subok
-        As for any NumPy ufunc.
+        As for any NumPy ufunc.  Where `where` is False, a new array stays uninitialised.
     """
 
 @overload
@@ -265,7 +275,9 @@ def leaky_relu_subgradient_(
         the change; if it may have saved the tensor, call ``torch.autograd.graph.increment_version``.
     negative_slope : scalar or array_like, default 0.01
         The slope for negative values (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a
-        floating dtype; an array broadcasts (PReLU).
+        floating dtype; a NumPy scalar of another dtype promotes, so write ``float(slope)``.  An array
+        broadcasts: for the channels of (N, C, H, W), write ``slope[:, np.newaxis, np.newaxis]``,
+        because with W == C a bare slope applies along W in silence.
     at_zero : None, 0 or 1, default None
         The derivative at x = ±0: the slope if None (PyTorch and ONNX), or 1 (JAX), or 0.
     """
@@ -287,14 +299,18 @@ def leaky_relu_backward(
         The gradient with respect to the output, of any shape and any floating (ml_dtypes' bfloat16
         included) or integer dtype.
     x : array_like
-        The input of the forward pass.
+        The input of the forward pass, of any real dtype: only whether it is > 0, < 0, ±0 or NaN is
+        read, in its own dtype, which takes part in promotion.  It may be a mask; False is 0, so that
+        `at_zero` decides there.
     negative_slope : scalar or array_like, default 0.01
         The slope for negative values (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a
-        floating dtype; an array broadcasts (PReLU).
+        floating dtype; a NumPy scalar of another dtype promotes, so write ``float(slope)``.  An array
+        broadcasts: for the channels of (N, C, H, W), write ``slope[:, np.newaxis, np.newaxis]``,
+        because with W == C a bare slope applies along W in silence.
     at_zero : None, 0 or 1, default None
         The derivative at x = ±0: the slope if None (PyTorch and ONNX), or 1 (JAX), or 0.
     out, where, casting, order, dtype, subok
-        As for any NumPy ufunc.
+        As for any NumPy ufunc.  Where `where` is False, a new array stays uninitialised.
     """
 
 @overload
@@ -337,10 +353,14 @@ def leaky_relu_backward_(
         It is overwritten without a copy, in any shape and layout.  PyTorch's autograd does not notice
         the change; if it may have saved the tensor, call ``torch.autograd.graph.increment_version``.
     x : array_like
-        The input of the forward pass.
+        The input of the forward pass, of any real dtype: only whether it is > 0, < 0, ±0 or NaN is
+        read, in its own dtype, which takes part in promotion.  It may be a mask; False is 0, so that
+        `at_zero` decides there.
     negative_slope : scalar or array_like, default 0.01
         The slope for negative values (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a
-        floating dtype; an array broadcasts (PReLU).
+        floating dtype; a NumPy scalar of another dtype promotes, so write ``float(slope)``.  An array
+        broadcasts: for the channels of (N, C, H, W), write ``slope[:, np.newaxis, np.newaxis]``,
+        because with W == C a bare slope applies along W in silence.
     at_zero : None, 0 or 1, default None
         The derivative at x = ±0: the slope if None (PyTorch and ONNX), or 1 (JAX), or 0.
     """
@@ -356,7 +376,7 @@ def add_relu(x: NDArray[Scalar], y: NDArray[Scalar], /) -> NDArray[Scalar]:
     y : scalar or array_like
         A bias, a residual or a number; it broadcasts.  A Python number keeps the dtype of x.
     out, where, casting, order, dtype, subok
-        As for any NumPy ufunc.
+        As for any NumPy ufunc.  Where `where` is False, a new array stays uninitialised.
     """
 
 @overload
@@ -398,9 +418,11 @@ def add_leaky_relu(x: ArrayLike, y: ArrayLike, /, negative_slope: np.generic) ->
         A bias, a residual or a number; it broadcasts.  A Python number keeps the dtype of x.
     negative_slope : scalar or array_like, default 0.01
         The slope for negative values (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a
-        floating dtype; an array broadcasts (PReLU).
+        floating dtype; a NumPy scalar of another dtype promotes, so write ``float(slope)``.  An array
+        broadcasts: for the channels of (N, C, H, W), write ``slope[:, np.newaxis, np.newaxis]``,
+        because with W == C a bare slope applies along W in silence.
     out, where, casting, order, dtype, subok
-        As for any NumPy ufunc.
+        As for any NumPy ufunc.  Where `where` is False, a new array stays uninitialised.
     """
 
 @overload
@@ -433,7 +455,9 @@ def add_leaky_relu_(x: Written, y: ArrayLike, /, negative_slope: ArrayLike = 0.0
         A bias, a residual or a number; it broadcasts.  A Python number keeps the dtype of x.
     negative_slope : scalar or array_like, default 0.01
         The slope for negative values (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a
-        floating dtype; an array broadcasts (PReLU).
+        floating dtype; a NumPy scalar of another dtype promotes, so write ``float(slope)``.  An array
+        broadcasts: for the channels of (N, C, H, W), write ``slope[:, np.newaxis, np.newaxis]``,
+        because with W == C a bare slope applies along W in silence.
     """
 
 @overload

@@ -661,11 +661,7 @@ def relu(x, /, *, out=None, where=True, casting="same_kind", order="K", dtype=No
 
     {parameters}
 
-    Returns
-    -------
-    ndarray or scalar
-        x where x > 0 and +0 where x <= 0, -0.0 included, as in ``np.maximum(x, 0)``; NaN stays as
-        it is.  The dtype is that of `x`.
+    {returns}
 
     See Also
     --------
@@ -704,11 +700,7 @@ def relu_subgradient(x, /, *, at_zero=0, out=None, where=True, casting="same_kin
 
     {parameters}
 
-    Returns
-    -------
-    ndarray or scalar
-        1 where x > 0, 0 where x < 0, `at_zero` where x is +0 or -0, and NaN where x is NaN.
-        The dtype is that of ``x * at_zero``.
+    {returns}
 
     See Also
     --------
@@ -745,12 +737,7 @@ def relu_backward(grad, x, /, *, at_zero=0, out=None, where=True, casting="same_
 
     {parameters}
 
-    Returns
-    -------
-    ndarray or scalar
-        grad where x > 0 and 0 where x < 0, even if grad is inf or NaN.  At x = ±0: 0 if `at_zero`
-        is 0, grad if it is 1, else ``at_zero * grad``.  Where x is NaN: grad (PyTorch's rule).
-        The dtype is that of ``grad * x * at_zero``.
+    {returns}
 
     Notes
     -----
@@ -790,11 +777,7 @@ def leaky_relu(x, /, negative_slope=0.01, *, out=None, where=True, casting="same
 
     {parameters}
 
-    Returns
-    -------
-    ndarray or scalar
-        x where x >= 0 (-0.0 keeps its sign) and ``negative_slope * x`` where x < 0; NaN stays as
-        it is.  The dtype is that of ``x * negative_slope``.
+    {returns}
 
     Notes
     -----
@@ -830,11 +813,7 @@ def leaky_relu_subgradient(x, /, negative_slope=0.01, *, at_zero=None, out=None,
 
     {parameters}
 
-    Returns
-    -------
-    ndarray or scalar
-        1 where x > 0, `negative_slope` where x < 0, and NaN where x is NaN.  At x = ±0: `at_zero`,
-        or the slope if that is None.  The dtype is that of ``x * negative_slope``.
+    {returns}
 
     Examples
     --------
@@ -874,12 +853,7 @@ def leaky_relu_backward(grad, x, /, negative_slope=0.01, *, at_zero=None, out=No
 
     {parameters}
 
-    Returns
-    -------
-    ndarray or scalar
-        grad where x > 0, and ``negative_slope * grad`` where x is < 0 or NaN (PyTorch's rule).  At
-        x = ±0: 0 or grad, as `at_zero` says, or ``negative_slope * grad`` if that is None.
-        The dtype is that of ``grad * x * negative_slope``.
+    {returns}
 
     Notes
     -----
@@ -930,11 +904,7 @@ def prelu(x, slope, /, *, out=None, where=True, casting="same_kind", order="K", 
 
     {parameters}
 
-    Returns
-    -------
-    ndarray or scalar
-        x where x >= 0 (-0.0 keeps its sign) and ``slope * x`` where x < 0; NaN stays as it is.
-        The dtype is that of ``x * slope``.
+    {returns}
 
     See Also
     --------
@@ -986,12 +956,7 @@ def add_relu(x, y, /, *, out=None, where=True, casting="same_kind", order="K", d
 
     {parameters}
 
-    Returns
-    -------
-    ndarray or scalar
-        ``np.maximum(x + y, 0)`` to the last bit: the sum is rounded to the dtype first, and
-        integers wrap.  The result is +0 where the sum is <= 0 and NaN where the sum is NaN; where x
-        and y are both NaN, it is x's NaN.  The dtype is that of ``x + y``; bool is not supported.
+    {returns}
 
     Notes
     -----
@@ -1030,12 +995,7 @@ def add_leaky_relu(x, y, /, negative_slope=0.01, *, out=None, where=True, castin
 
     {parameters}
 
-    Returns
-    -------
-    ndarray or scalar
-        ``leaky_relu(x + y, negative_slope)`` to the last bit: the sum is rounded to the dtype
-        first.  Where x and y are both NaN, the result is x's NaN.  The dtype is that of
-        ``(x + y) * negative_slope``; bool is not supported.
+    {returns}
 
     Notes
     -----
@@ -1079,7 +1039,9 @@ grad : array_like
 cdef dict OTHERS = {
     "x": """\
 x : array_like
-    The input of the forward pass.""",
+    The input of the forward pass, of any real dtype: only whether it is > 0, < 0, ±0 or NaN is
+    read, in its own dtype, which takes part in promotion.  It may be a mask; False is 0, so that
+    `at_zero` decides there.""",
     "y": """\
 y : scalar or array_like
     A bias, a residual or a number; it broadcasts.  A Python number keeps the dtype of x.""",
@@ -1093,19 +1055,79 @@ slope : scalar or array_like
     "negative_slope": """\
 negative_slope : scalar or array_like, default 0.01
     The slope for negative values (0.01 in PyTorch, JAX and ONNX).  A Python number keeps a
-    floating dtype; an array broadcasts (PReLU).""",
+    floating dtype; a NumPy scalar of another dtype promotes, so write ``float(slope)``.  An array
+    broadcasts: for the channels of (N, C, H, W), write ``slope[:, np.newaxis, np.newaxis]``,
+    because with W == C a bare slope applies along W in silence.""",
 }
 cdef str CHOICE = """\
 at_zero : None, 0 or 1, default None
     The derivative at x = ±0: the slope if None (PyTorch and ONNX), or 1 (JAX), or 0."""
+# What they return: the elements, and the dtype.
+cdef dict RESULTS = {
+    "relu": ("""\
+    x where x > 0 and +0 where x <= 0, -0.0 included, as in ``np.maximum(x, 0)``; NaN
+    stays as it is.""", """\
+    The dtype is that of `x`."""),
+    "relu_subgradient": ("""\
+    1 where x > 0, 0 where x < 0, `at_zero` where x is +0 or -0, and NaN where x is NaN.""", """\
+    The dtype is that of ``x * at_zero``."""),
+    "relu_backward": ("""\
+    grad where x > 0 and 0 where x < 0, even if grad is inf or NaN.  At x = ±0: 0 if
+    `at_zero` is 0, grad if it is 1, else ``at_zero * grad``.  Where x is NaN: grad
+    (PyTorch's rule).""", """\
+    The dtype is that of ``grad * x * at_zero``."""),
+    "leaky_relu": ("""\
+    x where x >= 0 (-0.0 keeps its sign) and ``negative_slope * x`` where x < 0; NaN
+    stays as it is.""", """\
+    The dtype is that of ``x * negative_slope``."""),
+    "leaky_relu_subgradient": ("""\
+    1 where x > 0, `negative_slope` where x < 0, and NaN where x is NaN.  At x = ±0:
+    `at_zero`, or the slope if that is None.""", """\
+    The dtype is that of ``x * negative_slope``."""),
+    "leaky_relu_backward": ("""\
+    grad where x > 0, and ``negative_slope * grad`` where x is < 0 or NaN (PyTorch's
+    rule).  At x = ±0: 0 or grad, as `at_zero` says, or ``negative_slope * grad`` if
+    that is None.""", """\
+    The dtype is that of ``grad * x * negative_slope``."""),
+    "prelu": ("""\
+    x where x >= 0 (-0.0 keeps its sign) and ``slope * x`` where x < 0; NaN stays as it
+    is.""", """\
+    The dtype is that of ``x * slope``."""),
+    "add_relu": ("""\
+    ``np.maximum(x + y, 0)`` to the last bit: the sum is rounded to the dtype first, and
+    integers wrap.  The result is +0 where the sum is <= 0 and NaN where the sum is NaN;
+    where x and y are both NaN, it is x's NaN.""", """\
+    The dtype is that of ``x + y``; bool is not supported."""),
+    "add_leaky_relu": ("""\
+    ``leaky_relu(x + y, negative_slope)`` to the last bit: the sum is rounded to the
+    dtype first.  Where x and y are both NaN, the result is x's NaN.""", """\
+    The dtype is that of ``(x + y) * negative_slope``; bool is not supported."""),
+}
 cdef str HEADING = "Parameters\n----------"
 cdef str KEYWORDS = """\
 out, where, casting, order, dtype, subok
-    As for any NumPy ufunc."""
+    As for any NumPy ufunc.  Where `where` is False, a new array stays uninitialised."""
 cdef str TARGET = """\
 {} : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
     It is overwritten without a copy, in any shape and layout.  PyTorch's autograd does not notice
     the change; if it may have saved the tensor, call ``torch.autograd.graph.increment_version``."""
+cdef str NEW = """\
+Returns
+-------
+ndarray, scalar or tensor
+{result}
+
+Raises
+------
+TypeError
+    If a dtype is not supported (complex, datetime, structured, string, object), or the result's
+    does not cast to that of `out`.
+BufferError
+    If the memory of a tensor does not hold its value, or something else depends on it: it
+    requires a gradient, has a lazy negation, is sparse, or has a tangent.  The message says what
+    to call.
+ValueError
+    If the shapes do not broadcast, or `out` is read-only or has another shape."""
 cdef str IN_PLACE = """\
 {parameters}
 
@@ -1118,13 +1140,15 @@ object
 Raises
 ------
 TypeError
-    If the argument cannot be written in place (a list, raw bytes), if a dtype is not supported,
-    or if the result's dtype does not cast to the argument's.
+    If `{first}` cannot be written in place (a list, raw bytes), if a dtype is not supported, or if
+    the result's dtype does not cast to that of `{first}`{integers}.
 BufferError
     If writing the memory of a tensor would not change its value correctly: it requires a gradient,
     has a lazy negation, is sparse, or has a tangent.  The message says what to call instead.
 ValueError
-    If the argument is read-only, or if the others do not broadcast to its shape."""
+    If `{first}` is read-only{shapes}."""
+cdef str INTEGERS = ": a float makes integers float64"
+cdef str SHAPES = ", or the others do not broadcast to its shape"
 
 cdef extern from *:
     """
@@ -1170,21 +1194,18 @@ cdef fill_docs():
         if chooses:
             others.append(CHOICE)
         function = globals()[name]
-        result = doc_of(function).decode().partition("ndarray or scalar\n")[2].partition("\n\n")[0]
+        elements, dtype = RESULTS[name]
         paragraphs = {
             "parameters": "\n".join([HEADING, FIRST[first], *others, KEYWORDS]),
+            "returns": NEW.format(result=elements + "\n" + dtype),
             "in_place": IN_PLACE.format(
-                parameters="\n".join([HEADING, TARGET.format(first), *others]),
-                first=first, result=without_dtype(result)),
+                parameters="\n".join([HEADING, TARGET.format(first), *others]), first=first,
+                result=elements, shapes=SHAPES if others else "",
+                integers=INTEGERS if parameter else ""),
             "imports": ">>> import numpy as np\n>>> import relu_ext",
         }
         fill_doc(function, paragraphs)
         fill_doc(globals()[name + "_"], paragraphs)
-
-
-cdef str without_dtype(str result):
-    """What a docstring says of the elements, before it comes to the dtype."""
-    return result[:result.index("The dtype is")].rstrip()
 
 
 fill_docs()
