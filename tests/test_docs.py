@@ -210,6 +210,15 @@ def test_the_evidence_is_written_by_its_commands(tmp_path, monkeypatch):
     assert one[-1].startswith(f"{relu_ext.__version__}, ")
 
 
+def test_the_release_has_one_version_and_date():
+    version, date = re.search(
+        r"^## \[([\d.]+)\] - (\S+)$", text_of("CHANGELOG.md"), re.MULTILINE
+    ).groups()
+    assert version == relu_ext.__version__
+    citation = text_of("CITATION.cff")
+    assert f"version: {version}\n" in citation and f'date-released: "{date}"' in citation
+
+
 def test_lengths():
     """The README is read in a minute, and CONTRIBUTING keeps to what a contributor does."""
     for page, most in (("README.md", 170), ("CONTRIBUTING.md", 140)):

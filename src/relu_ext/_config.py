@@ -3,7 +3,7 @@
 from relu_ext._dispatch import cpu_levels, missing
 from relu_ext._threads import get_num_threads, has_openmp, why_one_thread
 
-__version__ = "0.1.0"  # nowhere else
+__version__ = "0.2.0"  # nowhere else
 
 
 def show_config() -> None:
