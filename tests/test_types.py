@@ -20,7 +20,7 @@ import typing_sample
 # Cython writes the first into its modules; the others are types, which the stubs alone have.
 ALLOWED = r"""
 relu_ext\..*\.__(test|pyx_capi)__
-relu_ext\._(api|maxout)\.[A-Z]\w*
+relu_ext\._(api|maxout|sums)\.[A-Z]\w*
 """
 ARRAYS = {NDArray[scalar]: scalar for scalar in (np.float32, np.float64, np.int8, np.bool)}
 

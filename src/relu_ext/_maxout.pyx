@@ -49,6 +49,7 @@ cdef enum:  # the arrays of a job as roles of the walker's plan; its axes are in
 cdef object uint8_dtype = np.dtype(np.uint8)
 
 cdef Py_ssize_t row_offset[ROWS]
+cdef int row
 for row in range(ROWS):
     row_offset[row] = row * ROW_STEP
 
