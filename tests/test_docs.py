@@ -190,7 +190,7 @@ def test_the_evidence_is_written_by_its_commands(tmp_path, monkeypatch):
     tables = """\
 | tried | counted | command | version |
 | --- | --- | --- | --- |
-| one | old | `echo '== 1234 passed, 2 skipped in 3.00s =='` | old |
+| one | old | `echo '== 1234 passed, 2 skipped, 3 deselected in 3.00s =='` | old |
 | two | old | `echo '9,876 results, no difference; 3 s'` | old |
 | three | old | `echo '== 5 passed in 3.00s =='; false` | old |
 

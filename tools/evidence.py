@@ -32,7 +32,8 @@ def counted(output):
     if rows := [line for line in lines if line.startswith("| ")]:
         return cells(rows[-1])
     if counts := [match[1] for line in lines if (match := PYTEST.match(line))]:
-        return [re.sub(r"\d{4,}", lambda number: f"{int(number[0]):,}", counts[-1])]
+        ran = re.sub(r", \d+ deselected", "", counts[-1])
+        return [re.sub(r"\d{4,}", lambda number: f"{int(number[0]):,}", ran)]
     return [SECONDS.sub("", lines[-1])]
 
 
