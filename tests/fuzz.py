@@ -706,7 +706,7 @@ def cases(draw):
         parameter = draw(st.one_of(st.integers(0, 4), small, of_any_kind))
     in_place = draw(st.booleans())
     case = Case(
-        operation=operation.name,
+        operation=str(operation),
         level=draw(st.integers(0, 2)),
         in_place=in_place,
         arrays=arrays,

@@ -483,8 +483,8 @@ def test_the_fuzzer_finds_a_wrong_bit(monkeypatch):
     cases = [fuzz.from_json(line) for line in corpus()]
     compared = [case for case in cases if fuzz.check(case)[1] == "oracle"]
     maxout, maxout_backward = reference.maxout, reference.maxout_backward
-    names = {*reference.OPERATIONS, "maxout", "maxout_backward"}
-    assert {case.operation for case in compared} == names
+    public = {o.name for o in samples.OPERATIONS if o.description.at_zero is None}
+    assert {case.operation for case in compared} >= {*public, "maxout", "maxout_backward"}
     for name, right in reference.OPERATIONS.items():
         monkeypatch.setitem(reference.OPERATIONS, name, lambda *x, right=right: right(*x) + 1)
     monkeypatch.setattr(reference, "maxout", lambda *x: (maxout(*x)[0] + 1, maxout(*x)[1]))
