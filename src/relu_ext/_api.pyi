@@ -471,7 +471,7 @@ def prelu(x: ArrayLike, slope: np.generic, /) -> Any:
     slope : scalar or array_like
         The slope for negative values.  A Python number keeps a floating dtype; an array broadcasts.
     out, where, casting, order, dtype, subok
-        As for any NumPy ufunc.
+        As for any NumPy ufunc.  Where `where` is False, a new array stays uninitialised.
     """
 
 @overload
