@@ -5,20 +5,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from relu_ext._api import DLPack
 
-_Scalar = TypeVar("_Scalar", bound=np.generic)
-_Out = TypeVar("_Out", bound=NDArray[Any] | DLPack)
-_Axis: TypeAlias = SupportsIndex | tuple[SupportsIndex, ...]
-_Which = TypeVar("_Which", bound=NDArray[np.integer[Any]])
+Scalar = TypeVar("Scalar", bound=np.generic)
+Out = TypeVar("Out", bound=NDArray[Any] | DLPack)
+Axis: TypeAlias = SupportsIndex | tuple[SupportsIndex, ...]
+Which = TypeVar("Which", bound=NDArray[np.integer[Any]])
 
 @overload
 def maxout(
     x: ArrayLike,
     /,
-    axis: _Axis = -1,
+    axis: Axis = -1,
     *,
-    out: _Out | tuple[_Out],
+    out: Out | tuple[Out],
     return_which: Literal[False] = False,
-) -> _Out:
+) -> Out:
     """The maximum of linear pieces: a maxout layer's activation, and max-pooling.
 
     Parameters
@@ -40,34 +40,34 @@ def maxout(
 def maxout(
     x: ArrayLike,
     /,
-    axis: _Axis = -1,
+    axis: Axis = -1,
     *,
-    out: tuple[_Out, _Which],
+    out: tuple[Out, Which],
     return_which: Literal[True],
-) -> tuple[_Out, _Which]: ...
+) -> tuple[Out, Which]: ...
 @overload
 def maxout(
     x: ArrayLike,
     /,
-    axis: _Axis = -1,
+    axis: Axis = -1,
     *,
     out: tuple[NDArray[Any] | None, NDArray[np.integer[Any]] | None] | None = None,
     return_which: Literal[True],
 ) -> tuple[Any, Any]: ...
 @overload
 def maxout(
-    x: ArrayLike, /, axis: _Axis = -1, *, out: None = None, return_which: bool = False
+    x: ArrayLike, /, axis: Axis = -1, *, out: None = None, return_which: bool = False
 ) -> Any: ...
 @overload
 def maxout_backward(
-    grad: NDArray[_Scalar],
+    grad: NDArray[Scalar],
     which: NDArray[np.integer[Any]],
-    pieces: _Axis,
+    pieces: Axis,
     /,
-    axis: _Axis = -1,
+    axis: Axis = -1,
     *,
     out: None = None,
-) -> NDArray[_Scalar]:
+) -> NDArray[Scalar]:
     """The gradient of a loss through `maxout`: `grad` at the piece that won, 0 at the others.
 
     Parameters
@@ -91,19 +91,19 @@ def maxout_backward(
 def maxout_backward(
     grad: ArrayLike,
     which: ArrayLike,
-    pieces: _Axis,
+    pieces: Axis,
     /,
-    axis: _Axis = -1,
+    axis: Axis = -1,
     *,
-    out: _Out | tuple[_Out],
-) -> _Out: ...
+    out: Out | tuple[Out],
+) -> Out: ...
 @overload
 def maxout_backward(
     grad: ArrayLike,
     which: ArrayLike,
-    pieces: _Axis,
+    pieces: Axis,
     /,
-    axis: _Axis = -1,
+    axis: Axis = -1,
     *,
     out: None = None,
 ) -> NDArray[Any]: ...

@@ -5,7 +5,7 @@ from typing_extensions import Buffer
 
 from relu_ext._api import DLPack
 
-_Written = TypeVar("_Written", bound=NDArray[Any] | Buffer | DLPack)
+Written = TypeVar("Written", bound=NDArray[Any] | Buffer | DLPack)
 
 def add_relu_backward(
     grad: ArrayLike,
@@ -35,7 +35,7 @@ def add_relu_backward(
         buffer)`` nothing is allocated.
     """
 
-def add_relu_backward_(grad: _Written, output: ArrayLike, y: ArrayLike, /) -> tuple[_Written, Any]:
+def add_relu_backward_(grad: Written, output: ArrayLike, y: ArrayLike, /) -> tuple[Written, Any]:
     """The gradients through `add_relu` in place: that of x is written over `grad`.
 
     Parameters
@@ -68,8 +68,8 @@ def add_leaky_relu_backward(
     """
 
 def add_leaky_relu_backward_(
-    grad: _Written, output: ArrayLike, y: ArrayLike, /, negative_slope: ArrayLike = 0.01
-) -> tuple[_Written, Any]:
+    grad: Written, output: ArrayLike, y: ArrayLike, /, negative_slope: ArrayLike = 0.01
+) -> tuple[Written, Any]:
     """The gradients through `add_leaky_relu` in place: that of x is written over `grad`.
 
     Parameters
@@ -109,8 +109,8 @@ def prelu_backward(
     """
 
 def prelu_backward_(
-    grad: _Written, x: ArrayLike, slope: ArrayLike, /, *, at_zero: Literal[0, 1] | None = None
-) -> tuple[_Written, Any]:
+    grad: Written, x: ArrayLike, slope: ArrayLike, /, *, at_zero: Literal[0, 1] | None = None
+) -> tuple[Written, Any]:
     """The gradients of PReLU in place, whose slope broadcasts as ONNX's: `grad` is overwritten.
 
     Parameters
