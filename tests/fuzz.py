@@ -354,7 +354,7 @@ class World:
         if kind in ("DLPack", "DLPack of version 0") and type(target) is not np.ndarray:
             view.__dlpack__()
             return view
-        if not isinstance(target, np.ndarray):
+        if not issubclass(type(target), np.ndarray):  # whatever class it claims
             raise TypeError("cannot be written in place")
         if not target.flags.writeable:
             raise ValueError("read-only")
@@ -583,6 +583,8 @@ def check(case):
         expected = None  # no call of this kind: then the doors agree on an error
     one, other = front.outcome(World.through_the_front_door), apart.outcome(World.through_the_ufunc)
     assert one[:3] == other[:3], (one, other)
+    if one[:2] == ("raised", "FloatingPointError"):
+        return one[0], one[1]  # How much was written before a cast raised is nobody's contract.
     for world in (front, apart):
         for operand in case.operands:
             operand.clear_padding(world.memory)

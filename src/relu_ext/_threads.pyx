@@ -20,9 +20,8 @@ cdef extern from "_threads.h" nogil:
 
 cdef enum:
     MOST_THREADS = 1 << 16  # more than any machine has, and within C's int
-    # Of each thread, in KiB.  Tiles take 16 to 24 of them: with a stack of 24 add_relu(x, x[::-1])
-    # of 2**20 float32 wrote beyond it, with 32 it did not.
-    LEAST_STACK = 64
+    # Of each thread, in KiB.  The walker's tiles take up to 24 of them, and sums about 100.
+    LEAST_STACK = 256
 
 cdef Team *team = NULL
 
@@ -72,7 +71,7 @@ def set_num_threads(num_threads, /):
         If it is not an integer.
     RuntimeError
         If the system does not let this process start as many threads, or if ``OMP_STACKSIZE`` gives
-        them less than 64 KiB each.  Where limits are lowered later, OpenMP ends the process.
+        them less than 256 KiB each.  Where limits are lowered later, OpenMP ends the process.
 
     Examples
     --------
