@@ -78,6 +78,7 @@ cdef enum:
 
 cdef double LARGEST_FLOAT16 = 65504.0
 cdef double LARGEST_BFLOAT16 = 3.3895313892515355e38
+cdef double SMALLEST_BFLOAT16 = 1.1754943508222875e-38  # below, its cast may report an underflow
 cdef object FLOAT64_SCALAR = ufuncs.np.float64
 cdef str SAME_KIND = "same_kind"
 cdef str K_ORDER = "K"
@@ -240,8 +241,9 @@ cdef bint pack(object value, int dtype, object x, Number *number) noexcept:
             return True
         if dtype == FLOAT32 or (
                 dtype == FLOAT16 and LARGEST_FLOAT16 < fabs(real.value) and not isinf(real.value)
-                or dtype == BFLOAT16 and LARGEST_BFLOAT16 < fabs(real.value)
-                and not isinf(real.value)):
+                or dtype == BFLOAT16 and real.value != 0 and not isinf(real.value)
+                and not SMALLEST_BFLOAT16 <= fabs(real.value) <= LARGEST_BFLOAT16
+                and real.value == real.value):
             return False
         if PyArray_Pack(descr, number, value) < 0:
             PyErr_Clear()
