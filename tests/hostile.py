@@ -81,11 +81,11 @@ PROTOCOLS = ["__array__", "__dlpack__", "__float__", "__index__", "__buffer__"]
 
 def operands(kinds):
     for kind in kinds:
-        array = np.full(SIZE, -1.0, "f4")
+        array = np.full((2, SIZE // 2), -1.0, "f4")
         yield array if kind == "ndarray" else torch.from_numpy(array).clone()
 
 
-def calls(operation):
+def elementwise(operation):
     """Each way to call an operation, as a function of its arrays and its parameter."""
     name = operation.parameter
     for function in (f"{operation.name}_", operation.name):
@@ -97,23 +97,39 @@ def calls(operation):
     )
 
 
+def calls():
+    """(the number of arrays, whether there is a parameter, the call)."""
+    for operation in OPERATIONS:
+        for call in elementwise(operation):
+            yield len(operation.arrays), operation.parameter is not None, call
+    which = np.zeros((2, SIZE // 2), np.uint8)
+    yield 1, True, lambda arrays, value: relu_ext.maxout(*arrays, value)
+    yield 1, True, lambda arrays, value: relu_ext.maxout(*arrays, (value,), return_which=True)
+    yield 1, True, lambda arrays, value: relu_ext.maxout_backward(*arrays, which, value)
+    yield 1, True, lambda arrays, value: relu_ext.maxout_backward(*arrays, which, 2, value)
+    for name in ("add_relu_backward", "add_leaky_relu_backward", "prelu_backward"):
+        function, in_place = getattr(relu_ext, name), getattr(relu_ext, f"{name}_")
+        yield 3, False, lambda arrays, _, function=function: function(*arrays)
+        yield 3, False, lambda arrays, _, function=in_place: function(*arrays)
+        yield 3, False, lambda arrays, _, f=function: f(*arrays, out=(arrays[0], None))
+    yield 3, True, lambda arrays, value: relu_ext.add_leaky_relu_backward(*arrays, value)
+    yield 3, True, lambda arrays, value: relu_ext.add_leaky_relu_backward_(*arrays, value)
+
+
 def cases():
     """(what asks, the index of the victim, kinds of the arrays, the call, its parameter)."""
     kinds = ["ndarray"] + ["tensor"] * (torch is not None)
-    for operation in OPERATIONS:
-        number = len(operation.arrays)
-        for arrays, call in itertools.product(
-            itertools.product(kinds, repeat=number), [*calls(operation)]
-        ):
+    for number, has_parameter, call in calls():
+        for arrays in itertools.product(kinds, repeat=number):
             for victim in range(number):
                 yield with_finalizer, victim, arrays, call, 0.5
                 if torch is not None:
                     yield with_mode, victim, arrays, call, 0.5
                 for protocol in PROTOCOLS:
-                    if operation.parameter is not None:
+                    if has_parameter:
                         yield None, victim, arrays, call, protocol
-                    if number > 1 and victim == 0:
-                        yield None, victim, (arrays[0], protocol), call, 0.5
+                    if number > 1 and victim < number - 1:
+                        yield None, victim, (*arrays[:-1], protocol), call, 0.5
 
 
 def run(asker, index, kinds, call, parameter):

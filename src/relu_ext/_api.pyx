@@ -744,7 +744,8 @@ def relu_backward(grad, x, /, *, at_zero=0, out=None, where=True, casting="same_
     Notes
     -----
     If `at_zero` is 0, the output of `relu` may be given instead of its input, because it is 0
-    wherever x <= 0.
+    wherever x <= 0.  A mask of booleans may be given, too: False is 0, so with ``at_zero=1`` the
+    result is `grad` everywhere.
 
     Examples
     --------
