@@ -380,7 +380,9 @@ cdef bint fits(object out, int number_type, int axes, const Py_ssize_t *shape) n
         and cnp.PyArray_TYPE(<cnp.ndarray>out) == number_type
         and cnp.PyArray_ISNOTSWAPPED(<cnp.ndarray>out)
         and cnp.PyArray_NDIM(<cnp.ndarray>out) == axes
-        and memcmp(cnp.PyArray_DIMS(<cnp.ndarray>out), shape, axes * sizeof(Py_ssize_t)) == 0)
+        and (axes == 0  # whose dimensions are NULL
+             or memcmp(cnp.PyArray_DIMS(<cnp.ndarray>out), shape,
+                       axes * sizeof(Py_ssize_t)) == 0))
 
 
 cdef checked_out(str name, out, dtype, int axes, const Py_ssize_t *shape):

@@ -688,8 +688,10 @@ cdef inline bint is_same_or_apart(object x, object other) noexcept:
     return is_apart(x, other) or (
         cnp.PyArray_DATA(<cnp.ndarray>x) == cnp.PyArray_DATA(<cnp.ndarray>other)
         and is_contiguous(x) and is_contiguous(other)
-        and memcmp(cnp.PyArray_STRIDES(<cnp.ndarray>x), cnp.PyArray_STRIDES(<cnp.ndarray>other),
-                   cnp.PyArray_NDIM(<cnp.ndarray>x) * sizeof(cnp.npy_intp)) == 0)
+        and (cnp.PyArray_NDIM(<cnp.ndarray>x) == 0  # whose strides are NULL
+             or memcmp(cnp.PyArray_STRIDES(<cnp.ndarray>x),
+                       cnp.PyArray_STRIDES(<cnp.ndarray>other),
+                       cnp.PyArray_NDIM(<cnp.ndarray>x) * sizeof(cnp.npy_intp)) == 0))
 
 
 cdef bint broadcasts(object y, object x) noexcept:
