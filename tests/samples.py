@@ -7,6 +7,7 @@ import importlib
 import os
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -359,6 +360,29 @@ def raising(error):
         raise error
 
     return fail
+
+
+@contextmanager
+def written_meanwhile(array, places):
+    """Another thread writes elements of a flat array, again and again; none may be lost."""
+    stop, lost = threading.Event(), []
+
+    def write():
+        number = 0.0
+        while not stop.is_set():
+            number += 1
+            array[places] = number
+            if (array[places] != number).any():
+                lost.append(number)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    assert not lost
 
 
 def exporter(array, **members):

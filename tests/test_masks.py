@@ -2,7 +2,6 @@
 numbers only the signs are read, in their own dtype."""
 
 import itertools
-import threading
 import warnings
 
 import numpy as np
@@ -89,30 +88,13 @@ def test_elements_outside_of_the_mask_belong_to_others(level, operands):
     """Another thread writes them meanwhile; none of its numbers is lost."""
     memory = np.full((512, 300), -1, "f4")
     mask = np.random.default_rng(3).random(memory.shape) < 0.5
-    others = memory.reshape(-1)
     flat = np.flatnonzero(~mask)[::53]
-    stop, lost = threading.Event(), []
-
-    def write():
-        number = 0.0
-        while not stop.is_set():
-            number += 1
-            others[flat] = number
-            if (others[flat] != number).any():
-                lost.append(number)
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
+    with samples.written_meanwhile(memory.reshape(-1), flat):
         for _ in range(60):
             if operands == 1:
                 relu_ext.relu(memory, out=memory, where=mask)
             else:
                 relu_ext.relu_backward(memory, np.full_like(memory, -1), out=memory, where=mask)
-    finally:
-        stop.set()
-        thread.join()
-    assert not lost
     assert not memory[mask].any()
 
 

@@ -740,24 +740,7 @@ def test_bytes_between_belong_to_others(level, view):
     between = np.ones(memory.shape, bool)
     between[view] = False
     flat = np.flatnonzero(between)[::97]
-    others = memory.reshape(-1)
-    stop, lost = threading.Event(), []
-
-    def write():
-        number = 0.0
-        while not stop.is_set():
-            number += 1
-            others[flat] = number
-            if (others[flat] != number).any():
-                lost.append(number)
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
+    with samples.written_meanwhile(memory.reshape(-1), flat):
         for _ in range(60):
             relu_ext.relu_(memory[view])
-    finally:
-        stop.set()
-        thread.join()
-    assert not lost
     assert not memory[view].any()
