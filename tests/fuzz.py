@@ -2,8 +2,9 @@
 
 Each is made twice, in two worlds alike: through the front door and through the ufunc. Result or
 exception must be the same, and afterwards every byte of memory; an exception of the caller's own
-must pass unchanged; and where the oracle has an answer, it must be that one. Maxout, which has no
-ufunc, is compared with the oracle behind its documented checks.
+must pass unchanged; and where the oracle has an answer, it must be that one. Maxout and the
+functions that sum a gradient, which have no ufunc, are compared with the oracle behind their
+documented checks.
 
 `python tests/fuzz.py --examples 200000` or `--minutes 10`. At a difference it prints the case, made
 as small as hypothesis can; should the process die, the file of `--last` has it. Each line of
@@ -43,6 +44,13 @@ MOST_BYTES = 1 << 20
 LARGE = [1000, 9000, 40_000]  # elements, on both sides of what is done with the GIL and blocks
 
 SUPPORTED = {c: np.dtype(c) for c in "?bBhHiIlLqQefdg"} | {"bfloat16": reference.bfloat16}
+FLOATS = ["e", "f", "d", "g", "bfloat16"]
+# The functions that sum a gradient: the operation of the other gradient, and their parameter.
+SUMS = {
+    "add_relu_backward": ("relu_backward", None),
+    "add_leaky_relu_backward": ("leaky_relu_backward", "negative_slope"),
+    "prelu_backward": ("leaky_relu_backward", "at_zero"),
+}
 DTYPES = SUPPORTED | {c: np.dtype(c) for c in "F D S3 U2 M8[D] m8[s] V4 f4,i2".split()}
 
 
@@ -146,10 +154,36 @@ class MaxoutCase:
     to_json = Case.to_json
 
 
+@dataclasses.dataclass
+class SumsCase:
+    """A call of a function that also returns the gradient of a bias or a slope."""
+
+    operation: str
+    level: int
+    in_place: bool
+    arrays: list[Operand]  # grad, x or the output, and what is learned
+    parameter: int | None  # of PARAMETERS: negative_slope, or prelu's at_zero
+    out: list[Operand | None]
+
+    @property
+    def operands(self):
+        return [x for x in (*self.arrays, *self.out) if x is not None]
+
+    @property
+    def door(self):
+        return self.operation
+
+    to_json = Case.to_json
+
+
 def from_json(line):
     def revived(x):
         return Operand(*x) if isinstance(x, list) else x
 
+    if json.loads(line)[0] in SUMS:
+        operation, level, in_place, arrays, parameter, out = json.loads(line)
+        arrays, out = [[*map(revived, some)] for some in (arrays, out)]
+        return SumsCase(operation, level, in_place, arrays, parameter, out)
     if json.loads(line)[0] in ("maxout", "maxout_backward"):
         operation, level, arrays, pieces, axis, out, counted = json.loads(line)
         arrays, out = [[*map(revived, some)] for some in (arrays, out)]
@@ -528,7 +562,7 @@ class MaxoutWorld(World):
     def check_cast(dtype, out):
         if out is not None and (
             not np.can_cast(dtype, out.dtype, "same_kind")
-            or (out.dtype.kind in "SUmMV" and out.dtype != reference.bfloat16)
+            or (out.dtype.kind in "SUmMV" and out.dtype.newbyteorder("=") != reference.bfloat16)
         ):
             raise TypeError("out does not hold the result")
 
@@ -558,12 +592,125 @@ class MaxoutWorld(World):
         return "computed", *found
 
 
-def check_maxout(case):
+class SumsWorld(MaxoutWorld):
+    def __init__(self, case, memory):
+        self.case, self.own = case, CallersOwn()
+        self.memory = samples.aligned_bytes(memory.size)
+        self.memory[:] = memory
+        self.arrays = [self.make(x) for x in case.arrays]
+        self.parameter = self.make(case.parameter, PARAMETERS)
+        self.out = [self.arrays[0], None] if case.in_place else [self.make(x) for x in case.out]
+
+    def through_the_front_door(self):
+        _, name = SUMS[self.case.operation]
+        keywords = {} if name is None or self.case.parameter is None else {name: self.parameter}
+        if self.case.in_place:
+            return getattr(relu_ext, self.case.operation + "_")(*self.arrays, **keywords)
+        out = tuple(self.out) or None
+        return getattr(relu_ext, self.case.operation)(*self.arrays, **keywords, out=out)
+
+    def through_the_oracle(self):
+        """Raises the first error; `self.wrong` has the kinds of all that may come first."""
+        operation, parameter_name = SUMS[self.case.operation]
+        of_slope = parameter_name == "at_zero"
+        grad, x, y = self.arrays
+        is_learned_number, at_zero, slope = is_number(y), None, 0
+        targets = [None, None]
+        self.wrong = []
+        if self.case.in_place:
+            targets[0] = grad = self.noted(self.writeable, grad)
+        elif self.out and len(self.out) != 2:
+            self.wrong.append(ValueError())
+        grad, x = self.noted(self.floats, grad), self.noted(self.floats, x)
+        if of_slope:
+            at_zero = self.parameter
+            if not (at_zero is None or self.is_choice(at_zero)):
+                self.wrong.append(ValueError())
+            slope = self.noted(float if is_learned_number else self.floats, y)
+        elif parameter_name is not None:
+            slope = 0.01 if self.case.parameter is None else self.parameter
+            slope = self.noted(float if is_number(slope) else self.floats, slope)
+            if slope is not None and np.any(slope < 0):
+                self.wrong.append(ValueError())
+        if not is_learned_number:
+            y = self.noted(self.floats, y)
+        self.stop()
+
+        y = np.empty((), grad.dtype) if is_learned_number else y
+        arrays = [grad, x, *[slope] * isinstance(slope, np.ndarray)]
+        dtype = self.noted(np.result_type, *arrays)
+        if dtype is not None:
+            self.noted(np.result_type, dtype, y.dtype, np.float32)
+        for shape in (x.shape, y.shape, np.shape(slope)):
+            if self.noted(np.broadcast_shapes, shape, grad.shape) != grad.shape:
+                self.wrong.append(ValueError())
+        if grad.shape != x.shape:
+            self.wrong.append(ValueError())
+        if not self.case.in_place and self.out:
+            targets = [*map(self.noted, [self.checked_out] * 2, self.out, (grad, y))]
+        if dtype is not None:
+            self.noted(self.check_cast, dtype, targets[0])
+        self.noted(self.check_cast, y.dtype, targets[1])
+        if all(target is not None for target in targets) and np.shares_memory(*targets):
+            self.wrong.append(ValueError())
+        self.stop()
+
+        grad_x = reference.evaluate(operation, [grad, x], slope)
+        layout = np.empty_like(grad, dtype) if targets[0] is None else targets[0]
+        if of_slope:
+            grad_x, learned = reference.prelu_backward(
+                grad, x, np.asarray(slope, dtype), at_zero, layout.strides
+            )
+            learned = learned.astype(y.dtype)
+        else:
+            rounded = grad_x.astype(layout.dtype)
+            learned = reference.learned_bias(rounded, grad.dtype, y, layout.strides)
+        outs = self.out or [None, None]
+        return (
+            self.delivered(outs[0], targets[0], grad_x),
+            self.delivered(outs[1], targets[1], learned),
+        )
+
+    def noted(self, function, *arguments):
+        """What the function returns; None if it raises, which `self.wrong` keeps."""
+        try:
+            return function(*arguments)
+        except np.exceptions.DTypePromotionError:
+            self.wrong.append(TypeError())
+        except Exception as error:
+            self.wrong.append(error)
+
+    def stop(self):
+        if self.wrong:
+            raise self.wrong[0]
+
+    def floats(self, x):
+        array = self.array(x)
+        if array.dtype not in [SUPPORTED[c] for c in FLOATS]:
+            raise TypeError("no floats")
+        return array
+
+    @staticmethod
+    def is_choice(at_zero):
+        return isinstance(at_zero, (int, float, np.number, np.bool)) and at_zero in (0, 1)
+
+
+def is_number(x):
+    """Whether a Python number takes the dtype of an array."""
+    return isinstance(x, (int, float)) and not isinstance(x, (np.generic, bool))
+
+
+def check_against_the_oracle(case):
+    kind = SumsWorld if isinstance(case, SumsCase) else MaxoutWorld
     memory = initial_memory(case)
-    front, apart = MaxoutWorld(case, memory), MaxoutWorld(case, memory)
-    one = front.outcome(MaxoutWorld.through_the_front_door)
-    other = apart.outcome(MaxoutWorld.through_the_oracle)
-    assert one == other, (one, other)
+    front, apart = kind(case, memory), kind(case, memory)
+    one = front.outcome(kind.through_the_front_door)
+    other = apart.outcome(kind.through_the_oracle)
+    if isinstance(apart, SumsWorld) and apart.wrong:
+        kinds = [CallersOwn if error is apart.own else public_class(error) for error in apart.wrong]
+        assert one[:2] in [("raised", kind.__name__) for kind in kinds], (one, kinds)
+    else:
+        assert one == other, (one, other)
     for world in (front, apart):
         for operand in case.operands:
             operand.clear_padding(world.memory)
@@ -573,8 +720,8 @@ def check_maxout(case):
 
 def check(case):
     """Fail where the doors, or door and oracle, differ; else say in two words how it ended."""
-    if isinstance(case, MaxoutCase):
-        return check_maxout(case)
+    if not isinstance(case, Case):
+        return check_against_the_oracle(case)
     memory = initial_memory(case)
     front, apart = World(case, memory), World(case, memory)
     try:
@@ -687,6 +834,45 @@ def maxout_cases(draw):
     return case
 
 
+@st.composite
+def sums_cases(draw):
+    shape = draw(SHAPES)
+    kept = [n if draw(st.booleans()) else 1 for n in shape]
+    case = SumsCase(
+        operation=draw(st.sampled_from([*SUMS])),
+        level=draw(st.integers(0, 2)),
+        in_place=draw(st.booleans()),
+        arrays=[draw(operands(s, ANY_KIND)) for s in (shape, shape, kept)],
+        parameter=None,
+        out=[],
+    )
+    dtype = draw(st.sampled_from(FLOATS))
+    for operand in case.arrays:  # mostly what is computed
+        if draw(st.integers(0, 3)):
+            operand.dtype = dtype if draw(st.integers(0, 3)) else draw(st.sampled_from(FLOATS))
+        if draw(st.integers(0, 3)):
+            operand.shape = shape if operand is not case.arrays[2] else kept
+            operand.steps, operand.axes = [1] * len(shape), [*range(len(shape))]
+    if SUMS[case.operation][1] and draw(st.booleans()):
+        few = [PARAMETERS.index(0), PARAMETERS.index(1), PARAMETERS.index(None)]
+        case.parameter = draw(st.sampled_from([*few * 9, *range(len(PARAMETERS))]))
+    if not case.in_place and draw(st.booleans()):
+        case.out = [draw(st.one_of(st.none(), operands(s, ANY_KIND))) for s in (shape, kept)]
+        if draw(st.integers(0, 20)) == 0:
+            case.out = case.out[:1]
+    for place, out in enumerate([*case.out, *case.arrays[: case.in_place]]):
+        if out is not None:
+            out.steps = [step or 1 for step in out.steps]  # see maxout_cases
+            if draw(st.booleans()):
+                out.dtype = case.arrays[2 if place == 1 else 0].dtype
+    assume(are_disjoint(case) or not any(x.dtype in "?g" for x in case.operands))
+    # ml_dtypes has no common dtype for bfloat16 and these, or only in some order.
+    dtypes = {x.dtype for x in case.operands}
+    assume("bfloat16" not in dtypes or not {"g", "e"} & dtypes)
+    assume(all(x.stop < MOST_BYTES for x in case.operands))
+    return case
+
+
 def are_disjoint(case):
     return all(
         a.stop <= b.offset or b.stop <= a.offset
@@ -696,8 +882,9 @@ def are_disjoint(case):
 
 @st.composite
 def cases(draw):
-    if draw(st.integers(0, 4)) == 4:
-        return draw(maxout_cases())
+    family = draw(st.integers(0, 6))
+    if family >= 5:
+        return draw(maxout_cases() if family == 5 else sums_cases())
     operation = draw(st.sampled_from(samples.OPERATIONS))
     shape = draw(SHAPES)
     of_any_kind = operands(shape, ANY_KIND)

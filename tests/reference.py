@@ -205,21 +205,28 @@ def summed(terms, kept_shape, strides):
 def add_backward(operation, grad, output, y, parameter):
     """Both gradients of `add_relu` or `add_leaky_relu`."""
     grad_x = evaluate(operation, [grad, output], parameter)
-    if not summed_axes(grad.shape, y.shape):
-        with np.errstate(all="ignore"):
-            return grad_x, grad_x.reshape(y.shape).astype(y.dtype)
-    wide = np.result_type(grad_x, grad, y, np.float32)
+    return grad_x, learned_bias(grad_x, grad.dtype, y, grad.strides)
+
+
+def learned_bias(grad_x, grad_dtype, y, strides):
+    """The gradient of y, which is summed as grad_x was rounded; `strides` are those of grad_x."""
     with np.errstate(all="ignore"):
-        return grad_x, summed(grad_x.astype(wide), y.shape, grad.strides).astype(y.dtype)
+        if not summed_axes(grad_x.shape, y.shape):
+            return grad_x.reshape(y.shape).astype(y.dtype)
+        wide = np.result_type(grad_x, grad_dtype, y, np.float32)
+        return summed(grad_x.astype(wide), y.shape, strides).astype(y.dtype)
 
 
-def prelu_backward(grad, x, slope, at_zero=None):
-    """Both gradients of `prelu`."""
+def prelu_backward(grad, x, slope, at_zero=None, strides=None):
+    """Both gradients of `prelu`; `strides` are those of the first one."""
     grad_x = evaluate("leaky_relu_backward", [grad, x], slope)
     if at_zero is not None:
-        grad_x = np.where(x == 0, grad.astype(grad_x.dtype) * grad_x.dtype.type(at_zero), grad_x)
+        with np.errstate(all="ignore"):
+            share = grad.astype(grad_x.dtype) if at_zero else np.zeros_like(grad_x)
+            grad_x = np.where(x == 0, share, grad_x)
     wide = np.result_type(grad, x, slope, np.float32)
     with np.errstate(all="ignore"):
         terms = grad.astype(wide) * x.astype(wide)
         terms = np.where((x > 0) | (x == 0), np.zeros_like(terms), terms)
-        return grad_x, summed(terms, slope.shape, grad.strides).astype(slope.dtype)
+        learned = summed(terms, slope.shape, grad.strides if strides is None else strides)
+        return grad_x, learned.astype(slope.dtype)
