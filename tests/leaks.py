@@ -289,9 +289,6 @@ def calls():
     yield Call("no level", _dispatch.use, ("v9",), error=ValueError)
 
 
-FUNCTIONS = list({call.function: None for call in calls()})
-
-
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 

@@ -250,16 +250,16 @@ def test_operands_that_take_each_others_memory_away():
     assert every > 300 and computed > every // 4
 
 
-@pytest.mark.parametrize("function", leaks.FUNCTIONS, ids=lambda f: f.__name__)
-def test_no_call_leaks(function):
-    calls = [call for call in leaks.calls() if call.function is function]
-    gc.collect()  # or what is garbage already would be collected while the leaks are counted
-    for call in calls:
-        assert leaks.leak(call, 300) is None
+def test_no_call_leaks():
+    """In a process of its own, whose few objects are counted ten times as fast."""
+    program = "import sys, leaks; sys.argv[1:] = ['--count', '300']; leaks.main()"
+    finished = run_python(program)
+    assert finished.returncode == 0, finished.stderr
+    assert int(finished.stdout.split()[0]) > 1000
 
 
 def test_a_leak_is_found():
-    gc.collect()  # as above
+    gc.collect()  # or what is garbage already would be collected while the leaks are counted
     kept = []
     for word, function, *arguments in (
         ("blocks", lambda: kept.append(object())),
