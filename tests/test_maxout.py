@@ -205,11 +205,11 @@ def test_many_axes(axes, pieces):
             assert (np.count_nonzero(back) == np.count_nonzero(y)) or numbers.size == 1
 
 
+@pytest.mark.filterwarnings("ignore:Setting the (shape|dtype):DeprecationWarning")
 @pytest.mark.parametrize("what", ["dtype", "shape", "resize"])
 def test_an_axis_whose_index_changes_the_array(what):
     """Before anything of the array is read, so that the answer is that of the array as changed."""
-    x = np.arange(24.0)
-    x.shape = (2, 12)  # its own memory, which resize needs
+    x = np.arange(24.0).reshape(2, 12).copy()  # its own memory, which resize needs
 
     class Axis:
         def __index__(self):
