@@ -35,8 +35,8 @@ def at_level(level):
 
 
 def slots(level):
-    """The kernels of a level's table by operation and dtype, the dtypes' itemsizes, and the kernels
-    for rows. Writing to them changes the table."""
+    """The kernels of a level's table by operation and dtype, and the dtypes' itemsizes. Writing to
+    them changes the table."""
     get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
     get_pointer.restype = ctypes.c_void_p
     get_pointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
@@ -46,8 +46,7 @@ def slots(level):
     each_kernel = ctypes.c_size_t * dtypes * len(OPERATIONS)
 
     class Table(ctypes.Structure):
-        _fields_ = [("kernel", each_kernel), ("itemsize", ctypes.c_ssize_t * dtypes),
-                    ("rows_kernel", each_kernel)]  # fmt: skip
+        _fields_ = [("kernel", each_kernel), ("itemsize", ctypes.c_ssize_t * dtypes)]
 
     found = Table.from_address(address)
     return [np.ctypeslib.as_array(getattr(found, name)) for name, _ in Table._fields_]

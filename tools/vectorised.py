@@ -78,7 +78,7 @@ LOOPS_WITHOUT_PRODUCTS = {
 
 FUNCTION = re.compile(r"<(\w[\w.]*)>:\n((?:.+\n)+)")
 # GCC and Clang append .isra.0 and the like to the names of what they changed.
-KERNEL = re.compile(r"__pyx_fuse_(\d+)\w*_kernels_[a-z0-9]+_([a-z_]+?\d?)(_rows)?(?:\.[\w.]+)?")
+KERNEL = re.compile(r"__pyx_fuse_(\d+)\w*_kernels_[a-z0-9]+_([a-z_]+)(?:\.[\w.]+)?")
 CALL = re.compile(r"\s(?:call|jmp|bl?)\s+[0-9a-f]+ <(\w[\w.]*)>")
 
 
@@ -95,9 +95,8 @@ def level_of(path: Path) -> str:
     return path.name.partition("_kernels_")[2].partition(".")[0]
 
 
-def kernels(objdump: str, path: Path) -> tuple[str, dict[tuple[str, str, str], str]]:
-    """The machine, and the disassembly of each kernel and of what it calls, by operation, dtype and
-    whether it is the one for rows."""
+def kernels(objdump: str, path: Path) -> tuple[str, dict[tuple[str, str], str]]:
+    """The machine, and the disassembly of each kernel and of what it calls, by operation and dtype."""
     listing = subprocess.run(
         [objdump, "--disassemble", "--no-show-raw-insn", path],
         check=True,
@@ -107,13 +106,10 @@ def kernels(objdump: str, path: Path) -> tuple[str, dict[tuple[str, str, str], s
     machine = re.search(r"file format elf64-(\S+)", listing)
     assert machine, listing[:200]
     functions = dict(FUNCTION.findall(listing))
-    found: dict[tuple[str, str, str], str] = {}
+    found: dict[tuple[str, str], str] = {}
     for name in functions:
         if kernel := KERNEL.fullmatch(name):
-            operation, rows = kernel[2], kernel[3] or ""
-            if operation.startswith("maxout"):  # whose kernel of rows is another operation
-                operation, rows = operation + rows, ""
-            key = operation, DTYPES[int(kernel[1])], rows
+            key = kernel[2], DTYPES[int(kernel[1])]
             found[key] = found.get(key, "") + "".join(reached(name, functions).values())
     return machine[1], found
 
@@ -155,9 +151,7 @@ def main() -> int:
         clang = by_clang(path)
         vector_products = (machine, level) != ("x86-64", "v2") or not clang
         vector_products &= machine != "littleaarch64"
-        wanted = [*itertools.product(names, DTYPES, ("", "_rows"))]
-        wanted += itertools.product(MAXOUT_LOOPS, DTYPES, ("",))
-        for operation, dtype, rows in wanted:
+        for operation, dtype in itertools.product([*names, *MAXOUT_LOOPS], DTYPES):
             if dtype == EXEMPT:
                 continue
             checked += 1
@@ -165,12 +159,12 @@ def main() -> int:
             expected = (loops | MAXOUT_LOOPS)[operation]
             if dtype in ("int64", "uint64") and not vector_products:
                 expected = LOOPS_WITHOUT_PRODUCTS.get(operation, expected)
-            body = found.get((operation, dtype, rows), "")
+            body = found.get((operation, dtype), "")
             vector = any_store if operation in MAXOUT_LOOPS else store
             stores = sum(bool(vector.search(line)) for line in body.splitlines())
             if stores < expected:
                 lost += 1
-                print(f"{level} {operation}{rows} {dtype}: {stores} vector stores, not {expected}")
+                print(f"{level} {operation} {dtype}: {stores} vector stores, not {expected}")
     print(f"{checked} kernels checked, {lost} not vectorised")
     return min(lost, 1)
 

@@ -28,11 +28,11 @@ from relu_ext._operand cimport Operand
 from relu_ext._table cimport (
     FLOAT32, FLOAT64, FLOATS, FOLDED, LEAKY_RELU_BACKWARD, LEAKY_RELU_BACKWARD_0_AT_ZERO,
     LEAKY_RELU_BACKWARD_1_AT_ZERO, OUT, PARAMETER, RELU_BACKWARD, ROLES, RUN, A, B, AddRow,
-    FoldRows, FoldRun, Kernel, Learn, RowsKernel, Settle, Terms,
+    FoldRows, FoldRun, Kernel, Learn, Settle, Terms,
 )
 from relu_ext._tensors cimport is_tensor, new_result
 from relu_ext._threads cimport Part, share
-from relu_ext._walk cimport GIL_BYTES, MOST_AXES, SMALL_BYTES, call_kernel, parts_of
+from relu_ext._walk cimport GIL_BYTES, MOST_AXES, SMALL_BYTES, parts_of
 
 import numpy as np
 
@@ -86,7 +86,6 @@ cdef struct Axes:
 
 cdef struct Job:
     Kernel kernel  # NULL: `out` is already computed
-    RowsKernel rows_kernel
     Learn learn  # NULL: the kernel and the terms are computed one after the other
     Terms terms  # NULL: `out` itself is added
     bint before  # the terms are made of grad and x, which the kernel may overwrite
@@ -252,16 +251,14 @@ cdef inline void compute(const Job *job, char **at, Py_ssize_t n) noexcept nogil
         head = -<uintptr_t>at[OUT] % CACHE_LINE
         if head != 0 and head % job.itemsize == 0:
             head = head // job.itemsize
-            call_kernel(job.kernel, job.rows_kernel, at[OUT], at[A], at[B], at[PARAMETER],
-                        job.parameter_step, head)
+            job.kernel(at[OUT], at[A], at[B], at[PARAMETER], job.parameter_step, head, 1, NULL)
             for role in range(ROLES):
                 step = job.itemsize if role != PARAMETER or job.parameter_step else 0
                 rest[role] = at[role] + head * step
-            call_kernel(job.kernel, job.rows_kernel, rest[OUT], rest[A], rest[B], rest[PARAMETER],
-                        job.parameter_step, n - head)
+            job.kernel(rest[OUT], rest[A], rest[B], rest[PARAMETER], job.parameter_step, n - head,
+                       1, NULL)
             return
-    call_kernel(job.kernel, job.rows_kernel, at[OUT], at[A], at[B], at[PARAMETER],
-                job.parameter_step, n)
+    job.kernel(at[OUT], at[A], at[B], at[PARAMETER], job.parameter_step, n, 1, NULL)
 
 
 cdef void compute_rows(const Job *job, char **start, Py_ssize_t columns, Py_ssize_t rows,
@@ -270,8 +267,8 @@ cdef void compute_rows(const Job *job, char **start, Py_ssize_t columns, Py_ssiz
     cdef int role
     cdef Py_ssize_t _
     if columns * job.itemsize <= SMALL_BYTES:
-        job.rows_kernel(start[OUT], start[A], start[B], start[PARAMETER], job.parameter_step,
-                        columns, rows, steps)
+        job.kernel(start[OUT], start[A], start[B], start[PARAMETER], job.parameter_step, columns,
+                   rows, steps)
         return
     for role in range(ROLES):
         at[role] = start[role]
@@ -741,7 +738,6 @@ cdef int run(const Call *call, int dtype, int result_dtype, object grad_x, objec
     job.kernel = NULL
     if call != NULL:
         job.kernel = active_table.kernel[call.operation][dtype]
-        job.rows_kernel = active_table.rows_kernel[call.operation][dtype]
     job.before = call != NULL and call.of_slope
     job.terms = active_table.gradient_terms[dtype]
     job.learn = NULL

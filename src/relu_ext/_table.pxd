@@ -38,19 +38,14 @@ cdef enum:  # roles: the arrays of a kernel, in the order of its arguments
     PARAMETER
     ROLES
 
-# out[i] = operation(a[i], b[i], parameter[i * step]) for n elements, in the dtype's own type
-# throughout.  Operations of one array ignore b, and those without a parameter ignore parameter.
-# step is 1 for an array of parameters (PReLU), 0 for a single one.  Each input is out itself
-# or disjoint from it; any alignment; any n >= 0; no Python.
-ctypedef void (*Kernel)(void *out, const void *a, const void *b,
-                        const void *parameter, Py_ssize_t step, Py_ssize_t n) noexcept nogil
-
-# The same for `rows` rows, at least one, each row_steps[role] bytes further in each array.  This
-# is for short rows: calling a kernel takes as long as 64 float32.  With one row, row_steps is not
-# read and may be NULL.
-ctypedef void (*RowsKernel)(void *out, const void *a, const void *b, const void *parameter,
-                            Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows,
-                            const Py_ssize_t *row_steps) noexcept nogil
+# out[i] = operation(a[i], b[i], parameter[i * step]) for n elements of each of `rows` rows, at least
+# one, in the dtype's own type throughout.  Operations of one array ignore b, and those without a
+# parameter ignore parameter.  step is 1 for an array of parameters (PReLU), 0 for a single one.
+# Each row is row_steps[role] bytes further in each array; for a single row, row_steps may be NULL.
+# Each input is out itself or disjoint from it; any alignment; any n >= 0; no Python.
+ctypedef void (*Kernel)(void *out, const void *a, const void *b, const void *parameter,
+                        Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows,
+                        const Py_ssize_t *row_steps) noexcept nogil
 
 # Copies a matrix of items, of `itemsize` bytes each, between any steps.
 ctypedef void (*Copy)(char *to, Py_ssize_t to_column, Py_ssize_t to_row,
@@ -139,7 +134,6 @@ ctypedef void (*Settle)(void *out, const void *sums, Py_ssize_t n) noexcept nogi
 cdef struct KernelTable:
     Kernel kernel[OPERATIONS][DTYPES]
     Py_ssize_t itemsize[DTYPES]
-    RowsKernel rows_kernel[OPERATIONS][DTYPES]
     bint one_by_one[OPERATIONS][DTYPES]  # whether rows of one element are computed fast
     int vector_step  # in items; the only one beside 1 that `copy` gathers and scatters by vectors
     Copy copy

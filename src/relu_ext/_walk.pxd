@@ -1,11 +1,8 @@
 from relu_ext._dispatch cimport active_table
 from relu_ext._operand cimport Operand
 from relu_ext._table cimport (
-    FLOAT32, FLOAT64, LONGDOUBLE, OUT, PARAMETER, ROLES, A, B, Decode, Encode, Kernel, RowsKernel,
+    FLOAT32, FLOAT64, LONGDOUBLE, OUT, PARAMETER, ROLES, A, B, Decode, Encode, Kernel,
 )
-
-cdef extern from "_numbers.h" nogil:
-    bint SEES_ONE_ARRAY "RELU_EXT_SEES_ONE_ARRAY"
 
 cdef enum:
     # Up to here the kernel is called on the whole buffer: aligning and blocking cost more than
@@ -31,7 +28,6 @@ cdef struct Plan:
     # One call, laid out for the walk: axes in the order of out's memory, innermost first, none of
     # them of length 1, and those that are contiguous together merged into one.
     Kernel kernel
-    RowsKernel rows_kernel
     Py_ssize_t itemsize
     Py_ssize_t parameter_step  # as the kernels count it
     bint has[WALKED]  # where there is no such array, its pointer is out's and its steps are 0
@@ -47,7 +43,7 @@ cdef struct Plan:
     bint stream
     Panel panel  # NULL: rows, as the walker computes them
     const void *job  # for a panel that is not the walker's
-    bint one_by_one  # whether the kernel for rows takes rows of one element
+    bint one_by_one  # whether the kernel takes rows of one element
     bint copied[ROLES]  # to or from a tile
     int tiled_axes  # that a panel spans: 2, or up to BOX_AXES
     Py_ssize_t box[BOX_AXES]  # how far a tile reaches along each of them
@@ -106,7 +102,6 @@ cdef inline bint start_plan(Plan *this, int operation, int dtype, const Operand 
     if not tabulate(this, active_table.itemsize[dtype], operands):
         return False
     this.kernel = active_table.kernel[operation][dtype]
-    this.rows_kernel = active_table.rows_kernel[operation][dtype]
     this.one_by_one = active_table.one_by_one[operation][dtype]
     this.fresh = fresh
     if dtype == FLOAT64 and operands[OUT] != NULL and operands[OUT].dtype == FLOAT32:
@@ -119,19 +114,6 @@ cdef inline bint start_plan(Plan *this, int operation, int dtype, const Operand 
         this.encoded_size = active_table.itemsize[b_dtype]
         this.encodes_nan = b_dtype <= LONGDOUBLE
     return True
-
-
-cdef inline void call_kernel(Kernel kernel, RowsKernel rows_kernel, void *out, const void *a,
-                             const void *b, const void *parameter, Py_ssize_t step,
-                             Py_ssize_t n) noexcept nogil:
-    """Call the kernel, or the kernel for rows where the compiler vectorises only that in place.
-
-    With GCC the kernel for rows takes 25 more instructions for a single row.
-    """
-    if SEES_ONE_ARRAY:
-        kernel(out, a, b, parameter, step, n)
-    else:
-        rows_kernel(out, a, b, parameter, step, n, 1, NULL)
 
 
 cdef inline Py_ssize_t size_of(const Plan *this) noexcept nogil:
@@ -148,7 +130,6 @@ cdef inline void run(int operation, int dtype, void *out, const void *a, const v
                      bint fresh) noexcept nogil:
     """Apply an operation to whole buffers: the kernels' contract (_table.pxd), any size."""
     if n * active_table.itemsize[dtype] <= SMALL_BYTES:
-        call_kernel(active_table.kernel[operation][dtype],
-                    active_table.rows_kernel[operation][dtype], out, a, b, parameter, step, n)
+        active_table.kernel[operation][dtype](out, a, b, parameter, step, n, 1, NULL)
     else:
         run_large(operation, dtype, out, a, b, parameter, step, n, fresh)

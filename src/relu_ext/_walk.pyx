@@ -337,8 +337,7 @@ cdef bint meets(const Plan *this, Py_ssize_t offset, int axis) noexcept nogil:
 
 cdef inline void apply(const Plan *this, char **at, char *out, Py_ssize_t n) noexcept nogil:
     """Call the kernel on n elements, with the result in `out`."""
-    call_kernel(this.kernel, this.rows_kernel, out, at[A], at[B], at[PARAMETER],
-                this.parameter_step, n)
+    this.kernel(out, at[A], at[B], at[PARAMETER], this.parameter_step, n, 1, NULL)
 
 
 cdef inline void advance(const Plan *this, char **at, int axis, Py_ssize_t count) noexcept nogil:
@@ -403,7 +402,7 @@ cdef void run_row(const Plan *this, char **start, Py_ssize_t n) noexcept nogil:
 
 cdef inline void apply_rows(const Plan *this, char **at, Py_ssize_t n, Py_ssize_t rows,
                             const Py_ssize_t *row_steps) noexcept nogil:
-    this.rows_kernel(at[OUT], at[A], at[B], at[PARAMETER], this.parameter_step, n, rows, row_steps)
+    this.kernel(at[OUT], at[A], at[B], at[PARAMETER], this.parameter_step, n, rows, row_steps)
 
 
 cdef void run_rows(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
@@ -904,7 +903,6 @@ cdef void run_large(int operation, int dtype, void *out, const void *a, const vo
                     bint fresh) noexcept nogil:
     cdef Plan this
     this.kernel = active_table.kernel[operation][dtype]
-    this.rows_kernel = active_table.rows_kernel[operation][dtype]
     this.itemsize = active_table.itemsize[dtype]
     this.parameter_step = step
     this.one_by_one = False
