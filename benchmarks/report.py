@@ -9,7 +9,7 @@ from typing import Any
 from suite import cases, files, pictures, plan, results, tables
 from suite.cases import IN_PLACE, TORCH
 from suite.results import time_text
-from suite.tables import call, markdown, named
+from suite.tables import call, markdown, named, paragraphs
 
 PLACES = {"benchmarks": "README.md", "programs": "README.md", "processors": "docs/speed.md"}
 """The files in which tables stand, and between which marks."""
@@ -52,23 +52,26 @@ def headlines(cells: results.Cells) -> Iterator[str]:
 def page(data: dict[str, Any]) -> Iterator[str]:
     """Every cell of a results file."""
     cells = results.measured(data)
-    yield from (f"# {data['machine']['processor']}", "", origin(data), "")
-    yield "The ratios say how many times as fast relu_ext is: medians of paired ratios on fresh"
-    yield "input with 95 % intervals. The times of every other rival stand in the JSON file beside"
-    yield from ("this page.", "", f"{cases.LEGEND} {tables.ZEROS}", "")
-    yield from (f"* {line}" for line in tables.remarks(data, cells))
+    yield from (f"# {data['machine']['processor']}", "", *paragraphs([origin(data)]), "")
+    ratios = (
+        "The ratios say how many times as fast relu_ext is: medians of paired ratios on fresh "
+        "input with 95 % intervals. The times of every other rival stand in the JSON file beside "
+        "this page."
+    )
+    yield from (*paragraphs([ratios]), "", *paragraphs([f"{cases.LEGEND} {tables.ZEROS}"]), "")
+    yield from paragraphs(tables.remarks(data, cells))
     for operation, found, statements in tables.by_operation(cells):
         rows = []
         for m in found:
             time, usual, best, name = tables.compared(m, interval=True)
             mode = m.cell.mode + f", {m.cell.threads} threads" * (m.cell.threads > 1)
-            rows.append([m.cell.array, mode, time, usual, f"{best} {name}"])
-        yield from ("", f"## {operation}", "", *(f"* {line}" for line in statements), "")
+            rows.append([m.cell.array, mode, time, usual, f"{best} {name}".rstrip()])
+        yield from ("", f"## {operation}", *paragraphs(f"* {line}" for line in statements), "")
         yield from markdown(("array", "mode", "time", "NumPy", "best rival"), rows)
     yield from ("", f"## {tables.OVERHEAD}", "")
     yield from markdown(("as", "median", "most", "in"), tables.overheads(cells))
-    yield from ("", "## What the others do differently, or not at all", "")
-    yield from (f"* {line}" for line in tables.listed(data))
+    yield from ("", "## What the others do differently, or not at all")
+    yield from paragraphs(f"* {line}" for line in tables.listed(data))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -91,7 +94,11 @@ def main(argv: list[str] | None = None) -> int:
     cells, drawn = results.measured(data), pictures.draw(data)
     texts = {
         "benchmarks": [*headlines(cells), "", origin(data)],
-        "processors": [*machines([*published.values()]), "", *tables.remarks(data, cells, most=3)],
+        "processors": [
+            *machines([*published.values()]),
+            "",
+            *paragraphs(tables.remarks(data, cells, most=3)),
+        ],
     }
     if whole:
         drawn["programs"] = pictures.programs_picture(newest(whole))

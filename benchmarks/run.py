@@ -7,7 +7,6 @@ been measured so far is still reported.
 
 import os
 import re
-import subprocess
 import sys
 import time
 from argparse import ArgumentTypeError
@@ -29,8 +28,8 @@ from suite.cases import OPERATIONS
 from suite.experiment import Experiment, worker
 
 SECONDS = {"quick": 8.0, "default": 85.0, "programs": 400.0}
-SECONDS_PER_FULL_CELL = 2.2
-"""With 500 cells a full run takes 18 minutes."""
+SECONDS_PER_FULL_CELL = 2.1
+"""With 550 cells a full run takes 19 minutes."""
 SWEEPS = {"quick": 3, "default": 5, "full": 7, "programs": 6}
 SWEEPING = 0.6
 """The share of the time for the first sweeps, which visit every cell. The rest is for the cells
@@ -172,19 +171,6 @@ def measure(experiments: Sequence[Experiment | programs.Run], extent: str) -> bo
     return True
 
 
-def import_times(repeats: int) -> list[float]:
-    """The milliseconds of `import relu_ext` after NumPy, each time in a new process.
-
-    OpenBLAS starts no threads in it: on a virtual machine with two CPUs they delayed every second
-    load of a shared library, of any package, by 10 ms and more.
-    """
-    timed = "import numpy, timeit; print(1e3 * timeit.timeit('import relu_ext', number=1))"
-    run = [sys.executable, "-P", "-c", timed]
-    alone = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
-    times = (subprocess.check_output(run, text=True, env=alone) for _ in range(repeats))
-    return [round(float(time), 3) for time in times]
-
-
 def main(argv: list[str] | None = None) -> int:
     args = arguments(sys.argv[1:] if argv is None else argv)
     _dispatch.use(args.level)
@@ -198,7 +184,6 @@ def main(argv: list[str] | None = None) -> int:
         "settings": settings,
         "complete": True,
         "left_out": [],
-        "import_ms": [],
         "notes": {},
         "cells": [],
     }
@@ -212,11 +197,6 @@ def main(argv: list[str] | None = None) -> int:
             why = data["left_out"] or ["none of these operations has such a dtype or layout"]
             parser.error(f"nothing to measure: {'; '.join(why)}")
         data["complete"] = measure(found, args.extent)
-        try:
-            if data["complete"] and not args.narrowed:
-                data["import_ms"] = import_times(3 if args.extent == "quick" else 15)
-        except KeyboardInterrupt:
-            data["complete"] = False
         data["notes"] = tables.notes(found)
         data["cells"] = [experiment.results(rng) for experiment in found]
     # Written before anything is printed, because the reader of standard output may close it.

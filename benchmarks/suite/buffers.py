@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from suite import statements
-from suite.cases import DESCRIBED, IN_PLACE, OPERATIONS, SUMS, Cell
+from suite.cases import DESCRIBED, IN_PLACE, OPERATIONS, SUMS, TORCH, Cell
 
 # The oracle has one home; the tests use it too.
 sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
@@ -100,7 +100,7 @@ class Buffers:
         dtype, places, step = np.dtype(cell.dtype), {}, 0
         for name in cell.operands.replace("w", ""):
             places[name] = step
-            nbytes = math.prod(cell.allocated(name)) * dtype.itemsize
+            nbytes = math.prod(cell.allocated(name)) * cell.dtype_of(name).itemsize
             small = nbytes + alignment < MMAP_THRESHOLD
             slot = nbytes + (alignment if small else TORCH_ALIGNMENT)  # malloc's header in between
             step += slot + -slot % (alignment if small else PAGE)
@@ -120,7 +120,8 @@ class Buffers:
                     row["w"] = (winners % cell.where.pieces).reshape(row["g"].shape)
                 else:
                     place = start + places[name]
-                    array = np.ndarray(cell.allocated(name), dtype, self.arena, place)
+                    own = cell.dtype_of(name)
+                    array = np.ndarray(cell.allocated(name), own, self.arena, place)
                     row[name] = cell.where.view(name, array)
             self.rows.append(row)
         self.all = self.arena.view(dtype)
@@ -131,6 +132,13 @@ class Buffers:
     def fill(self, at: int) -> None:
         """Write the numbers of the pool from a place on into every buffer."""
         np.copyto(self.all, self.pool[at : at + self.all.size])
+        name, dtype = self.cell.where.other
+        for row in self.rows if name in self.cell.operands and name else ():
+            size = row[name].size
+            binary = self.cell.where.kind in ("mask", "where")
+            values = inputs(np.dtype(bool if binary else dtype), at + size)[at:]
+            np.copyto(row[name], values.view(dtype).reshape(row[name].shape))
+            at += size
 
     def refill(self, at: int) -> None:
         """Write other numbers, unless there are too many for a predictor to remember anyway."""
@@ -143,8 +151,21 @@ class Buffers:
 
     def views(self, library: str) -> list[Any]:
         """What a loop iterates over: the library's arrays, or tuples of several of them."""
-        rows = [tuple(statements.view(library, a) for a in row.values()) for row in self.rows]
+        rows = [tuple(statements.view(library, array) for array in self.given(library, row))
+                for row in self.rows]  # fmt: skip
         return [row[0] for row in rows] if len(self.cell.operands) == 1 else rows
+
+    def given(self, library: str, row: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """The operands; of the pieces that won, as PyTorch knows them, the places in the plane."""
+        where = self.cell.where
+        if "w" not in row or library != TORCH or not isinstance(where.axis, tuple):
+            return list(row.values())
+        (above, below), (rows, columns) = where.axis, (where.shape[axis] for axis in where.axis)
+        winners = row["w"].astype(int)
+        index = np.indices(winners.shape, sparse=True)
+        places = (index[above - 1] * rows + winners // columns) * where.shape[below - 1] * columns
+        places += index[below - 2] * columns + winners % columns
+        return [places if name == "w" else array for name, array in row.items()]
 
 
 def oracle(cell: Cell, row: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
@@ -157,16 +178,12 @@ def oracle(cell: Cell, row: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
         if "y" not in row:
             return reference.prelu_backward(*arrays, slope)
         return reference.add_backward(cell.operation.removeprefix("add_"), *arrays, slope)
-    if isinstance(axis, tuple):
-        return (reference.maxout(row["x"], axis)[0],)
-    if axis is None:
-        number = statements.slopes(cell) if with_slope else DESCRIBED[cell.operation].default
-        return (reference.evaluate(cell.operation, arrays, number),)
     if "w" in row:
-        found = np.zeros(cell.where.shape, row["g"].dtype)
-        at, grad = (np.expand_dims(row[name], axis) for name in "wg")
-        np.put_along_axis(found, at.astype(np.intp), grad, axis)
-        return (found,)
-    best = np.expand_dims(row["x"].astype(np.float64).argmax(axis), axis)
-    value = np.take_along_axis(row["x"], best, axis).squeeze(axis)
-    return (value, best.squeeze(axis)) if "which" in cell.operation else (value,)
+        return (reference.maxout_backward(row["g"], row["w"], cell.where.lengths, axis),)
+    if axis is not None:
+        return reference.maxout(row["x"], axis)[: 1 + ("which" in cell.operation)]
+    number = statements.slopes(cell) if with_slope else DESCRIBED[operation.function].default
+    found = reference.evaluate(operation.function, arrays, number)
+    if cell.mode == IN_PLACE:
+        found = found.astype(cell.dtype)
+    return (np.where(row["m"], found, row["o"]) if "m" in row else found,)

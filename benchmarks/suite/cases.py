@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from itertools import product
+from typing import Any
 
 import ml_dtypes  # noqa: F401  NumPy knows bfloat16 by name once this is imported
 import numpy as np
@@ -31,12 +32,14 @@ IN_PLACE, OUT, NEW = MODES = ("in place", "out=", "new array")
 OURS, FLOOR, ROOFLINE = "relu_ext", "empty call", "roofline: "
 TORCH, OWN_TENSORS = "torch", "torch, own tensors"
 """PyTorch over NumPy's memory, and over memory as PyTorch aligns it, in inference mode."""
-ONE_THREAD, DENSE, ONE_SLOPE, WITHOUT_ADDING, NDARRAY, COPIED_FIRST = SELVES = (
+ONE_THREAD, DENSE, ONE_SLOPE, WITHOUT_ADDING, NDARRAY, COPIED_FIRST, PYTHON_NUMBER = SELVES = (
     "one thread", "contiguous", "one slope", "without adding", "ndarray", "copied first",
+    "Python number",
 )  # fmt: skip
 """relu_ext itself under other conditions, which tells what the conditions of the cell cost."""
 LEGEND = (
     "x, y, g: inputs and gradient, fresh each time; o: an existing output; w: the pieces that won; "
+    "m: a mask; "
     "slope: a Python number; zero, one, s: 0, 1 and the slope as scalars of the array's dtype; "
     "along, subscripts: the axes that are summed."
 )
@@ -178,16 +181,23 @@ class Operation:
         special = where.transposed + where.channels_last + ("y" if where.bias else "")
         with_slopes = not where.slopes or self.function in (*PRELU, "prelu_backward")
         with_pieces = bool(self.reduced) == (where.axis is not None)
+        with_other = {
+            "mask": self.function == "relu_backward",
+            "mixed": self.operands[1:] == where.other[0],
+            "scalar": self.arguments == ", slope",
+            "where": "where" in self.arguments,
+        }
         few = {
             TENSORS: MODES[:1],
             "conv output": MODES[:1] if "g" in self.operands else MODES[1:2],
             "pieces": MODES[1:],
-            "windows": MODES[1:],
+            "windows": MODES[1:] if self.arguments == ", axis" else MODES[2:],
+            "mask": (IN_PLACE, NEW),
+            "mixed": MODES[:1],
+            "scalar": MODES[:1],
         }
         possible = few.get(where.kind, MODES)
-        if where.kind not in (self.kinds or (where.kind,)):
-            return []
-        if where.kind == "windows" and self.arguments != ", axis":
+        if where.kind not in (self.kinds or (where.kind,)) or not with_other.get(where.kind, True):
             return []
         if not ({*special} <= {*self.operands} and with_slopes and with_pieces):
             return []
@@ -201,6 +211,10 @@ def form(spelling: Spelling, mode: str) -> str:
     return (spelling[0], *spelling)[-3:][MODES.index(mode)]
 
 
+_SLOPES = {
+    "where": "np.where(x > 0, 0, g * x).sum(along).reshape(s.shape)",
+    "einsum": "np.einsum(subscripts, g, np.minimum(x, 0)).reshape(s.shape)",
+}
 OPERATIONS = {
     name: Operation(
         name,
@@ -217,6 +231,12 @@ OPERATIONS = {
         "torch.max": ("", "torch.max(x, axis).values"),
         **_jax("x.max(axis)"),
     }, reduced="o"),
+    "relu_where": Operation("relu", "x", ", where=m", {
+        "maximum": ("", "np.maximum(x, 0, out=o, where=m)", ""),
+        "copyto": ("", "np.copyto(o, np.maximum(x, zeros), where=m)", ""),
+        "numba": ("", "if m: out[i] = x if x > 0 else zero", ""),
+        TORCH: ("", "torch.where(m, torch.relu(x), o, out=o)", ""),
+    }, kinds=("where",)),
     "maxout_which": Operation("maxout", "x", ", axis, return_which=True", {
         "max": ("", "(x.max(axis), x.argmax(axis))"),
         "take": ("", ("(np.take_along_axis(x, w := x.argmax(axis, keepdims=True), axis)"
@@ -236,34 +256,65 @@ OPERATIONS = {
     "add_relu_backward": Operation("add_relu_backward", "gxy", "", {
         "multiply": ("(np.multiply(g, x > 0, out=g), g.sum(axis=0))", "",
                      "(h := g * (x > 0), h.sum(axis=0))"),
+        "numba": "out[i] = g if x > 0 else zero; total += out[i]",
         TORCH: ("(torch.ops.aten.threshold_backward.grad_input(g, x, 0, grad_input=g), g.sum(0))",
                 "", "(h := torch.ops.aten.threshold_backward(g, x, 0), h.sum(0))"),
     }, kinds=("bias",)),
     "add_leaky_relu_backward": Operation("add_leaky_relu_backward", "gxy", ", slope", {
         "where": ("(np.multiply(g, s, out=g, where=x <= 0), g.sum(axis=0))", "",
                   "(h := np.where(x > 0, g, g * s), h.sum(axis=0))"),
+        "numba": "out[i] = g if x > 0 else g * s; total += out[i]",
         TORCH: (("(torch.ops.aten.leaky_relu_backward.grad_input(g, x, slope, False, "
                  "grad_input=g), g.sum(0))"), "",
                 "(h := torch.ops.aten.leaky_relu_backward(g, x, slope, False), h.sum(0))"),
     }, kinds=("bias",)),
     "prelu_backward": Operation("prelu_backward", "gx", ", slope", {
-        "where": ("", "", ("(np.where(x > 0, g, g * s), "
-                           "np.where(x > 0, 0, g * x).sum(along).reshape(s.shape))")),
-        "einsum": ("", "", ("(np.where(x > 0, g, g * s), "
-                            "np.einsum(subscripts, g, np.minimum(x, 0)).reshape(s.shape))")),
-        TORCH: ("", "", ("((h := torch.ops.aten._prelu_kernel_backward(g, x, s))[0], "
-                         "h[1].sum(along).reshape(s.shape))")),
+        **{name: (f"({text}, np.multiply(g, s, out=g, where=x <= 0))[::-1]", "",
+                  f"(np.where(x > 0, g, g * s), {text})") for name, text in _SLOPES.items()},
+        "numba": "total += zero if x > 0 else g * x; out[i] = g if x > 0 else g * s",
+        TORCH: ("((h := torch.ops.aten._prelu_kernel_backward(g, x, s))[0], "
+                "h[1].sum(along).reshape(s.shape))"),
     }, kinds=("columns", "channels")),
 }  # fmt: skip
 SUMS = ("add_relu_backward", "add_leaky_relu_backward", "prelu_backward")
 """The operations that also return sums, which other libraries add in another order."""
 
-WINDOWS: Spellings = {
-    "max": "x.max(axis{out})",
-    "chain": "{chain}",
-    TORCH: ("", "torch.nn.functional.max_pool2d(x.reshape(images){channels_first}, 2){back}"),
-}
-"""What replaces the spellings of maxout where several axes are reduced: max-pooling of images."""
+_PIECES = "p := np.moveaxis(x, axis, (-2, -1)).reshape(*computed, -1)"
+SPECIAL: dict[tuple[str, str], Spellings] = {
+    ("windows", "maxout"): {
+        "max": "x.max(axis{out})",
+        "chain": "{chain}",
+        TORCH: ("torch.amax(x, axis, out=o)",
+                "F.max_pool2d(x.reshape(images){channels_first}, pieces){back}"),
+    },
+    ("windows", "maxout_which"): {
+        "max": ("", f"(({_PIECES}).max(-1), p.argmax(-1))"),
+        "take": ("", (f"(np.take_along_axis({_PIECES}, (w := p.argmax(-1))[..., None], -1)"
+                      "[..., 0], w)")),
+        TORCH: ("", ("F.max_pool2d(x.reshape(images){channels_first}, pieces, "
+                     "return_indices=True)[0]{back}")),
+    },
+    ("windows", "maxout_backward"): {
+        "where": "np.where(np.expand_dims(w, axis) == numbers, np.expand_dims(g, axis), zero)",
+        "put": ("", ("np.moveaxis((z := np.zeros((*computed, numbers.size), g.dtype), "
+                     "np.put_along_axis(z, w[..., None], g[..., None], -1))[0]"
+                     ".reshape(*computed, *pieces), (-2, -1), axis)")),
+        TORCH: ("", ("torch.ops.aten.max_pool2d_with_indices_backward(g{channels_first}, "
+                     "image{channels_first}, pieces, pieces, [0, 0], [1, 1], False, "
+                     "w{channels_first}){back}.reshape(shape)")),
+    },
+    ("mask", "relu_backward"): {
+        "multiply": ("np.multiply(g, x{out})", "g * x"),
+        **_select("x > 0", "g", "zero"),
+        TORCH: ("g.mul_(x)", "g * x"),
+    },
+    ("mixed", "relu_backward"): SPELLINGS["relu_backward"] | {TORCH: ("g.mul_(x > 0)", "", "")},
+}  # fmt: skip
+"""What replaces the spellings of an operation in a kind of layouts.
+
+PyTorch counts the positions of its windows in the plane of the image: of its pooling the maxima
+alone are compared, and its backward gets such positions, made beforehand.
+"""
 
 ROOFLINES: dict[int, Spellings] = {
     1: {
@@ -351,7 +402,13 @@ class Cell:
     @property
     def operands(self) -> str:
         """The variables of a statement: the inputs, and the output if there is one."""
-        return OPERATIONS[self.operation].operands + ("o" if self.mode == OUT else "")
+        masked = "m" if self.where.kind == "where" else ""
+        return OPERATIONS[self.operation].operands + ("o" if self.mode == OUT else "") + masked
+
+    def dtype_of(self, name: str) -> np.dtype[Any]:
+        """The dtype of an operand, or of the slope."""
+        other, dtype = self.where.other
+        return np.dtype(dtype if name == other else self.dtype)
 
     @property
     def written(self) -> str:
@@ -380,8 +437,7 @@ class Cell:
         ours = Contender(OURS, form(operation.call, self.mode))
         found = [ours, *self._selves(ours)]
         spellings = operation.spellings | (PRELU.get(self.operation, {}) if where.slopes else {})
-        if where.kind == "windows":
-            spellings = dict(WINDOWS)
+        spellings = dict(SPECIAL.get((where.kind, self.operation), spellings))
         if self.size <= SMALL:
             spellings[FLOOR] = f"_empty({operation.operands[0]})"
         if self.layout == CONTIGUOUS and self.nbytes >= LARGE:
@@ -391,6 +447,7 @@ class Cell:
             text, integer = form(spelling, self.mode), dtype.kind in "biu"
             if (
                 not text
+                or (name == "numba" and self.threads > 1 and self.operation in SUMS)
                 or ("{blas}" in text and dtype.char not in "fd")  # BLAS would convert a copy
                 or (name == "numexpr" and integer and "x + y" in text)  # does not wrap
                 or (name == "thinc" and where.axis != -1)
@@ -419,10 +476,13 @@ class Cell:
             yield replace(ours, name=COPIED_FIRST, statement=statement)
         if where.index or where.transposed or where.channels_last:
             yield replace(ours, name=DENSE, cell=dense)
-        if where.slopes:
+        if where.slopes and self.operation not in SUMS:
             yield replace(ours, name=ONE_SLOPE, cell=dense)
-        if where.bias:
-            alone = replace(dense, operation=self.operation.removeprefix("add_"))
+        if where.kind == "scalar":
+            yield replace(ours, name=PYTHON_NUMBER, cell=dense)
+        if where.bias or self.operation in SUMS:
+            name = self.operation.removeprefix("add_").replace("prelu", "leaky_relu")
+            alone = replace(dense if where.bias else self, operation=name)
             statement = form(OPERATIONS[alone.operation].call, self.mode)
             yield replace(ours, name=WITHOUT_ADDING, statement=statement, cell=alone)
         if where.kind == TENSORS:

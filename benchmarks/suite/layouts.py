@@ -26,7 +26,11 @@ KINDS = {
     "conv output": "a convolution's output, NHWC in memory, seen as NCHW beside arrays in C order",
     "bias": "a bias added to every row",
     "pieces": "pieces along one axis, for Maxout",
-    "windows": "windows of 2 × 2 in a view of images, for max-pooling",
+    "windows": "windows in a view of images, for max-pooling",
+    "mask": "a mask of bool or int8 as x of a backward function",
+    "mixed": "a second array of another dtype",
+    "where": "a random mask as `where`",
+    "scalar": "a slope that is a NumPy scalar",
     TENSORS: "PyTorch's tensors handed to relu_ext",
 }
 
@@ -47,6 +51,8 @@ class Layout:
     """The operand whose channels come last in memory, and second in its shape."""
     axis: int | tuple[int, ...] | None = None
     """The axis of the pieces, or several."""
+    other: tuple[str, str] = ("", "")
+    """An operand, or the slope, whose dtype is not the cell's, and that dtype."""
 
     @property
     def label(self) -> str:
@@ -54,11 +60,19 @@ class Layout:
         text = "".join(f", {name} {value}" for name, value in details.items() if value is not None)
         text += f", {self.transposed}.T" if self.transposed else ""
         text += f", {self.channels_last} NHWC" if self.channels_last else ""
+        text += f", {' '.join(self.other)}" if self.other[0] else ""
         return f"{self.shape}{self.index}{text}".replace(str(2**20), "2^20")
 
     @property
     def pieces(self) -> int:
-        return 1 if self.axis is None else math.prod(np.take(self.shape, self.axis, 0).flat)
+        return 1 if self.axis is None else int(np.prod(np.take(self.shape, self.axis)))
+
+    @property
+    def lengths(self) -> int | tuple[int, ...]:
+        """The pieces along each axis, as `maxout_backward` takes them."""
+        if isinstance(self.axis, tuple):
+            return tuple(self.shape[at] for at in self.axis)
+        return self.pieces
 
     def view(self, operand: str, array: np.ndarray) -> np.ndarray:
         """Select the operand from the array that was allocated for it."""
@@ -91,14 +105,17 @@ _VIEWS = (
     Layout("steps", (2**20,), "[::3]"),
     Layout("steps", (2**20,), "[::4]"),
     Layout("steps", (4096, 64), "[:, 0]"),
-    Layout("columns", (256, 512), slopes=(512,)),
+    Layout("columns", (64, 128), slopes=(128,)),
+    Layout("columns", (128, 256), slopes=(256,)),
+    Layout("columns", (1000, 1000), slopes=(1000,)),
     Layout("channels", (8, 32, 28, 28), slopes=(32, 1, 1)),
+    Layout("channels", (50, 30, 24, 24), slopes=(30, 1, 1)),
     Layout("transposed", (1000, 1000), transposed="g"),
     Layout("conv output", (50, 30, 24, 24), channels_last="x"),
     Layout("conv output", (8, 32, 14, 14), channels_last="x"),
     Layout("bias", (64, 128), bias=(128,)),
-    Layout("bias", (200, 100), bias=(100,)),
-    Layout("bias", (32, 4096), bias=(4096,)),
+    Layout("bias", (64, 10), bias=(10,)),
+    Layout("bias", (256, 512), bias=(512,)),
     Layout("bias", (1000, 1000), bias=(1000,)),
     Layout("pieces", (64, 50, 4), axis=-1),
     Layout("pieces", (64, 128, 2), axis=-1),
@@ -107,7 +124,19 @@ _VIEWS = (
     Layout("pieces", (4, 64, 50), axis=0),
     Layout("windows", (50, 30, 12, 2, 12, 2), axis=(3, 5)),
     Layout("windows", (8, 32, 14, 2, 14, 2), axis=(3, 5)),
+    Layout("windows", (1, 64, 56, 2, 56, 2), axis=(3, 5)),
     Layout("windows", (50, 12, 2, 12, 2, 30), axis=(2, 4)),
+    Layout("windows", (50, 30, 8, 3, 8, 3), axis=(3, 5)),
+    Layout("mask", (100, 100), other=("x", "bool")),
+    Layout("mask", (256, 512), other=("x", "bool")),
+    Layout("mask", (256, 512), other=("x", "int8")),
+    Layout("mixed", (256, 512), other=("x", "float64")),
+    Layout("mixed", (128, 256), bias=(256,), other=("y", "float64")),
+    Layout("where", (16_384,), other=("m", "bool")),
+    Layout("where", (2**20,), other=("m", "bool")),
+    Layout("scalar", (64,), other=("slope", "float32")),
+    Layout("scalar", (64,), other=("slope", "float64")),
+    Layout("scalar", (64, 128), other=("slope", "float64")),
 )
 VIEWS = {layout.label: layout for layout in _VIEWS}
 """The layouts that have a size of their own, by label."""

@@ -15,7 +15,7 @@ TABLE_SIZES = (64, 16_384, 2**20)
 SWEEP_SIZES = tuple(2**power for power in range(4, 25, 2))
 FLOAT32, HALVES = ("float32",), ("float16", "bfloat16")
 COMMON = ("float64", *HALVES)
-FIRST_ROWS, WIDER_ROWS, *_ = (label for label, view in VIEWS.items() if view.kind == "rows")
+FIRST_ROWS = next(label for label, view in VIEWS.items() if view.kind == "rows")
 BIAS = "(64, 128), bias (128,)"
 MAXOUT = "(64, 50, 4), axis -1"
 POOLING = "(50, 30, 12, 2, 12, 2), axis (3, 5)"
@@ -26,8 +26,8 @@ HEADLINES = (
     Cell("relu", "float16", 16_384, IN_PLACE),
     Cell("leaky_relu", "float32", 16_384, IN_PLACE),
     Cell("relu_backward", "float32", 16_384, IN_PLACE),
-    Cell.of("relu", "float32", WIDER_ROWS, IN_PLACE),
     Cell.of("add_relu", "float32", BIAS, IN_PLACE),
+    Cell.of("add_relu_backward", "float32", BIAS, IN_PLACE),
     Cell.of("maxout", "float32", MAXOUT, NEW),
     Cell.of("maxout", "float32", POOLING, NEW),
 )
@@ -58,10 +58,15 @@ VIEWED = (  # in a full run: a layout or a kind of layouts, operations, dtypes a
     ("bias", ADDING, FLOAT32, (IN_PLACE, NEW)),
     (BIAS, ADDING, HALVES, (IN_PLACE,)),
     ("bias", cases.SUMS, FLOAT32, (IN_PLACE, NEW)),
-    ("columns", cases.SUMS, FLOAT32, (NEW,)),
-    ("channels", cases.SUMS, FLOAT32, (NEW,)),
+    (BIAS, cases.SUMS[:1], COMMON, (IN_PLACE,)),
+    ("columns", cases.SUMS, FLOAT32, (IN_PLACE, NEW)),
+    ("channels", cases.SUMS, FLOAT32, (IN_PLACE,)),
     ("pieces", MAXOUTS, FLOAT32, (NEW,)),
-    ("windows", ("maxout",), FLOAT32, (NEW,)),
+    ("windows", MAXOUTS, FLOAT32, (NEW,)),
+    ("mask", ("relu_backward",), FLOAT32, (IN_PLACE, NEW)),
+    ("mixed", ("relu_backward", "add_relu"), FLOAT32, (IN_PLACE,)),
+    ("scalar", ("leaky_relu",), FLOAT32, (IN_PLACE,)),
+    ("where", ("relu_where",), ("float32", "float16"), (OUT,)),
     (MAXOUT, MAXOUTS, HALVES, (NEW,)),
 )
 
@@ -72,7 +77,7 @@ def whole() -> Iterator[Cell]:
         places = [
             *((dtype, 16_384, IN_PLACE) for dtype in cases.dtypes(name)),
             *(("float32", size, IN_PLACE) for size in SWEEP_SIZES),
-            *product((*COMMON, "int8", "int64"), (64, 2**20), (IN_PLACE,)),
+            *product((*COMMON, "int8", "int64"), (2**20,), (IN_PLACE,)),
             *product(FLOAT32, (*TABLE_SIZES, 2**24), (OUT,)),
             *product(COMMON, (16_384, 2**20), (OUT,)),
             *product(FLOAT32, TABLE_SIZES, (NEW,)),
@@ -127,7 +132,7 @@ def cells(args: Any) -> list[Cell]:
     elif args.extent == "full":
         found = (*HEADLINES, *MEMORY_BOUND, THREADS, *whole(), *views())
     elif args.extent == "quick":
-        found = (*small(), *HEADLINES[-3:])
+        found = (*small(), *HEADLINES[-4:])
     else:
         found = usual()
     return list(dict.fromkeys(found))

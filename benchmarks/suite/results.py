@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from suite import cases
 from suite.cases import IN_PLACE, OURS, ROOFLINE, Cell, Contender
+from suite.layouts import LAYOUTS, SIZED
 
 NOISE_FLOOR = 0.95
 """A cell is lost if the ratio lies below this number, and all of its interval below 1."""
@@ -93,12 +94,13 @@ Cells = dict[Cell, Measured]
 
 
 def measured(data: dict[str, Any]) -> Cells:
-    """The cells of a results file that have numbers, in its order."""
+    """The cells of a results file that have numbers and a layout of today's, in its order."""
     found = {}
     for entry in data["cells"]:
         *values, visits, ring, times = entry.values()
-        if visits:
-            found[Cell(*values)] = Measured(Cell(*values), times, ring)
+        cell = Cell(*values)
+        if visits and cell.layout in (*SIZED, *LAYOUTS):
+            found[cell] = Measured(cell, times, ring)
     return found
 
 

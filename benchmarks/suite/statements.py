@@ -70,6 +70,8 @@ def namespace(library: str, cell: Cell) -> dict[str, Any]:
     if library == "thinc":
         names["thinc_ops"] = importlib.import_module("thinc.api").NumpyOps()
     names["slope"] = scalars["s"] if where.slopes else slope.item()
+    if where.other[0] == "slope" and library != TORCH:
+        names["slope"] = cell.dtype_of("slope").type(slope)
     if where.slopes:
         shape = (1,) * (len(where.computed) - len(where.slopes)) + where.slopes
         names["along"] = tuple(at for at, length in enumerate(shape) if length == 1)
@@ -78,13 +80,17 @@ def namespace(library: str, cell: Cell) -> dict[str, Any]:
         names["subscripts"] = f"{letters},{letters}->{kept}"
     names["zeros"] = np.zeros(where.computed, dtype)
     if where.axis is not None:
-        names |= {"axis": where.axis, "pieces": where.pieces, "shape": where.shape}
+        names |= {"axis": where.axis, "pieces": where.lengths, "shape": where.shape}
+        names["computed"] = where.computed
         if isinstance(where.axis, tuple):
             above, below = where.axis
             first, second = (math.prod(where.shape[at - 1 : at + 1]) for at in where.axis)
             names["images"] = (*where.shape[: above - 1], first, second, *where.shape[below + 1 :])
-        numbers = np.arange(where.pieces, dtype=np.uint8)
-        names["numbers"] = numbers if where.axis == -1 else numbers[:, np.newaxis, np.newaxis]
+            if library == TORCH:
+                names["image"] = view(library, np.empty(names["images"], dtype))
+        lengths = np.ones(len(where.shape), int)
+        np.put(lengths, where.axis, where.lengths)
+        names["numbers"] = np.arange(where.pieces, dtype=np.uint8).reshape(lengths)
     return names | scalars
 
 
@@ -96,11 +102,14 @@ def surroundings(contender: Contender) -> AbstractContextManager[Any]:
 
 @refusals()
 def view(library: str, array: np.ndarray) -> Any:
-    """The array as the library's own type, over the same memory (JAX has only copies)."""
+    """The array as the library's own type, over the same memory.
+
+    JAX has only copies, which it may make in the background.
+    """
     if library == "jax":
         jax = importlib.import_module("jax")
         jax.config.update("jax_enable_x64", True)
-        return jax.numpy.asarray(array)
+        return jax.numpy.array(array).block_until_ready()
     if library == "numexpr" and array.dtype.char == "g":
         raise Refused("long double is computed in double")
     if library == "thinc" and array.dtype == np.uint8:
@@ -143,10 +152,12 @@ def _numba_kernel(source: str, parallel: bool) -> Any:
 def _numba_statement(expression: str, cell: Cell, names: dict[str, Any]) -> str:
     """A call of the nested loops that a numba user would write around the expression."""
     where, target = cell.where, cell.written if cell.mode == IN_PLACE else "out"
-    expression = expression.replace("out[i]", target)
+    expression = expression.replace("out[i]", target).replace("; ", "\n")
+    total = where.bias or where.slopes if "total" in expression else ()
     inputs = [name for name in cell.operands if name != "o"] + ["s"] * bool(where.slopes)
     shapes = dict.fromkeys([*inputs, target], where.computed)
-    shapes |= {name: shape for name, shape in (("y", where.bias), ("s", where.slopes)) if shape}
+    own = (("y", where.bias), ("s", where.slopes), ("total", total))
+    shapes |= {name: shape for name, shape in own if shape}
     letters = "ijkl"[: len(where.computed)]
     for name, shape in shapes.items():
         pairs = zip(letters[len(letters) - len(shape) :], shape, strict=True)
@@ -164,8 +175,9 @@ number = numpy.dtype("{cell.dtype}").type
 {"; ".join(f"{name} = number({value})" for name, value in numbers.items())}
 
 def kernel({", ".join(dict.fromkeys([*inputs, target]))}):
+    total = numpy.zeros({total}, number)
 {indent(loops, " " * 4)}
-    return {target}
+    return {target}{", total" * bool(total)}
 """
     names["kernel"] = _numba_kernel(source, cell.threads > 1)
     output = {IN_PLACE: "", OUT: ", o", NEW: f", np.empty({where.computed}, {inputs[0]}.dtype)"}

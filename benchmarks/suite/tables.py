@@ -1,6 +1,7 @@
 """Write results as text: a line for each cell, what is overhead, and remarks on the whole."""
 
 import statistics
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ OVERHEADS = {
     cases.FLOOR: "an empty call",
     cases.DENSE: "on contiguous arrays",
     cases.ONE_SLOPE: "with one slope",
+    cases.PYTHON_NUMBER: "with a Python number as slope",
+    cases.COPIED_FIRST: "as a copy first, then in place",
     cases.WITHOUT_ADDING: "without adding",
     cases.NDARRAY: "on an ndarray",
     cases.ONE_THREAD: "on one thread",
@@ -113,15 +116,24 @@ def headlines(cells: Cells) -> list[Measured]:
 def remarks(data: dict[str, Any], cells: Cells, most: int | None = None) -> Iterator[str]:
     """What the tables do not show; at most `most` of the cells that lose are named."""
     lost = results.lost(cells)
-    worst = "; ".join(f"{m.cell} ({named(timing)})" for m, timing in lost[:most])
     rivals = sum(bool(m.rivals) for m in cells.values())
-    yield f"{len(lost)} of {rivals} cells lose to a rival{': ' if worst else ''}{worst}."
-    bound = (cells[cell] for cell in plan.MEMORY_BOUND if cell in cells)
-    limits = [f"{m.cell}: {m.bandwidth:.1f} GB/s, {named(m.limit)}" for m in bound if m.limit]
-    if limits:
-        yield f"Where memory is the limit: {'; '.join(limits)}."
-    if data["import_ms"]:
-        yield f"`import relu_ext` takes {statistics.median(data['import_ms']):.2f} ms after NumPy."
+    yield f"{len(lost)} of {rivals} cells lose to a rival{':' if lost[:most] else '.'}"
+    yield from (f"* {m.cell}: {named(timing)}" for m, timing in lost[:most])
+    bound = [cells[cell] for cell in plan.MEMORY_BOUND if cell in cells and cells[cell].limit]
+    if bound:
+        yield "Where memory is the limit:"
+    yield from (f"* {m.cell}: {m.bandwidth:.1f} GB/s, {named(m.limit)}" for m in bound if m.limit)
+
+
+def paragraphs(lines: Iterable[str]) -> Iterator[str]:
+    """Lines of Markdown that are no tables, none of them long."""
+    before = ""
+    for line in lines:
+        if line.startswith("* ") != before.startswith("* "):
+            yield ""
+        yield from textwrap.wrap(line, 100, subsequent_indent="  " * line.startswith("* "),
+                                 break_long_words=False, break_on_hyphens=False)  # fmt: skip
+        before = line
 
 
 def markdown(headings: Sequence[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
