@@ -53,12 +53,9 @@ def page(data: dict[str, Any]) -> Iterator[str]:
     """Every cell of a results file."""
     cells = results.measured(data)
     yield from (f"# {data['machine']['processor']}", "", *paragraphs([origin(data)]), "")
-    ratios = (
-        "The ratios say how many times as fast relu_ext is: medians of paired ratios on fresh "
-        "input with 95 % intervals. The times of every other rival stand in the JSON file beside "
-        "this page."
-    )
-    yield from (*paragraphs([ratios]), "", *paragraphs([f"{cases.LEGEND} {tables.ZEROS}"]), "")
+    yield "The ratios say how many times as fast relu_ext is: medians of paired ratios on fresh"
+    yield "input with 95 % intervals. The times of every other rival stand in the JSON file beside"
+    yield from ("this page.", "", *paragraphs([f"{cases.LEGEND} {tables.ZEROS}"]), "")
     yield from paragraphs(tables.remarks(data, cells))
     for operation, found, statements in tables.by_operation(cells):
         rows = []
@@ -71,7 +68,7 @@ def page(data: dict[str, Any]) -> Iterator[str]:
     yield from ("", f"## {tables.OVERHEAD}", "")
     yield from markdown(("as", "median", "most", "in"), tables.overheads(cells))
     yield from ("", "## What the others do differently, or not at all")
-    yield from paragraphs(f"* {line}" for line in tables.listed(data))
+    yield from paragraphs(f"* {line}" for line in (*data["notes"], *data["left_out"]))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -109,11 +106,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"too few cells for {missing}; valid: a file written by run.py --full")
     written: dict[Path, str] = {}
     for name, lines in texts.items():
-        path, begin, end = (
-            args.root / PLACES[name],
-            f"<!-- {name}: begin -->",
-            f"<!-- {name}: end -->",
-        )
+        begin, end = (f"<!-- {name}: {side} -->" for side in ("begin", "end"))
+        path = args.root / PLACES[name]
         parser.output(path)
         text = written.get(path) or (path.read_text(encoding="utf-8") if path.exists() else "")
         if not 0 <= text.find(begin) < text.find(end):
@@ -121,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
         head, tail = text[: text.index(begin)], text[text.index(end) :]
         written[path] = "\n".join((head + begin, *lines, tail))
     drawings = args.root / "benchmarks" / "pictures"
-    parser.output(drawings / "time.png" if drawings.exists() else drawings)
+    parser.output(drawings / "heat.png" if drawings.exists() else drawings)
     for path, read in published.items():
         written[path.with_suffix(".md")] = "\n".join(page(read)) + "\n"
     for path, text in written.items():

@@ -32,8 +32,7 @@ SECONDS_PER_FULL_CELL = 2.1
 """With 550 cells a full run takes 19 minutes."""
 SWEEPS = {"quick": 3, "default": 5, "full": 7, "programs": 6}
 SWEEPING = 0.6
-"""The share of the time for the first sweeps, which visit every cell. The rest is for the cells
-whose intervals are still wide."""
+"""The share of the time for the sweeps over every cell; the rest is for wide intervals."""
 
 
 def size(text: str) -> int:
@@ -63,8 +62,7 @@ def arguments(argv: list[str]) -> Any:
     add("--dtype", nargs="+", choices=dtypes, metavar="DTYPE", help=", ".join(dtypes))
     add("--size", nargs="+", type=size, metavar="N", help="such as 16384 or 2^20")
     valid = (*layouts.KINDS, *layouts.VIEWS)
-    kinds = "; ".join(f"{kind}: {text}" for kind, text in layouts.KINDS.items())
-    text = f"{kinds}; or one of them, such as '{plan.FIRST_ROWS}'"
+    text = f"{', '.join(layouts.KINDS)}; or one of them, such as '{plan.FIRST_ROWS}'"
     add("--layout", nargs="+", choices=valid, metavar="LAYOUT", help=text)
     names = sorted({name for operation in OPERATIONS.values() for name in operation.spellings})
     text = f"a library ({', '.join(libraries)}) or a spelling ({', '.join(names)})"
@@ -184,7 +182,7 @@ def main(argv: list[str] | None = None) -> int:
         "settings": settings,
         "complete": True,
         "left_out": [],
-        "notes": {},
+        "notes": [],
         "cells": [],
     }
     if args.extent == "programs":
@@ -200,10 +198,7 @@ def main(argv: list[str] | None = None) -> int:
         data["notes"] = tables.notes(found)
         data["cells"] = [experiment.results(rng) for experiment in found]
     # Written before anything is printed, because the reader of standard output may close it.
-    try:
-        files.write(args.json, files.dumps(data))
-    except OSError as error:
-        parser.error(f"cannot write {args.json}: {error.strerror}")
+    files.write(args.json, files.dumps(data))
     if args.extent == "programs":
         for line in (tables.machine_line(data), "", *tables.programs(data["programs"])):
             out.print(line, soft_wrap=True)

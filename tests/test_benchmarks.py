@@ -8,6 +8,7 @@ import dataclasses
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -95,12 +96,12 @@ def test_every_operation_has_a_case():
 def smallest_cells():
     """Every operation in every mode, of each kind of layout the smallest array."""
     smallest = dict.fromkeys(layouts.SIZED, 67)
-    for kind in layouts.KINDS.keys() - layouts.SIZED:
+    for kind in {*layouts.KINDS}.difference(layouts.SIZED):
         labels = [label for label, view in layouts.VIEWS.items() if view.kind == kind]
         size, label = min((layouts.size_of(label), label) for label in labels)
         smallest[label] = size
-    for (name, operation), (label, size) in itertools.product(OPERATIONS.items(), smallest.items()):
-        for mode in operation.modes(layouts.layout(label, size)):
+    for name, (label, size) in itertools.product(OPERATIONS, smallest.items()):
+        for mode in cases.modes(name, layouts.layout(label, size).kind):
             yield Cell(name, "float32", size, mode, layout=label)
 
 
@@ -155,7 +156,7 @@ def test_relu_ext_is_compared_with_itself(operation, label, name):
     ours, itself, *_ = contenders(cell)
     assert itself.name == name and itself.cell.layout == cell.where.dense.label
     found = experiment.Experiment(cell, [ours, itself], TINY)
-    views = {c.name: ready.views[0] for c, ready in found.prepare().items()}
+    views = {c.name: views[0] for c, (_, views, _) in found.prepare().items()}
     assert views[OURS] is not views[name]
     found.visit(0, 0)
     assert found.ratios(name).min() > 0
@@ -182,7 +183,7 @@ def test_relu_ext_is_compared_with_itself(operation, label, name):
 @pytest.mark.parametrize("library", ["numba", cases.TORCH])
 def test_other_libraries_run_over_layouts(operation, label, library):
     pytest.importorskip(library)
-    for mode in OPERATIONS[operation].modes(layouts.layout(label, 0)):
+    for mode in cases.modes(operation, layouts.layout(label, 0).kind):
         if library == "numba" and "maxout" in operation:
             continue
         cell = Cell.of(operation, "float32", label, mode)
@@ -207,9 +208,9 @@ def test_a_layout_selects_what_is_computed_and_refills_all():
 def test_departures_from_the_contract_are_listed():
     cell = Cell("relu", "float32", 10, NEW)
     found = visited(cell, contenders(cell)).differs
-    assert found["where"] == ["x = nan: 0, not nan"]
+    assert found["where"] == ["x = nan gives 0 instead of nan"]
     assert found["maximum"] == []
-    assert "x = -inf: nan, not 0" in found["multiply"]
+    assert "x = -inf gives nan instead of 0" in found["multiply"]
 
 
 def test_absent_and_refusing_contenders_are_listed(monkeypatch):
@@ -217,7 +218,7 @@ def test_absent_and_refusing_contenders_are_listed(monkeypatch):
     cell = Cell("relu", "float32", 10, NEW)
     found = visited(cell, contenders(cell, ("jax", OURS)))
     assert found.absent == {"jax": "not installed"}
-    assert tables.notes([found]) == {"not installed: jax": {}}
+    assert tables.notes([found]) == ["not installed: jax"]
     cell = Cell("relu_subgradient", "int8", 10, IN_PLACE)
     assert visited(cell, contenders(cell)).absent["heaviside"].startswith("refuses int8: ")
 
@@ -517,7 +518,7 @@ def test_a_run_writes_what_report_reads(tiny, tmp_path, monkeypatch, capsys):
     assert max(line.count("|") for line in page.splitlines() if "`" not in line) == 6
     assert "| an empty call |" in page and "zeros: `np.maximum(x, zeros, out=x)`" in page
     drawn = {path.stem for path in (root / "benchmarks" / "pictures").iterdir()}
-    assert drawn == {"time", "speedup", "heat"}
+    assert drawn == {"speedup", "heat"}
 
 
 def made_root(tmp_path):
@@ -568,13 +569,16 @@ def test_a_run_prints_a_line_of_80_columns_for_each_cell(arguments, count, tmp_p
 
 
 def test_differences_are_sentences(tiny):
-    said = list(tables.listed(json.loads(tiny.read_text())))
-    expected = "relu as `np.where(x > 0, x, zero)` (where): x = nan gives 0 instead of nan"
-    assert any(line.startswith(expected) for line in said)
+    said = json.loads(tiny.read_text())["notes"]
+    expected = (
+        r"relu as `.*np\.where\(x > 0, x, zero\)` \(where\): .*x = nan gives 0 instead of nan"
+    )
+    assert any(re.match(expected, line) for line in said)
 
 
 RECORDED = sorted(Path(__file__).with_name("runs").glob("*.json"))
-"""Runs of one build with `run.py --quick`, two on an idle machine and two on a busy one."""
+"""Runs of one build with `run.py --quick`, two on an idle machine and two on a busy one, which were
+recorded after the rule of compare.py was written."""
 
 
 def recorded(path, times=1.0):
@@ -587,28 +591,33 @@ def recorded(path, times=1.0):
     return results.measured(data)
 
 
-@pytest.mark.parametrize("how", [compare.against_rivals, compare.by_time])
-def test_runs_of_one_build_differ_by_noise(how):
+def test_runs_of_one_build_differ_by_noise():
     words = []
     for old, new in itertools.permutations(map(recorded, RECORDED), 2):
-        words += compare.judged(how, [(old[cell], new[cell]) for cell in old])
-    assert len(words) == 12 * 51
-    assert sum(map(bool, words)) <= 0.05 * len(words)
+        words += compare.judged([(old[cell], new[cell]) for cell in old])
+    assert len(words) == 12 * 52
+    assert sum(map(bool, words)) <= compare.ERROR * len(words)
 
 
-@pytest.mark.parametrize("how", [compare.against_rivals, compare.by_time])
 @pytest.mark.parametrize(("times", "word"), [(1.25, "slower"), (0.8, "faster")])
-def test_a_change_of_a_quarter_is_beyond_the_noise(how, times, word):
-    for first, second in itertools.permutations(RECORDED, 2):
-        old, new = recorded(first), recorded(second, times)
-        pairs = [(old[cell], new[cell]) for cell in old if cell.size <= 16_384]
-        assert compare.judged(how, pairs).count(word) > 0.9 * len(pairs)
+def test_a_change_of_a_quarter_is_beyond_the_noise(times, word):
+    """Of an idle machine."""
+    first, second = (path for path in RECORDED if path.stem.startswith("idle"))
+    old, new = recorded(first), recorded(second, times)
+    words = compare.judged([(old[cell], new[cell]) for cell in old if cell.size <= 16_384])
+    assert words.count(word) > 0.9 * len(words)
+
+
+def test_too_few_rivals_tell_no_change_from_noise():
+    old, new = recorded(RECORDED[0]), recorded(RECORDED[0], 10)
+    pairs = [(old[cell], new[cell]) for cell in old]
+    assert compare.judged(pairs[:2]) == ["", ""] and compare.judged(pairs)[:2] == ["slower"] * 2
 
 
 def test_compare_says_what_changed(tiny, tmp_path, capsys):
     assert compare.main([str(tiny), str(tiny)]) == 0
     same = capsys.readouterr().out
-    assert same == "60 cells; beyond the noise: 0 against rivals, 0 by relu_ext's own time\n"
+    assert same == "60 cells, 0 beyond the noise\n"
 
     def changed(cells, own, theirs):
         """Against the first file, what compare.py says if some times were so many times as long."""
@@ -626,7 +635,10 @@ def test_compare_says_what_changed(tiny, tmp_path, capsys):
     assert f"faster: {first}: 10.00 times the speed against rivals" in changed(1, 0.1, 1)
     assert f"slower: {first}: 0.10 times the speed against rivals" in changed(1, 10, 1)
     out = changed(1, 1, 0.1)
-    assert f"slower against rivals: {first}: 0.10 times" in out and "1.00 times by its own" in out
+    assert (
+        f"slower against rivals alone: {first}: 0.10 times" in out
+        and "1.00 times by its own" in out
+    )
     assert changed(60, 10, 1).count("slower: ") == 60
     assert changed(60, 10, 10).count("slower") == 0
 
@@ -857,7 +869,7 @@ def test_dying_relu_says_where_the_picture_is(tmp_path, capsys):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_scikit_learn_fits_alike(dtype, solver):
     found = sklearn_mlp.compare((20,), dtype, solver, epochs=2, repeats=2)
-    assert found.shape == (2, 4) and found.min() > 0 and found[:, 3].min() > 1
+    assert found.shape == (2, 3) and found.min() > 0
     assert sklearn_mlp._base.ACTIVATIONS["relu"] is sklearn_mlp.THEIRS[0]
     assert sklearn_mlp._base.DERIVATIVES["relu"] is sklearn_mlp.THEIRS[1]
 

@@ -161,8 +161,7 @@ class Buffers:
         if "w" not in row or library != TORCH or not isinstance(where.axis, tuple):
             return list(row.values())
         (above, below), (rows, columns) = where.axis, (where.shape[axis] for axis in where.axis)
-        winners = row["w"].astype(int)
-        index = np.indices(winners.shape, sparse=True)
+        winners, index = row["w"].astype(int), np.indices(row["w"].shape, sparse=True)
         places = (index[above - 1] * rows + winners // columns) * where.shape[below - 1] * columns
         places += index[below - 2] * columns + winners % columns
         return [places if name == "w" else array for name, array in row.items()]

@@ -45,13 +45,12 @@ LEGEND = (
 )
 SMALL, LARGE = 1024, 2**24
 """The empty call is timed too up to SMALL elements, and the roofline from LARGE bytes on."""
-LIBRARIES = ("scipy", "numexpr", "numba", TORCH, "jax", "thinc", "numpy")
+LIBRARIES = ("scipy", "numba", TORCH, "jax", "thinc", "numpy")
 
 
 def _select(condition: str, value: str, otherwise: str) -> dict[str, Spelling]:
     return {
         "where": f"{{to}}np.where({condition}, {value}, {otherwise})",
-        "numexpr": f"numexpr.evaluate('where({condition}, {value}, {otherwise})'{{out}})",
         "numba": f"out[i] = {value} if {condition} else {otherwise}",
     }
 
@@ -113,19 +112,14 @@ SPELLINGS: dict[str, Spellings] = {
     "add_relu": {
         "add": ("np.add(x, y{out}); np.maximum({o}, 0{out})", "np.maximum(x + y, 0)"),
         "zeros": ("np.add(x, y{out}); np.maximum({o}, zeros{out})", "np.maximum(x + y, zeros)"),
-        "numexpr": "numexpr.evaluate('where(x + y > 0, x + y, zero)'{out})",
         "numba": "out[i] = number(x + y) if number(x + y) > 0 else zero",
         TORCH: ("torch.relu_(x.add_(y))", "torch.clamp_min(torch.add(x, y, out=o), 0, out=o)",
                 "torch.relu(x + y)"),
-        "torch fused": ("torch.ops.aten._add_relu_(x, y)",
-                        "torch.ops.aten._add_relu.out(x, y, out=o)",
-                        "torch.ops.aten._add_relu(x, y)"),
         **_jax("jax.nn.relu(x + y)"),
     },
     "add_leaky_relu": {
         "add": ("np.add(x, y{out}); np.maximum({o}, {o} * slope{out})",
                 "np.maximum(z := x + y, z * slope)"),
-        "numexpr": "numexpr.evaluate('where(x + y < 0, (x + y) * s, x + y)'{out})",
         "numba": "out[i] = number(x + y) * s if number(x + y) < 0 else number(x + y)",
         TORCH: ("F.leaky_relu_(x.add_(y), slope)",
                 "torch.ops.aten.leaky_relu.out(torch.add(x, y, out=o), slope, out=o)",
@@ -168,40 +162,11 @@ class Operation:
     spellings: Spellings
     reduced: str = ""
     """The operands that lack the axis of the pieces."""
-    kinds: tuple[str, ...] = ()
-    """The kinds of layouts in which it is measured, if not in all."""
 
     @property
     def call(self) -> Spelling:
         name, given = self.function, ", ".join(self.operands) + self.arguments
         return f"{name}_({given})", f"{name}({given}, out=o)", f"{name}({given})"
-
-    def modes(self, where: Layout) -> list[str]:
-        """The modes in which it is measured there; none if it lacks the layout's operands."""
-        special = where.transposed + where.channels_last + ("y" if where.bias else "")
-        with_slopes = not where.slopes or self.function in (*PRELU, "prelu_backward")
-        with_pieces = bool(self.reduced) == (where.axis is not None)
-        with_other = {
-            "mask": self.function == "relu_backward",
-            "mixed": self.operands[1:] == where.other[0],
-            "scalar": self.arguments == ", slope",
-            "where": "where" in self.arguments,
-        }
-        few = {
-            TENSORS: MODES[:1],
-            "conv output": MODES[:1] if "g" in self.operands else MODES[1:2],
-            "pieces": MODES[1:],
-            "windows": MODES[1:] if self.arguments == ", axis" else MODES[2:],
-            "mask": (IN_PLACE, NEW),
-            "mixed": MODES[:1],
-            "scalar": MODES[:1],
-        }
-        possible = few.get(where.kind, MODES)
-        if where.kind not in (self.kinds or (where.kind,)) or not with_other.get(where.kind, True):
-            return []
-        if not ({*special} <= {*self.operands} and with_slopes and with_pieces):
-            return []
-        return [mode for mode in possible if form(next(iter(self.spellings.values())), mode)]
 
 
 def form(spelling: Spelling, mode: str) -> str:
@@ -236,7 +201,7 @@ OPERATIONS = {
         "copyto": ("", "np.copyto(o, np.maximum(x, zeros), where=m)", ""),
         "numba": ("", "if m: out[i] = x if x > 0 else zero", ""),
         TORCH: ("", "torch.where(m, torch.relu(x), o, out=o)", ""),
-    }, kinds=("where",)),
+    }),
     "maxout_which": Operation("maxout", "x", ", axis, return_which=True", {
         "max": ("", "(x.max(axis), x.argmax(axis))"),
         "take": ("", ("(np.take_along_axis(x, w := x.argmax(axis, keepdims=True), axis)"
@@ -259,7 +224,7 @@ OPERATIONS = {
         "numba": "out[i] = g if x > 0 else zero; total += out[i]",
         TORCH: ("(torch.ops.aten.threshold_backward.grad_input(g, x, 0, grad_input=g), g.sum(0))",
                 "", "(h := torch.ops.aten.threshold_backward(g, x, 0), h.sum(0))"),
-    }, kinds=("bias",)),
+    }),
     "add_leaky_relu_backward": Operation("add_leaky_relu_backward", "gxy", ", slope", {
         "where": ("(np.multiply(g, s, out=g, where=x <= 0), g.sum(axis=0))", "",
                   "(h := np.where(x > 0, g, g * s), h.sum(axis=0))"),
@@ -267,17 +232,45 @@ OPERATIONS = {
         TORCH: (("(torch.ops.aten.leaky_relu_backward.grad_input(g, x, slope, False, "
                  "grad_input=g), g.sum(0))"), "",
                 "(h := torch.ops.aten.leaky_relu_backward(g, x, slope, False), h.sum(0))"),
-    }, kinds=("bias",)),
+    }),
     "prelu_backward": Operation("prelu_backward", "gx", ", slope", {
         **{name: (f"({text}, np.multiply(g, s, out=g, where=x <= 0))[::-1]", "",
                   f"(np.where(x > 0, g, g * s), {text})") for name, text in _SLOPES.items()},
         "numba": "total += zero if x > 0 else g * x; out[i] = g if x > 0 else g * s",
         TORCH: ("((h := torch.ops.aten._prelu_kernel_backward(g, x, s))[0], "
                 "h[1].sum(along).reshape(s.shape))"),
-    }, kinds=("columns", "channels")),
+    }),
 }  # fmt: skip
 SUMS = ("add_relu_backward", "add_leaky_relu_backward", "prelu_backward")
 """The operations that also return sums, which other libraries add in another order."""
+
+_NOT_OUT = (IN_PLACE, NEW)
+_SLOPED: dict[str, tuple[str, ...]] = {**dict.fromkeys(PRELU, MODES), "prelu_backward": _NOT_OUT}
+_MAXOUT: dict[str, tuple[str, ...]] = {"maxout": (OUT, NEW), "maxout_which": (NEW,)}
+_BACKWARD = ("relu_backward", "leaky_relu_backward")
+_MODES: dict[str, dict[str, tuple[str, ...]]] = {
+    "columns": _SLOPED,
+    "channels": _SLOPED,
+    "transposed": dict.fromkeys(_BACKWARD, MODES),
+    "conv output": {"relu": (OUT,), "leaky_relu": (OUT,), **dict.fromkeys(_BACKWARD, (IN_PLACE,))},
+    "bias": {**dict.fromkeys(("add_relu", "add_leaky_relu"), MODES),
+             **dict.fromkeys(("add_relu_backward", "add_leaky_relu_backward"), _NOT_OUT)},
+    "pieces": _MAXOUT | {"maxout_backward": (OUT, NEW)},
+    "windows": _MAXOUT | {"maxout_backward": (NEW,)},
+    "many pieces": {"maxout_which": (NEW,)},
+    "mask": {"relu_backward": _NOT_OUT},
+    "wider x": {"relu_backward": (IN_PLACE,)},
+    "wider bias": {"add_relu": (IN_PLACE,)},
+    "scalar": {"leaky_relu": (IN_PLACE,)},
+    "where": {"relu_where": (OUT,)},
+    TENSORS: dict.fromkeys(ELEMENTWISE, (IN_PLACE,)),
+}  # fmt: skip
+
+
+def modes(operation: str, kind: str) -> tuple[str, ...]:
+    """The modes in which an operation is measured in a kind of layouts."""
+    return _MODES.get(kind, dict.fromkeys(ELEMENTWISE, MODES)).get(operation, ())
+
 
 _PIECES = "p := np.moveaxis(x, axis, (-2, -1)).reshape(*computed, -1)"
 SPECIAL: dict[tuple[str, str], Spellings] = {
@@ -308,7 +301,7 @@ SPECIAL: dict[tuple[str, str], Spellings] = {
         **_select("x > 0", "g", "zero"),
         TORCH: ("g.mul_(x)", "g * x"),
     },
-    ("mixed", "relu_backward"): SPELLINGS["relu_backward"] | {TORCH: ("g.mul_(x > 0)", "", "")},
+    ("wider x", "relu_backward"): SPELLINGS["relu_backward"] | {TORCH: ("g.mul_(x > 0)", "", "")},
 }  # fmt: skip
 """What replaces the spellings of an operation in a kind of layouts.
 
@@ -319,8 +312,6 @@ alone are compared, and its backward gets such positions, made beforehand.
 ROOFLINES: dict[int, Spellings] = {
     1: {
         "scale": ("np.multiply(x, s, out=x)", "", ""),
-        "negate": ("np.negative(x, out=x)", "", ""),
-        "BLAS scale": ("scipy.linalg.blas.{blas}scal(slope, x)", "", ""),
         "torch scale": ("x.mul_(slope)", "", ""),
         "copy": ("", "np.copyto(o, x)", "x.copy()"),
         "torch copy": ("", "o.copy_(x)", ""),
@@ -433,7 +424,6 @@ class Cell:
     def contenders(self) -> list[Contender]:
         """Everything that can be timed in this cell, relu_ext first."""
         operation, where = OPERATIONS[self.operation], self.where
-        dtype = np.dtype(self.dtype)
         ours = Contender(OURS, form(operation.call, self.mode))
         found = [ours, *self._selves(ours)]
         spellings = operation.spellings | (PRELU.get(self.operation, {}) if where.slopes else {})
@@ -444,12 +434,10 @@ class Cell:
             passes = ROOFLINES[len(operation.operands)]
             spellings |= {ROOFLINE + name: spelling for name, spelling in passes.items()}
         for name, spelling in spellings.items():
-            text, integer = form(spelling, self.mode), dtype.kind in "biu"
+            text = form(spelling, self.mode)
             if (
                 not text
                 or (name == "numba" and self.threads > 1 and self.operation in SUMS)
-                or ("{blas}" in text and dtype.char not in "fd")  # BLAS would convert a copy
-                or (name == "numexpr" and integer and "x + y" in text)  # does not wrap
                 or (name == "thinc" and where.axis != -1)
                 or (name in ("mask", "typed") and where.slopes)
                 or (self.layout == TENSORS and name not in (TORCH, FLOOR))
@@ -499,7 +487,6 @@ class Cell:
             to=f"{self.written}[...] = " if existing else "",
             zero="False" if dtype.kind == "b" else "0",
             top=np.iinfo(dtype).max if dtype.kind in "iu" else "np.inf",
-            blas="d" if dtype == np.float64 else "s",
             chain=self._chain() if "{chain}" in template else "",
             channels_first=".permute(0, 3, 1, 2)" if self.where.axis == (2, 4) else "",
             back=".permute(0, 2, 3, 1)" if self.where.axis == (2, 4) else "",

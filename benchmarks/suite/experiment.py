@@ -1,16 +1,15 @@
 """Measure one cell: time its contenders in turn on fresh input, and compare within one round.
 
-A visit to a cell allocates its buffers anew and then times several rounds. In a round, every
-contender runs once, in shuffled order, over the same ring of buffers, which is refilled with other
-numbers before each. A ratio compares two times of one round, so that whatever slows the machine
-down for longer than a round slows both. Contenders that are much slower than relu_ext take part in
-some rounds only, and are compared with the median of relu_ext's times of the rounds around them.
+A visit to a cell allocates its buffers anew and times several rounds. In a round, every contender
+runs once, in shuffled order, over the same ring of buffers, refilled with other numbers before each
+(JAX keeps copies). A ratio compares two times of one round, so that whatever slows the machine down
+for longer slows both. Contenders that are much slower than relu_ext take part in some rounds only,
+and are compared with the median of relu_ext's times of the rounds around them.
 
-The visits to a cell are spread over the whole run, and no two of them share an interpreter: the
-addresses of code and heap and the hashes of strings differ between two starts of Python, but not
-while it runs. The interval is bootstrapped over visits, because what differs from visit to visit
-does not average out within one. It is widened by what differs from run to run. The time that is
-left goes to the cells whose intervals it can still make narrow.
+The visits are spread over the whole run, and no two share an interpreter: the addresses of code and
+heap and the hashes of strings differ between two starts of Python, but not while it runs. So the
+interval is bootstrapped over visits. It is widened by what differs from run to run, and the time
+that is left goes to the cells whose intervals it can still make narrow.
 """
 
 import gc
@@ -23,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import relu_ext
@@ -60,8 +59,7 @@ def right(result: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 
 def rounds_otherwise(result: np.ndarray, expected: np.ndarray) -> bool:
-    """Whether results in a narrow format are off by one unit at most: where a library computes in
-    float32, a subnormal product of a sum is rounded once instead of twice."""
+    """Whether halves are off by one unit at most: a product computed in float32 is rounded once."""
     if result.dtype != expected.dtype or result.dtype.name not in ("float16", "bfloat16"):
         return False
     units = result.view("i2").astype(int) - expected.view("i2")
@@ -94,7 +92,7 @@ def differences(cell: Cell, contender: Contender) -> list[str]:
         for at in np.flatnonzero(~same.reshape(64, -1).all(axis=0)):
             given = {name: columns[name][at] for name in cases.OPERATIONS[cell.operation].operands}
             where = ", ".join(f"{name} = {shown(value)}" for name, value in given.items())
-            found.append(f"{where}: {shown(result[at])}, not {shown(expected[at])}")
+            found.append(f"{where} gives {shown(result[at])} instead of {shown(expected[at])}")
             assert not finite, f"{cell}: {contender.statement}: {found[-1]}"
     return found
 
@@ -105,12 +103,8 @@ def shown(value: Any) -> str:
     return f"{'-' if value < 0 else ''}subnormal" if subnormal else f"{float(value):.4g}"
 
 
-class Ready(NamedTuple):
-    """The loop of a contender, and its buffers, as its library views them."""
-
-    loop: Loop
-    views: list[Any]
-    buffers: Buffers
+Ready = tuple[Loop, list[Any], Buffers]
+"""The loop of a contender, and its buffers, before and after they are viewed by its library."""
 
 
 @dataclass(eq=False)
@@ -179,7 +173,7 @@ class Experiment:
                         if not same and all(rounds_otherwise(*pair) for pair in pairs):
                             raise Refused("rounds to another number")
                         assert same, f"{cell}: {contender.statement} differs from the oracle"
-                found[contender] = Ready(loop, views, buffers)
+                found[contender] = (loop, views, buffers)
             except ImportError:
                 self.absent[name] = "not installed"
             except Refused as refusal:

@@ -15,31 +15,13 @@ Shape = tuple[int, ...]
 CONTIGUOUS, TENSORS = SIZED = "contiguous", "tensors"
 """The kinds that can have any size: NumPy's arrays, and PyTorch's tensors handed to relu_ext."""
 
-KINDS = {
-    CONTIGUOUS: "whole arrays",
-    "rows": "the first columns of a matrix",
-    "inside": "padded images without their padding",
-    "steps": "elements that lie apart: every second, third or fourth, or a column",
-    "columns": "a slope per column",
-    "channels": "a slope per channel",
-    "transposed": "a gradient in the other memory order",
-    "conv output": "a convolution's output, NHWC in memory, seen as NCHW beside arrays in C order",
-    "bias": "a bias added to every row",
-    "pieces": "pieces along one axis, for Maxout",
-    "windows": "windows in a view of images, for max-pooling",
-    "mask": "a mask of bool or int8 as x of a backward function",
-    "mixed": "a second array of another dtype",
-    "where": "a random mask as `where`",
-    "scalar": "a slope that is a NumPy scalar",
-    TENSORS: "PyTorch's tensors handed to relu_ext",
-}
-
 
 @dataclass(frozen=True)
 class Layout:
     """Where operands lie; the fields after `index` are for the kinds that need them."""
 
     kind: str
+    """What it is for. A `conv output` is NHWC in memory, seen as NCHW beside arrays in C order."""
     shape: Shape
     index: str = ""
     slopes: Shape = ()
@@ -100,46 +82,36 @@ _VIEWS = (
     Layout("rows", (2048, 128), "[:, :64]"),
     Layout("rows", (1000, 1024), "[:, :1000]"),
     Layout("inside", (8, 16, 34, 34), "[:, :, 1:-1, 1:-1]"),
-    Layout("steps", (2**20,), "[::2]"),
+    *(Layout("steps", (2**20,), f"[::{step}]") for step in (2, 3, 4)),
     Layout("steps", (64, 128), "[:, ::2]"),
-    Layout("steps", (2**20,), "[::3]"),
-    Layout("steps", (2**20,), "[::4]"),
     Layout("steps", (4096, 64), "[:, 0]"),
-    Layout("columns", (64, 128), slopes=(128,)),
-    Layout("columns", (128, 256), slopes=(256,)),
-    Layout("columns", (1000, 1000), slopes=(1000,)),
+    *(Layout("columns", (n, m), slopes=(m,)) for n, m in ((64, 128), (128, 256), (1000, 1000))),
     Layout("channels", (8, 32, 28, 28), slopes=(32, 1, 1)),
     Layout("channels", (50, 30, 24, 24), slopes=(30, 1, 1)),
     Layout("transposed", (1000, 1000), transposed="g"),
     Layout("conv output", (50, 30, 24, 24), channels_last="x"),
     Layout("conv output", (8, 32, 14, 14), channels_last="x"),
-    Layout("bias", (64, 128), bias=(128,)),
-    Layout("bias", (64, 10), bias=(10,)),
-    Layout("bias", (256, 512), bias=(512,)),
-    Layout("bias", (1000, 1000), bias=(1000,)),
-    Layout("pieces", (64, 50, 4), axis=-1),
-    Layout("pieces", (64, 128, 2), axis=-1),
-    Layout("pieces", (64, 128, 3), axis=-1),
-    Layout("pieces", (256, 300, 5), axis=-1),
+    *(Layout("bias", (n, m), bias=(m,))
+      for n, m in ((64, 128), (64, 10), (256, 512), (1000, 1000))),
+    *(Layout("pieces", shape, axis=-1)
+      for shape in ((64, 50, 4), (64, 128, 2), (64, 128, 3), (256, 300, 5))),
     Layout("pieces", (4, 64, 50), axis=0),
-    Layout("windows", (50, 30, 12, 2, 12, 2), axis=(3, 5)),
-    Layout("windows", (8, 32, 14, 2, 14, 2), axis=(3, 5)),
-    Layout("windows", (1, 64, 56, 2, 56, 2), axis=(3, 5)),
+    *(Layout("many pieces", shape, axis=-1) for shape in ((1, 10**6), (64, 1000), (2000, 300))),
+    *(Layout("windows", (n, c, h, k, w, k), axis=(3, 5))
+      for n, c, h, w, k in ((50, 30, 12, 12, 2), (8, 32, 14, 14, 2), (1, 64, 56, 56, 2),
+                            (50, 30, 8, 8, 3))),
     Layout("windows", (50, 12, 2, 12, 2, 30), axis=(2, 4)),
-    Layout("windows", (50, 30, 8, 3, 8, 3), axis=(3, 5)),
     Layout("mask", (100, 100), other=("x", "bool")),
-    Layout("mask", (256, 512), other=("x", "bool")),
-    Layout("mask", (256, 512), other=("x", "int8")),
-    Layout("mixed", (256, 512), other=("x", "float64")),
-    Layout("mixed", (128, 256), bias=(256,), other=("y", "float64")),
-    Layout("where", (16_384,), other=("m", "bool")),
-    Layout("where", (2**20,), other=("m", "bool")),
-    Layout("scalar", (64,), other=("slope", "float32")),
-    Layout("scalar", (64,), other=("slope", "float64")),
+    *(Layout("mask", (256, 512), other=("x", dtype)) for dtype in ("bool", "int8")),
+    Layout("wider x", (256, 512), other=("x", "float64")),
+    Layout("wider bias", (128, 256), bias=(256,), other=("y", "float64")),
+    *(Layout("where", (size,), other=("m", "bool")) for size in (16_384, 2**20)),
+    *(Layout("scalar", (64,), other=("slope", dtype)) for dtype in ("float32", "float64")),
     Layout("scalar", (64, 128), other=("slope", "float64")),
-)
+)  # fmt: skip
 VIEWS = {layout.label: layout for layout in _VIEWS}
 """The layouts that have a size of their own, by label."""
+KINDS = tuple(dict.fromkeys((*SIZED, *(view.kind for view in _VIEWS))))
 LAYOUTS = VIEWS | {view.dense.label: view.dense for view in VIEWS.values()}
 
 

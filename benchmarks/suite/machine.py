@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 SYSTEM = Path("/sys/devices/system/cpu/cpu0/cache")
 LIBRARIES = (
-    "numpy", "scipy", "scikit-learn", "numexpr", "numba", "torch", "jax", "thinc", "ml_dtypes",
+    "numpy", "scipy", "scikit-learn", "numba", "torch", "jax", "thinc", "ml_dtypes",
 )  # fmt: skip
 ASSUMED_CACHES = {"L1": 32 * 2**10, "L2": 2**20, "L3": 32 * 2**20}
 """The sizes that are typical of an x86-64 core of the 2020s, for systems that tell none."""
@@ -99,7 +99,7 @@ def equalise(threads: int) -> None:
     """Give every library that has been loaded the same number of threads."""
     relu_ext.set_num_threads(threads)
     os.environ["NPROC"] = str(threads)  # the size of XLA's pool, read when JAX is imported
-    for name in ("torch", "numexpr", "numba"):
+    for name in ("torch", "numba"):
         if library := sys.modules.get(name):
             library.set_num_threads(threads)
     threadpool_limits(threads, user_api="blas")

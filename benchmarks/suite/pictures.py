@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from suite import cases
-from suite.cases import ELEMENTWISE, IN_PLACE, OURS, TORCH, Cell
+from suite.cases import ELEMENTWISE, IN_PLACE, OURS, Cell
 from suite.programs import EAGER, NUMPY
 from suite.results import Cells, Measured, measured, number_text
 
@@ -29,7 +29,6 @@ mpl.rcParams.update({
 SHOWN = ("relu", "leaky_relu", "relu_backward")
 LONGEST = 5
 """Where the bar of a program ends at the latest, in units of the time with relu_ext."""
-TIMED = (OURS, "maximum", "zeros", "clip", TORCH)
 
 
 def save(figure: Figure, directory: Path, name: str) -> None:
@@ -76,20 +75,6 @@ def over_size(axes: Any, data: dict[str, Any], title: str, columns: int) -> None
         axes.text(size / 4, 1.0, level, ha="center", va="bottom", fontsize=13, transform=above)
     axes.set_title(title, pad=26)
     axes.figure.legend(ncols=columns, loc="outside lower center")
-
-
-def time_picture(cells: Cells, data: dict[str, Any]) -> Figure:
-    figure, axes = new_figure(6.4)
-    series = sweep(cells, "relu")
-    for name in TIMED:
-        points = {m.cell.size: m.timings[name].ns / m.cell.size
-                  for m in series if name in m.timings}  # fmt: skip
-        style = {"linewidth": 4, "zorder": 3} if name == OURS else {}
-        text = "relu_ext.relu_(x)" if name == OURS else label("relu", name)
-        axes.plot(points.keys(), points.values(), label=text, **style)
-    axes.set_ylabel("nanoseconds per element")
-    over_size(axes, data, "ReLU in place: time, lower is better", columns=2)
-    return figure
 
 
 def speedup_picture(cells: Cells, data: dict[str, Any]) -> Figure:
@@ -178,7 +163,6 @@ def draw(data: dict[str, Any]) -> dict[str, Figure | None]:
     cells = measured(data)
     enough = len(sweep(cells, "relu")) >= 4
     return {
-        "time": time_picture(cells, data) if enough else None,
         "speedup": speedup_picture(cells, data) if enough else None,
         "heat": heat_picture(cells, data),
     }

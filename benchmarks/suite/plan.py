@@ -19,6 +19,7 @@ FIRST_ROWS = next(label for label, view in VIEWS.items() if view.kind == "rows")
 BIAS = "(64, 128), bias (128,)"
 MAXOUT = "(64, 50, 4), axis -1"
 POOLING = "(50, 30, 12, 2, 12, 2), axis (3, 5)"
+BASIC = ("relu", "leaky_relu", "relu_backward")
 
 HEADLINES = (
     Cell("relu", "float32", 64, IN_PLACE),
@@ -34,14 +35,11 @@ HEADLINES = (
 """The rows of the README's table."""
 MEMORY_BOUND = (
     Cell("relu", "float32", 2**26, IN_PLACE),
-    *(Cell("relu", "float32", 2**power, OUT) for power in (25, 23, 22)),
-    *(Cell("leaky_relu", "float32", 2**power, OUT) for power in (25, 23, 22)),
-    *(Cell("relu_backward", "float32", 2**power, OUT) for power in (25, 23)),
+    *(Cell(name, "float32", 2**power, OUT) for name in BASIC for power in (25, 23, 22)),
 )
 """Cells whose roofline says more than their rivals."""
 THREADS = Cell("relu", "float32", 2**20, IN_PLACE, threads=2)
 
-BASIC, PRELU = ("relu", "leaky_relu", "relu_backward"), tuple(cases.PRELU)
 ADDING = tuple(name for name in ELEMENTWISE if "y" in OPERATIONS[name].operands)
 MAXOUTS = ("maxout", "maxout_which", "maxout_backward")
 VIEWED = (  # in a full run: a layout or a kind of layouts, operations, dtypes and modes
@@ -50,25 +48,18 @@ VIEWED = (  # in a full run: a layout or a kind of layouts, operations, dtypes a
     ("rows", ("relu",), FLOAT32, (NEW,)),
     ("inside", BASIC, FLOAT32, (IN_PLACE,)),
     ("steps", BASIC, FLOAT32, (IN_PLACE,)),
-    ("conv output", BASIC[:2], ("float32", "float64"), (OUT,)),
-    ("conv output", BASIC[2:], ("float32", "float64"), (IN_PLACE,)),
-    ("columns", PRELU, FLOAT32, (IN_PLACE, NEW)),
-    ("channels", PRELU, FLOAT32, (IN_PLACE, NEW)),
-    ("transposed", ("relu_backward",), FLOAT32, (IN_PLACE,)),
-    ("bias", ADDING, FLOAT32, (IN_PLACE, NEW)),
+    *((kind, tuple(OPERATIONS), FLOAT32, (IN_PLACE, NEW)) for kind in (
+        "columns", "channels", "bias", "pieces", "many pieces", "windows", "mask", "wider x",
+        "wider bias", "scalar",
+    )),
+    ("conv output", BASIC, ("float32", "float64"), (IN_PLACE, OUT)),
+    ("transposed", BASIC, FLOAT32, (IN_PLACE,)),
     (BIAS, ADDING, HALVES, (IN_PLACE,)),
-    ("bias", cases.SUMS, FLOAT32, (IN_PLACE, NEW)),
     (BIAS, cases.SUMS[:1], COMMON, (IN_PLACE,)),
-    ("columns", cases.SUMS, FLOAT32, (IN_PLACE, NEW)),
-    ("channels", cases.SUMS, FLOAT32, (IN_PLACE,)),
-    ("pieces", MAXOUTS, FLOAT32, (NEW,)),
-    ("windows", MAXOUTS, FLOAT32, (NEW,)),
-    ("mask", ("relu_backward",), FLOAT32, (IN_PLACE, NEW)),
-    ("mixed", ("relu_backward", "add_relu"), FLOAT32, (IN_PLACE,)),
-    ("scalar", ("leaky_relu",), FLOAT32, (IN_PLACE,)),
-    ("where", ("relu_where",), ("float32", "float16"), (OUT,)),
     (MAXOUT, MAXOUTS, HALVES, (NEW,)),
-)
+    ("many pieces", MAXOUTS, ("int8",), (NEW,)),
+    ("where", ("relu_where",), ("float32", "float16"), (OUT,)),
+)  # fmt: skip
 
 
 def whole() -> Iterator[Cell]:
@@ -90,7 +81,7 @@ def views() -> Iterator[Cell]:
     """The cells of a full run whose layout is a view, or PyTorch's tensors."""
     for layouts, names, dtypes, modes in VIEWED:
         for name, (label, view), dtype, mode in product(names, VIEWS.items(), dtypes, modes):
-            if layouts in (label, view.kind) and mode in OPERATIONS[name].modes(view):
+            if layouts in (label, view.kind) and mode in cases.modes(name, view.kind):
                 yield Cell.of(name, dtype, label, mode)
     for name, size in product(BASIC, TABLE_SIZES[:2]):
         yield Cell(name, "float32", size, IN_PLACE, layout=TENSORS)
@@ -121,7 +112,7 @@ def asked_for(args: Any) -> Iterator[Cell]:
     for name, dtype, (label, size) in product(names, dtypes, places):
         where = layout(label, size)
         if {label, where.kind} & wanted and dtype in cases.dtypes(name):
-            for mode in OPERATIONS[name].modes(where):
+            for mode in cases.modes(name, where.kind):
                 yield Cell(name, dtype, size, mode, args.threads, label)
 
 

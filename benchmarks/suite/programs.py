@@ -117,11 +117,8 @@ class Run:
     @np.errstate(all="ignore")
     def visit(self, seconds: float, seed: int) -> None:
         """Check that all contenders return the same, then time them in turn for about that long."""
-        calls, rng, pairs = (
-            self.cell.contenders(),
-            np.random.default_rng(seed),
-            self.cell.products(),
-        )
+        calls, pairs = self.cell.contenders(), self.cell.products()
+        rng = np.random.default_rng(seed)
         machine.equalise(1)
         calls |= {PRODUCTS: lambda: [a @ b for a, b in pairs]} if pairs else {}
         times: dict[str, list[float]] = {name: [] for name in calls}

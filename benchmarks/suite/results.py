@@ -29,13 +29,14 @@ class Timing(NamedTuple):
     low: float
     high: float
 
+    @property
+    def short(self) -> str:
+        """The library of a rival, or its spelling in NumPy."""
+        return self.contender.name.removesuffix(", own tensors")
+
     def text(self, *, interval: bool = False) -> str:
         ratio, low, high = map(number_text, self[2:])
         return f"{ratio}× ({low}–{high})" if interval else f"{ratio}×"
-
-
-def _fastest(timings: list[Timing]) -> Timing | None:
-    return min(timings, key=lambda timing: timing.ratio, default=None)
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,15 @@ class Measured:
 
     def fastest(self, library: str = "") -> Timing | None:
         """The fastest rival, of one library or of all."""
-        return _fastest([t for t in self.rivals if library in ("", t.contender.library)])
+        found = (t for t in self.rivals if library in ("", t.contender.library))
+        return min(found, key=lambda timing: timing.ratio, default=None)
 
     @property
     def limit(self) -> Timing | None:
         """The pass that tells what is possible: NumPy's copy or sum; in place, the fastest one."""
         found = [timing for name, timing in self.timings.items() if name.startswith(ROOFLINE)]
-        return _fastest(found if self.cell.mode == IN_PLACE else found[:1])
+        found = found if self.cell.mode == IN_PLACE else found[:1]
+        return min(found, key=lambda timing: timing.ratio, default=None)
 
     @property
     def bandwidth(self) -> float:

@@ -90,7 +90,9 @@ def namespace(library: str, cell: Cell) -> dict[str, Any]:
                 names["image"] = view(library, np.empty(names["images"], dtype))
         lengths = np.ones(len(where.shape), int)
         np.put(lengths, where.axis, where.lengths)
-        names["numbers"] = np.arange(where.pieces, dtype=np.uint8).reshape(lengths)
+        names["numbers"] = np.arange(where.pieces, dtype=np.min_scalar_type(where.pieces)).reshape(
+            lengths
+        )
     return names | scalars
 
 
@@ -110,8 +112,6 @@ def view(library: str, array: np.ndarray) -> Any:
         jax = importlib.import_module("jax")
         jax.config.update("jax_enable_x64", True)
         return jax.numpy.array(array).block_until_ready()
-    if library == "numexpr" and array.dtype.char == "g":
-        raise Refused("long double is computed in double")
     if library == "thinc" and array.dtype == np.uint8:
         return array.astype(np.int32)  # its type for the pieces that won
     if library == TORCH:

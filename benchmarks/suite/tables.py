@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from suite import cases, plan, results
-from suite.cases import OURS, TORCH, Cell
+from suite.cases import OURS, TORCH
 from suite.experiment import Experiment
 from suite.layouts import CONTIGUOUS
 from suite.programs import COMPILED, EAGER, NUMPY
@@ -45,11 +45,6 @@ def machine_line(data: dict[str, Any]) -> str:
     )
 
 
-def short(timing: Timing) -> str:
-    """The library of a rival, or its spelling in NumPy."""
-    return timing.contender.name.removesuffix(", own tensors")
-
-
 def by_operation(cells: Cells) -> Iterator[tuple[str, list[Measured], list[str]]]:
     """Yield each operation, its cells, and what they are compared with."""
     ordered = sorted(cells.values(), key=lambda m: (
@@ -63,7 +58,7 @@ def by_operation(cells: Cells) -> Iterator[tuple[str, list[Measured], list[str]]
                 if m.usual:
                     statements["NumPy"][m.usual.contender.statement] = None
                 if (best := m.fastest()) and best is not m.usual:
-                    statements.setdefault(short(best), {})[best.contender.statement] = None
+                    statements.setdefault(best.short, {})[best.contender.statement] = None
             yield operation, found, [f"{name}: {' | '.join(f'`{text}`' for text in texts)}"
                                      for name, texts in statements.items() if texts]  # fmt: skip
 
@@ -72,7 +67,7 @@ def compared(m: Measured, *, interval: bool = False) -> list[str]:
     """The time of a cell, how many times as fast as NumPy it is, and as which best rival."""
     best = m.fastest()
     ratios = [timing.text(interval=interval) if timing else "–" for timing in (m.usual, best)]
-    name = "" if not best else "NumPy" if best is m.usual else short(best)
+    name = "" if not best else "NumPy" if best is m.usual else best.short
     return [time_text(m.ours.ns), *ratios, name]
 
 
@@ -156,52 +151,28 @@ def programs(found: list[dict[str, Any]]) -> Iterator[str]:
                          "matrix products"), rows)  # fmt: skip
 
 
-def notes(experiments: Iterable[Experiment]) -> dict[str, dict[str, list[str]]]:
+def notes(experiments: Iterable[Experiment]) -> list[str]:
     """Which contenders differ from the contract, refuse a dtype or are missing, and where."""
-    found: dict[str, dict[str, list[str]]] = {}
-
-    def note(head: str, text: str, dtype: str) -> None:
-        dtypes = found.setdefault(head, {}).setdefault(text, [])
-        dtypes += [] if dtype in dtypes else [dtype]
-
+    found: dict[str, dict[str, dict[str, None]]] = {}
+    heads: dict[tuple[str, str], str] = {}
     for experiment in experiments:
         operation, dtype = experiment.cell.operation, experiment.cell.dtype
-        for name, texts in experiment.differs.items():
-            for text in texts:
-                note(f"differs: {operation}, {name}", text, dtype)
         for contender in experiment.contenders:
-            reason = experiment.absent.get(contender.name)
+            name, reason = contender.name, experiment.absent.get(contender.name)
+            if name == cases.OWN_TENSORS:
+                continue
+            head = f"{operation} as `{contender.statement}` ({name})"
+            head = heads.setdefault((operation, name), head)
+            said = dict.fromkeys(experiment.differs.get(name, ()), head)
             if reason == "not installed":
                 found[f"not installed: {contender.library}"] = {}
             elif reason:
-                note(f"does not take: {contender.name}", operation, dtype)
-    return dict(sorted(found.items()))
-
-
-def listed(data: dict[str, Any]) -> Iterator[str]:
-    """A sentence for each note and for each cell that was left out."""
-    notes = {head: texts for head, texts in data["notes"].items()
-             if not head.endswith(cases.OWN_TENSORS)}  # fmt: skip
-    for head, texts in notes.items():
-        kind, _, what = head.partition(": ")
-        where = {text: ", ".join(dtypes) for text, dtypes in texts.items()}
-        if kind == "differs":
-            operation, name = what.split(", ", 1)
-            cells = (Cell(operation, "float32", 16_384, mode) for mode in reversed(cases.MODES))
-            known = (c for cell in cells for c in cell.contenders() if c.name == name)
-            statement = next(known).statement
-            said = (f"{text.replace(': ', ' gives ').replace(', not', ' instead of')} ({dtypes})"
-                    for text, dtypes in where.items())  # fmt: skip
-            yield f"{operation} as `{statement}` ({name}): {'; '.join(said)}"
-        elif kind == "does not take":
-            alike: dict[str, list[str]] = {}
-            for operation, dtypes in where.items():
-                alike.setdefault(dtypes, []).append(operation)
-            said = (f"{dtypes} in {', '.join(names)}" for dtypes, names in alike.items())
-            yield f"{what} does not take {'; '.join(said)}"
-        else:
-            yield head
-    yield from data["left_out"]
+                said[operation] = f"{name} does not take"
+            for text, head in said.items():
+                found.setdefault(head, {}).setdefault(text, {})[dtype] = None
+    return sorted(": ".join(filter(None, (head, "; ".join(
+        f"{text} ({', '.join(dtypes)})" for text, dtypes in texts.items()
+    )))) for head, texts in found.items())  # fmt: skip
 
 
 def print_table(out: Console, title: str, headings: list[str], rows: Rows, right: range) -> None:
@@ -237,10 +208,10 @@ def print_all(out: Console, data: dict[str, Any], differences: bool = False) -> 
     asked = {timing.contender.library for m in cells.values() for timing in m.timings.values()}
     others = ", ".join(name for name in cases.LIBRARIES if name not in asked)
     out.print(f"Not measured: {others or 'none'}.")
-    notes = list(listed(data))
+    notes = data["notes"]
     if not differences and notes:
         out.print(f"{len(notes)} remarks on what other libraries do differently: --differences")
-    for line in notes if differences else data["left_out"]:
+    for line in [*notes * differences, *data["left_out"]]:
         out.print(line)
     if found := headlines(cells):
         print_cells("In short", found)
