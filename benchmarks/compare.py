@@ -26,7 +26,6 @@ cache, their moves in all of them count; if those are too few, nothing is beyond
 runs recorded after the rule was written, 2.6 % of the cells were. Own times have no such test:
 where another process loads the memory, relu_ext loses more than rivals that compute for longer.
 """
-Pair = tuple[Measured, Measured]
 
 
 def in_both(old: Measured, new: Measured) -> list[tuple[Timing, Timing]]:
@@ -48,7 +47,7 @@ def change(old: Measured, new: Measured) -> tuple[float, list[float]]:
     return statistics.median(changes), moves
 
 
-def judged(pairs: list[Pair]) -> list[str]:
+def judged(pairs: list[tuple[Measured, Measured]]) -> list[str]:
     """For each pair, "faster" or "slower" beyond the noise, or nothing."""
     changes = [change(*pair) for pair in pairs]
     moves: dict[str, list[float]] = defaultdict(list)

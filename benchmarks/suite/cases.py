@@ -145,9 +145,8 @@ PRELU: dict[str, Spellings] = {
 }  # fmt: skip
 """PyTorch's spellings where each column or channel has a slope of its own.
 
-`F.prelu` has no form in place: its user rebinds the name. Its backward also computes the products
-that the gradient of the slopes is the sum of.
-"""
+`F.prelu` has no form in place: its user rebinds the name. Its backward also has the products whose
+sum is the gradient of the slopes."""
 
 
 @dataclass(frozen=True)
@@ -157,8 +156,7 @@ class Operation:
     function: str
     operands: str
     """Their first letters; the first is overwritten in place."""
-    arguments: str
-    """What follows the operands in a call."""
+    arguments: str  # behind the operands
     spellings: Spellings
     reduced: str = ""
     """The operands that lack the axis of the pieces."""
@@ -288,7 +286,6 @@ SPECIAL: dict[tuple[str, str], Spellings] = {
                      "return_indices=True)[0]{back}")),
     },
     ("windows", "maxout_backward"): {
-        "where": "np.where(np.expand_dims(w, axis) == numbers, np.expand_dims(g, axis), zero)",
         "put": ("", ("np.moveaxis((z := np.zeros((*computed, numbers.size), g.dtype), "
                      "np.put_along_axis(z, w[..., None], g[..., None], -1))[0]"
                      ".reshape(*computed, *pieces), (-2, -1), axis)")),
@@ -388,7 +385,14 @@ class Cell:
     @property
     def usual(self) -> str:
         """The name of the contender that NumPy's users write."""
-        return next(iter(OPERATIONS[self.operation].spellings))
+        return next(iter(self.spellings))
+
+    @property
+    def spellings(self) -> Spellings:
+        """What a user could write instead."""
+        prelu = PRELU.get(self.operation, {}) if self.where.slopes else {}
+        found = OPERATIONS[self.operation].spellings | prelu
+        return dict(SPECIAL.get((self.where.kind, self.operation), found))
 
     @property
     def operands(self) -> str:
@@ -423,11 +427,9 @@ class Cell:
 
     def contenders(self) -> list[Contender]:
         """Everything that can be timed in this cell, relu_ext first."""
-        operation, where = OPERATIONS[self.operation], self.where
+        operation, where, spellings = OPERATIONS[self.operation], self.where, self.spellings
         ours = Contender(OURS, form(operation.call, self.mode))
         found = [ours, *self._selves(ours)]
-        spellings = operation.spellings | (PRELU.get(self.operation, {}) if where.slopes else {})
-        spellings = dict(SPECIAL.get((where.kind, self.operation), spellings))
         if self.size <= SMALL:
             spellings[FLOOR] = f"_empty({operation.operands[0]})"
         if self.layout == CONTIGUOUS and self.nbytes >= LARGE:

@@ -20,7 +20,7 @@ OVERHEADS = {
     cases.FLOOR: "an empty call",
     cases.DENSE: "on contiguous arrays",
     cases.ONE_SLOPE: "with one slope",
-    cases.PYTHON_NUMBER: "with a Python number as slope",
+    cases.PYTHON_NUMBER: "with a Python slope",
     cases.COPIED_FIRST: "as a copy first, then in place",
     cases.WITHOUT_ADDING: "without adding",
     cases.NDARRAY: "on an ndarray",
@@ -57,7 +57,8 @@ def by_operation(cells: Cells) -> Iterator[tuple[str, list[Measured], list[str]]
             for m in found:
                 if m.usual:
                     statements["NumPy"][m.usual.contender.statement] = None
-                if (best := m.fastest()) and best is not m.usual:
+                best = m.fastest()
+                if best and best is not m.usual and not (best.short == "chain" in statements):
                     statements.setdefault(best.short, {})[best.contender.statement] = None
             yield operation, found, [f"{name}: {' | '.join(f'`{text}`' for text in texts)}"
                                      for name, texts in statements.items() if texts]  # fmt: skip
@@ -76,7 +77,7 @@ def called(m: Measured) -> list[str]:
     function = m.ours.contender.statement.partition("(")[0]
     threads = f", {m.cell.threads} threads" if m.cell.threads > 1 else ""
     out = ", out=o" if m.cell.mode == cases.OUT else ""
-    return [function + out, m.cell.array.replace(" float32", "") + threads]
+    return [function + out, m.cell.array.removesuffix(" float32") + threads]
 
 
 def overheads(cells: Cells) -> Rows:
@@ -180,7 +181,8 @@ def print_table(out: Console, title: str, headings: list[str], rows: Rows, right
     table = Table(box=None, header_style="bold", pad_edge=False)
     for at, heading in enumerate(headings):
         side: Any = "right" if at in right else "left"
-        table.add_column(heading, justify=side, overflow="fold", no_wrap=at != 1)
+        whole = heading not in ("array", "in")
+        table.add_column(heading, justify=side, overflow="fold", no_wrap=whole)
     for row in rows:
         table.add_row(*row)
     out.print(f"\n{title}", style="bold")
