@@ -39,9 +39,9 @@ def accepted() -> None:
     # which stay with an int and become float64 with a float, as the default slope is.
     assert_type(relu_ext.leaky_relu(int8), Any)
     assert_type(relu_ext.relu_subgradient(int8), Any)
-    assert_type(relu_ext.leaky_relu(float32, np.float64(0.2)), Any)
+    assert_type(relu_ext.leaky_relu(float32, np.int64(2)), Any)
     assert_type(relu_ext.leaky_relu(float32, float64), Any)
-    assert_type(relu_ext.relu_backward(float32, float32, at_zero=np.float64(0)), Any)
+    assert_type(relu_ext.relu_backward(float32, float32, at_zero=np.int8(0)), Any)
     assert_type(relu_ext.relu(-3), Any)
     assert_type(relu_ext.relu([[-1, 2], [3, 4]]), Any)
     assert_type(relu_ext.relu_subgradient(float32, dtype=np.float64), Any)
@@ -72,6 +72,16 @@ def accepted() -> None:
     )
     pieces: NDArray[np.float64] = np.empty((1, 2))
     assert_type(relu_ext.maxout_backward(values, which, 2, out=pieces), NDArray[np.float64])
+
+    # The gradients of a layer and of what it learns have the dtypes of grad, and of bias and slope.
+    grad_x, grad_bias = relu_ext.add_relu_backward(float32, float32, float64)
+    assert_type(grad_x, NDArray[np.float32])
+    assert_type(grad_bias, NDArray[np.float64])
+    grad_x, grad_slope = relu_ext.prelu_backward_(float32.copy(), float32, float64)
+    assert_type(grad_x, NDArray[np.float32])
+    assert_type(grad_slope, NDArray[np.float64])
+    assert_type(relu_ext.add_relu_backward(float32, float32, 0.5)[0], Any)
+    assert_type(relu_ext.maxout(np.eye(2), out=(out[:2], None), return_which=True)[1], Any)
 
     assert_type(ufuncs.leaky_relu, np.ufunc)
     assert_type(relu_ext.cpu_levels().active, str)
@@ -107,7 +117,6 @@ def refused() -> None:
     relu_ext.leaky_relu(float32, 0.1, float64)  # type: ignore[call-overload]
 
     relu_ext.maxout(float32, [0, 1])  # type: ignore[call-overload]
-    relu_ext.maxout(float32, out=(float64, float64))  # type: ignore[arg-type]
     relu_ext.maxout_backward(float32, int8)  # type: ignore[call-overload]
 
     relu_ext.relu_([-1.0, 2.0])  # type: ignore[type-var]

@@ -19,10 +19,10 @@ PACKAGE = Path(__file__).parents[1] / "src/relu_ext"
 HEAD = """\
 # Written by tools/stubs.py.
 #
-# The overloads of an operation with a parameter: calls with a NumPy scalar, which promotes,
-# although np.float64 is a float to a type checker; plain calls on floating dtypes, which keep them;
-# all others.  Of those without: plain calls on arrays, twice, because mypy would else take a result
-# of the wrong dtype for Any; all others.
+# The overloads of an operation: plain calls on arrays, which keep their dtype; all others.  With a
+# parameter only floating dtypes are kept, and to a type checker np.float64 is a float, although it
+# promotes float32.  Without, there is one more, because mypy would else take a result of the wrong
+# dtype for Any.
 
 from typing import Any, Literal, Protocol, overload
 
@@ -64,8 +64,8 @@ def function(name, parameters, result):
     return f"def {name}(\n{inner}) -> {result}: ...\n"
 
 
-def typed(name, types, required=()):
-    """The parameters of a function that have types; the `required` ones lose their defaults."""
+def typed(name, types):
+    """The parameters of a function that have types."""
     parts, before = [], None
     for parameter in inspect.signature(getattr(relu_ext, name)).parameters.values():
         if before == parameter.POSITIONAL_ONLY != parameter.kind:
@@ -75,33 +75,27 @@ def typed(name, types, required=()):
                 parts.append("*")
             default = parameter.default
             text = f'"{default}"' if isinstance(default, str) else repr(default)
-            has_none = default is parameter.empty or parameter.name in required
-            parts.append(
-                f"{parameter.name}: {types[parameter.name]}" + f" = {text}" * (not has_none)
-            )
+            given = "" if default is parameter.empty else f" = {text}"
+            parts.append(f"{parameter.name}: {types[parameter.name]}{given}")
         before = parameter.kind
     return [*parts, "/"] if before == parameter.POSITIONAL_ONLY else parts
 
 
+def at_zero(operation):
+    """The type of `at_zero` where it is a choice and no parameter."""
+    return {"at_zero": "Literal[0, 1] | None"} if operation.chooses else {}
+
+
 def overloads(operation):
     """The parameters and the result of each overload."""
-    name, parameter = operation.name, operation.parameter
-
-    def call(array, number=None, required=(), **others):
-        types = dict.fromkeys(operation.arrays, array)
-        if parameter and number:
-            types[parameter] = number
-        if "at_zero" not in (parameter, *types) and name.startswith("leaky_relu_"):
-            types["at_zero"] = "Literal[0, 1] | None"
-        return typed(name, types | others, required)
-
-    if parameter is None:
-        yield call("NDArray[Scalar]"), "NDArray[Scalar]"
-        yield call("NDArray[Any]"), "NDArray[np.generic]"
+    if operation.parameter:
+        kept = {"NDArray[Float]": "NDArray[Float]"}
     else:
-        yield call("ArrayLike", "np.generic", [parameter]), "Any"
-        yield call("NDArray[Float]", "float"), "NDArray[Float]"
-    yield call("ArrayLike", "ArrayLike", **KEYWORDS), "Out"
+        kept = {"NDArray[Scalar]": "NDArray[Scalar]", "NDArray[Any]": "NDArray[np.generic]"}
+    plain = [(array, "float", result, {}) for array, result in kept.items()]
+    for array, number, result, others in (*plain, ("ArrayLike", "ArrayLike", "Out", KEYWORDS)):
+        types = dict.fromkeys(operation.arrays, array) | {operation.parameter: number}
+        yield typed(operation.name, at_zero(operation) | types | others), result
 
 
 def exported(names):
@@ -120,9 +114,8 @@ def api():
             parts.append("@overload\n" + function(operation.name, parameters, result))
         name, first = operation.name + "_", operation.arrays[0]
         types = dict.fromkeys(inspect.signature(getattr(relu_ext, name)).parameters, "ArrayLike")
-        if operation.parameter != "at_zero" and "at_zero" in types:
-            types["at_zero"] = "Literal[0, 1] | None"
-        parts.append(function(name, typed(name, types | {first: "Written"}), "Written"))
+        types |= {first: "Written"} | at_zero(operation)
+        parts.append(function(name, typed(name, types), "Written"))
     return "".join(parts)
 
 

@@ -5,6 +5,7 @@ would write. LEGEND says what the names in a statement mean. Where the layout ha
 slopes, `slope` and `s` are that array.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
@@ -430,7 +431,7 @@ class Cell:
         operation, where, spellings = OPERATIONS[self.operation], self.where, self.spellings
         ours = Contender(OURS, form(operation.call, self.mode))
         found = [ours, *self._selves(ours)]
-        if self.size <= SMALL:
+        if math.prod(where.shape) <= SMALL:
             spellings[FLOOR] = f"_empty({operation.operands[0]})"
         if self.layout == CONTIGUOUS and self.nbytes >= LARGE:
             passes = ROOFLINES[len(operation.operands)]

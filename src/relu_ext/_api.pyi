@@ -1,9 +1,9 @@
 # Written by tools/stubs.py.
 #
-# The overloads of an operation with a parameter: calls with a NumPy scalar, which promotes,
-# although np.float64 is a float to a type checker; plain calls on floating dtypes, which keep them;
-# all others.  Of those without: plain calls on arrays, twice, because mypy would else take a result
-# of the wrong dtype for Any; all others.
+# The overloads of an operation: plain calls on arrays, which keep their dtype; all others.  With a
+# parameter only floating dtypes are kept, and to a type checker np.float64 is a float, although it
+# promotes float32.  Without, there is one more, because mypy would else take a result of the wrong
+# dtype for Any.
 
 from typing import Any, Literal, Protocol, overload
 
@@ -80,7 +80,7 @@ def relu_(x: Written, /) -> Written:
     """
 
 @overload
-def relu_subgradient(x: ArrayLike, /, *, at_zero: np.generic) -> Any:
+def relu_subgradient(x: NDArray[Float], /, *, at_zero: float = 0) -> NDArray[Float]:
     """A subgradient of `relu` at each element.
 
     Parameters
@@ -94,8 +94,6 @@ def relu_subgradient(x: ArrayLike, /, *, at_zero: np.generic) -> Any:
         As for any NumPy ufunc.  Where `where` is False, a new array stays uninitialised.
     """
 
-@overload
-def relu_subgradient(x: NDArray[Float], /, *, at_zero: float = 0) -> NDArray[Float]: ...
 @overload
 def relu_subgradient(
     x: ArrayLike,
@@ -123,7 +121,9 @@ def relu_subgradient_(x: Written, /, *, at_zero: ArrayLike = 0) -> Written:
     """
 
 @overload
-def relu_backward(grad: ArrayLike, x: ArrayLike, /, *, at_zero: np.generic) -> Any:
+def relu_backward(
+    grad: NDArray[Float], x: NDArray[Float], /, *, at_zero: float = 0
+) -> NDArray[Float]:
     """The gradient of a loss through `relu`: `grad` where x > 0, in one pass.
 
     Parameters
@@ -142,10 +142,6 @@ def relu_backward(grad: ArrayLike, x: ArrayLike, /, *, at_zero: np.generic) -> A
         As for any NumPy ufunc.  Where `where` is False, a new array stays uninitialised.
     """
 
-@overload
-def relu_backward(
-    grad: NDArray[Float], x: NDArray[Float], /, *, at_zero: float = 0
-) -> NDArray[Float]: ...
 @overload
 def relu_backward(
     grad: ArrayLike,
@@ -178,7 +174,7 @@ def relu_backward_(grad: Written, x: ArrayLike, /, *, at_zero: ArrayLike = 0) ->
     """
 
 @overload
-def leaky_relu(x: ArrayLike, /, negative_slope: np.generic) -> Any:
+def leaky_relu(x: NDArray[Float], /, negative_slope: float = 0.01) -> NDArray[Float]:
     """Leaky rectified linear unit: x, multiplied by `negative_slope` where x is negative.
 
     Parameters
@@ -194,8 +190,6 @@ def leaky_relu(x: ArrayLike, /, negative_slope: np.generic) -> Any:
         As for any NumPy ufunc.  Where `where` is False, a new array stays uninitialised.
     """
 
-@overload
-def leaky_relu(x: NDArray[Float], /, negative_slope: float = 0.01) -> NDArray[Float]: ...
 @overload
 def leaky_relu(
     x: ArrayLike,
@@ -226,8 +220,8 @@ def leaky_relu_(x: Written, /, negative_slope: ArrayLike = 0.01) -> Written:
 
 @overload
 def leaky_relu_subgradient(
-    x: ArrayLike, /, negative_slope: np.generic, *, at_zero: Literal[0, 1] | None = None
-) -> Any:
+    x: NDArray[Float], /, negative_slope: float = 0.01, *, at_zero: Literal[0, 1] | None = None
+) -> NDArray[Float]:
     """A subgradient of `leaky_relu` at each element.
 
     Parameters
@@ -245,10 +239,6 @@ def leaky_relu_subgradient(
         As for any NumPy ufunc.  Where `where` is False, a new array stays uninitialised.
     """
 
-@overload
-def leaky_relu_subgradient(
-    x: NDArray[Float], /, negative_slope: float = 0.01, *, at_zero: Literal[0, 1] | None = None
-) -> NDArray[Float]: ...
 @overload
 def leaky_relu_subgradient(
     x: ArrayLike,
@@ -284,13 +274,13 @@ def leaky_relu_subgradient_(
 
 @overload
 def leaky_relu_backward(
-    grad: ArrayLike,
-    x: ArrayLike,
+    grad: NDArray[Float],
+    x: NDArray[Float],
     /,
-    negative_slope: np.generic,
+    negative_slope: float = 0.01,
     *,
     at_zero: Literal[0, 1] | None = None,
-) -> Any:
+) -> NDArray[Float]:
     """The gradient of a loss through `leaky_relu`, in one pass.
 
     Parameters
@@ -313,15 +303,6 @@ def leaky_relu_backward(
         As for any NumPy ufunc.  Where `where` is False, a new array stays uninitialised.
     """
 
-@overload
-def leaky_relu_backward(
-    grad: NDArray[Float],
-    x: NDArray[Float],
-    /,
-    negative_slope: float = 0.01,
-    *,
-    at_zero: Literal[0, 1] | None = None,
-) -> NDArray[Float]: ...
 @overload
 def leaky_relu_backward(
     grad: ArrayLike,
@@ -407,7 +388,9 @@ def add_relu_(x: Written, y: ArrayLike, /) -> Written:
     """
 
 @overload
-def add_leaky_relu(x: ArrayLike, y: ArrayLike, /, negative_slope: np.generic) -> Any:
+def add_leaky_relu(
+    x: NDArray[Float], y: NDArray[Float], /, negative_slope: float = 0.01
+) -> NDArray[Float]:
     """Leaky ReLU of a sum in one pass, for a bias or a residual.
 
     Parameters
@@ -425,10 +408,6 @@ def add_leaky_relu(x: ArrayLike, y: ArrayLike, /, negative_slope: np.generic) ->
         As for any NumPy ufunc.  Where `where` is False, a new array stays uninitialised.
     """
 
-@overload
-def add_leaky_relu(
-    x: NDArray[Float], y: NDArray[Float], /, negative_slope: float = 0.01
-) -> NDArray[Float]: ...
 @overload
 def add_leaky_relu(
     x: ArrayLike,
@@ -461,7 +440,7 @@ def add_leaky_relu_(x: Written, y: ArrayLike, /, negative_slope: ArrayLike = 0.0
     """
 
 @overload
-def prelu(x: ArrayLike, slope: np.generic, /) -> Any:
+def prelu(x: NDArray[Float], slope: float, /) -> NDArray[Float]:
     """Parametric ReLU, whose slope broadcasts as ONNX's PRelu, not as torch.nn.functional.prelu.
 
     Parameters
@@ -474,8 +453,6 @@ def prelu(x: ArrayLike, slope: np.generic, /) -> Any:
         As for any NumPy ufunc.  Where `where` is False, a new array stays uninitialised.
     """
 
-@overload
-def prelu(x: NDArray[Float], slope: float, /) -> NDArray[Float]: ...
 @overload
 def prelu(
     x: ArrayLike,

@@ -1,14 +1,15 @@
-from typing import Any, Literal, SupportsIndex, TypeAlias, TypeVar, overload
+from typing import Any, Literal, SupportsIndex, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from typing_extensions import TypeVar
 
 from relu_ext._api import DLPack
 
 Scalar = TypeVar("Scalar", bound=np.generic)
-Out = TypeVar("Out", bound=NDArray[Any] | DLPack)
+Out = TypeVar("Out", bound=NDArray[Any] | DLPack, default=Any)
+Which = TypeVar("Which", bound=NDArray[np.integer[Any]], default=Any)
 Axis: TypeAlias = SupportsIndex | tuple[SupportsIndex, ...]
-Which = TypeVar("Which", bound=NDArray[np.integer[Any]])
 
 @overload
 def maxout(
@@ -16,7 +17,7 @@ def maxout(
     /,
     axis: Axis = -1,
     *,
-    out: Out | tuple[Out],
+    out: Out | tuple[Out] | None = None,
     return_which: Literal[False] = False,
 ) -> Out:
     """The maximum of linear pieces: a maxout layer's activation, and max-pooling.
@@ -42,18 +43,9 @@ def maxout(
     /,
     axis: Axis = -1,
     *,
-    out: tuple[Out, Which],
+    out: tuple[Out | None, Which | None] | None = None,
     return_which: Literal[True],
 ) -> tuple[Out, Which]: ...
-@overload
-def maxout(
-    x: ArrayLike,
-    /,
-    axis: Axis = -1,
-    *,
-    out: tuple[NDArray[Any] | None, NDArray[np.integer[Any]] | None] | None = None,
-    return_which: Literal[True],
-) -> tuple[Any, Any]: ...
 @overload
 def maxout(
     x: ArrayLike, /, axis: Axis = -1, *, out: None = None, return_which: bool = False
