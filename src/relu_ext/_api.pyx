@@ -23,6 +23,7 @@ from cpython.ref cimport PyTypeObject
 from libc.math cimport fabs, isinf
 from libc.string cimport memcmp, memcpy, memset
 from relu_ext._dispatch cimport active_table
+from relu_ext._docs cimport fill_doc
 from relu_ext._ndarrays cimport (
     PyArray_DESCR, PyArray_Descr, PyArrayObject, describe_ndarray, native_dtype, new_array,
 )
@@ -1152,29 +1153,6 @@ ValueError
     If `{first}` is read-only{shapes}."""
 cdef str INTEGERS = ": a float makes integers float64"
 cdef str SHAPES = ", or the others do not broadcast to its shape"
-
-cdef extern from *:
-    """
-    static const char *relu_ext_doc(PyObject *function)
-    {
-        return ((PyCFunctionObject *)function)->m_ml->ml_doc;
-    }
-    static void relu_ext_set_doc(PyObject *function, const char *doc)
-    {
-        ((PyCFunctionObject *)function)->m_ml->ml_doc = doc;
-    }
-    """
-    const char *doc_of "relu_ext_doc"(object function)
-    void set_doc "relu_ext_set_doc"(object function, const char *doc)
-
-cdef list docs = []  # keeps alive what the functions point to
-
-
-cdef fill_doc(object function, dict paragraphs):
-    function.__module__ = "relu_ext"  # where users find it; errors name it
-    docs.append(doc_of(function).decode().format_map(paragraphs).encode())
-    set_doc(function, docs[-1])
-
 
 cdef check_operands():
     for i, description in enumerate((*ufuncs.descriptions, *ufuncs.choices)):

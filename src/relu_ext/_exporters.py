@@ -62,6 +62,30 @@ def writeable_array(name: str, target: object) -> np.ndarray[Any, Any]:
     return array
 
 
+def result_array(
+    name: str, which: str, out: object, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> np.ndarray[Any, Any] | None:
+    """Return an exact ndarray over the memory of `out`, into which a result may be copied, or None
+    if `out` is None."""
+    if out is None:
+        return None
+    if is_torch_tensor(out):
+        out = writeable_array(name, out)
+    elif not issubclass(type(out), np.ndarray):  # isinstance would believe what it says it is
+        raise TypeError(f"{name}: {which} is a {type(out).__name__}, neither ndarray nor tensor")
+    array = np.asarray(out)
+    if array.shape != shape:
+        raise ValueError(f"{name}: expected {which} of shape {shape}, not {array.shape}")
+    if not array.flags.writeable:
+        raise ValueError(f"{name}: {which} is read-only")
+    # NumPy also allows a cast of a number to text and to any structure.
+    if not np.can_cast(dtype, array.dtype, "same_kind") or (
+        array.dtype.kind in "SUmMOV" and array.dtype.name != "bfloat16"
+    ):
+        raise TypeError(f"{name}: {which} of dtype {array.dtype} does not hold {dtype}")
+    return array
+
+
 def _is_shown_read_only(target: object, array: np.ndarray[Any, Any]) -> bool:
     """Whether `target` shows the same memory to NumPy as read-only.  An array of JAX does, but its
     DLPack export hides that."""

@@ -1,22 +1,28 @@
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Literal, TypeVar
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from typing_extensions import Buffer, TypeVar
+from typing_extensions import Buffer
 
 from relu_ext._api import DLPack
 
-Float = TypeVar("Float", bound=np.floating[Any])
-Learned = TypeVar("Learned", bound=np.floating[Any])
 Written = TypeVar("Written", bound=NDArray[Any] | Buffer | DLPack)
-First = TypeVar("First", bound=NDArray[Any] | DLPack, default=Any)
-Second = TypeVar("Second", bound=NDArray[Any] | DLPack, default=Any)
-AtZero: TypeAlias = Literal[0, 1] | None
 
-@overload
+def compute(
+    call: int,
+    grad_x: NDArray[Any],
+    grad: NDArray[Any],
+    x: NDArray[Any],
+    parameter: NDArray[Any],
+    learned: NDArray[Any],
+) -> bool: ...
 def add_relu_backward(
-    grad: NDArray[Float], output: NDArray[Float], y: NDArray[Learned], /
-) -> tuple[NDArray[Float], NDArray[Learned]]:
+    grad: ArrayLike,
+    output: ArrayLike,
+    y: ArrayLike,
+    /,
+    *,
+    out: tuple[NDArray[Any] | DLPack | None, NDArray[Any] | DLPack | None] | None = None,
+) -> tuple[Any, Any]:
     """The gradients of a loss through `add_relu`, in one pass: of x, and of a bias or residual y.
 
     Parameters
@@ -26,65 +32,32 @@ def add_relu_backward(
         shape.  It may be a PyTorch tensor on the CPU.  A subclass of ndarray is taken as a plain
         array; a mask is ignored.
     output : array_like
-        The output of `add_relu`, of grad's shape.  It does not tell a sum that is 0 from a negative
-        one, so that both let no gradient pass.
+        The output of the forward pass, of grad's shape.  It does not tell a sum that is 0 from a
+        negative one, so that the gradient is the same at both.
     y : scalar or array_like
-        What was added.  Only its shape and its floating dtype count.  Its memory is not read: it
-        may have been overwritten, and a tensor may require a gradient.
+        What was added.  Only its shape and its floating dtype count.  Its memory is not read: it may
+        have been overwritten, and a tensor may require a gradient.
     out : tuple of two ndarrays or tensors, optional
         Where to write the results; either may be None.  They may overlap the operands but not each
         other, and are overwritten: to accumulate, add the results to a total.  With ``out=(grad,
         buffer)`` nothing is allocated.
     """
 
-@overload
-def add_relu_backward(
-    grad: ArrayLike,
-    output: ArrayLike,
-    y: ArrayLike,
-    /,
-    *,
-    out: tuple[First | None, Second | None] | None = None,
-) -> tuple[First, Second]: ...
-@overload
-def add_relu_backward_(
-    grad: Written, output: ArrayLike, y: NDArray[Learned], /
-) -> tuple[Written, NDArray[Learned]]:
+def add_relu_backward_(grad: Written, output: ArrayLike, y: ArrayLike, /) -> tuple[Written, Any]:
     """The gradients through `add_relu` in place: that of x is written over `grad`.
 
     Parameters
     ----------
     grad : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
-        The gradient with respect to the output; it is overwritten without a copy.
-    output, y
-        As for `add_relu_backward`.
+        The gradient with respect to the output; that of x is written over it without a copy.
+    output : array_like
+        The output of the forward pass, of grad's shape.  It does not tell a sum that is 0 from a
+        negative one, so that the gradient is the same at both.
+    y : scalar or array_like
+        What was added.  Only its shape and its floating dtype count.  Its memory is not read: it may
+        have been overwritten, and a tensor may require a gradient.
     """
 
-@overload
-def add_relu_backward_(
-    grad: Written, output: ArrayLike, y: ArrayLike, /
-) -> tuple[Written, Any]: ...
-@overload
-def add_leaky_relu_backward(
-    grad: NDArray[Float],
-    output: NDArray[Float],
-    y: NDArray[Learned],
-    /,
-    negative_slope: ArrayLike = 0.01,
-) -> tuple[NDArray[Float], NDArray[Learned]]:
-    """The gradients of a loss through `add_leaky_relu`, in one pass: of x, and of a bias y.
-
-    Parameters
-    ----------
-    grad, output, y
-        As for `add_relu_backward`.
-    negative_slope : scalar or array_like, default 0.01
-        The slope of the forward pass, at least 0.
-    out : tuple of two ndarrays or tensors, optional
-        As for `add_relu_backward`.
-    """
-
-@overload
 def add_leaky_relu_backward(
     grad: ArrayLike,
     output: ArrayLike,
@@ -92,30 +65,58 @@ def add_leaky_relu_backward(
     /,
     negative_slope: ArrayLike = 0.01,
     *,
-    out: tuple[First | None, Second | None] | None = None,
-) -> tuple[First, Second]: ...
-@overload
+    out: tuple[NDArray[Any] | DLPack | None, NDArray[Any] | DLPack | None] | None = None,
+) -> tuple[Any, Any]:
+    """The gradients of a loss through `add_leaky_relu`, in one pass: of x, and of a bias y.
+
+    Parameters
+    ----------
+    grad : array_like
+        The gradient with respect to the output: floating (ml_dtypes' bfloat16 included), of any
+        shape.  It may be a PyTorch tensor on the CPU.  A subclass of ndarray is taken as a plain
+        array; a mask is ignored.
+    output : array_like
+        The output of the forward pass, of grad's shape.  It does not tell a sum that is 0 from a
+        negative one, so that the gradient is the same at both.
+    y : scalar or array_like
+        What was added.  Only its shape and its floating dtype count.  Its memory is not read: it may
+        have been overwritten, and a tensor may require a gradient.
+    negative_slope : scalar or array_like, default 0.01
+        The slope of the forward pass, at least 0.
+    out : tuple of two ndarrays or tensors, optional
+        Where to write the results; either may be None.  They may overlap the operands but not each
+        other, and are overwritten: to accumulate, add the results to a total.  With ``out=(grad,
+        buffer)`` nothing is allocated.
+    """
+
 def add_leaky_relu_backward_(
-    grad: Written, output: ArrayLike, y: NDArray[Learned], /, negative_slope: ArrayLike = 0.01
-) -> tuple[Written, NDArray[Learned]]:
+    grad: Written, output: ArrayLike, y: ArrayLike, /, negative_slope: ArrayLike = 0.01
+) -> tuple[Written, Any]:
     """The gradients through `add_leaky_relu` in place: that of x is written over `grad`.
 
     Parameters
     ----------
-    grad, output, y
-        As for `add_relu_backward_`.
+    grad : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
+        The gradient with respect to the output; that of x is written over it without a copy.
+    output : array_like
+        The output of the forward pass, of grad's shape.  It does not tell a sum that is 0 from a
+        negative one, so that the gradient is the same at both.
+    y : scalar or array_like
+        What was added.  Only its shape and its floating dtype count.  Its memory is not read: it may
+        have been overwritten, and a tensor may require a gradient.
     negative_slope : scalar or array_like, default 0.01
         The slope of the forward pass, at least 0.
     """
 
-@overload
-def add_leaky_relu_backward_(
-    grad: Written, output: ArrayLike, y: ArrayLike, /, negative_slope: ArrayLike = 0.01
-) -> tuple[Written, Any]: ...
-@overload
 def prelu_backward(
-    grad: NDArray[Float], x: NDArray[Float], slope: NDArray[Learned], /, *, at_zero: AtZero = None
-) -> tuple[NDArray[Float], NDArray[Learned]]:
+    grad: ArrayLike,
+    x: ArrayLike,
+    slope: ArrayLike,
+    /,
+    *,
+    at_zero: Literal[0, 1] | None = None,
+    out: tuple[NDArray[Any] | DLPack | None, NDArray[Any] | DLPack | None] | None = None,
+) -> tuple[Any, Any]:
     """The gradients of PReLU, whose slope broadcasts as ONNX's, not as torch.nn.functional.prelu.
 
     Parameters
@@ -129,37 +130,28 @@ def prelu_backward(
     slope : scalar or array_like
         One slope for all, for each column, for each channel or for each element.
     at_zero : None, 0 or 1, default None
-        The derivative at x = ±0: the slope if None (PyTorch and ONNX), or 1 (JAX), or 0.  It does
-        not change the gradient of the slope.
+        The derivative at x = ±0: the slope if None (PyTorch and ONNX), or 1 (JAX), or 0.  It does not
+        change the gradient of the slope.
     out : tuple of two ndarrays or tensors, optional
-        As for `add_relu_backward`.
+        Where to write the results; either may be None.  They may overlap the operands but not each
+        other, and are overwritten: to accumulate, add the results to a total.  With ``out=(grad,
+        buffer)`` nothing is allocated.
     """
 
-@overload
-def prelu_backward(
-    grad: ArrayLike,
-    x: ArrayLike,
-    slope: ArrayLike,
-    /,
-    *,
-    at_zero: AtZero = None,
-    out: tuple[First | None, Second | None] | None = None,
-) -> tuple[First, Second]: ...
-@overload
 def prelu_backward_(
-    grad: Written, x: ArrayLike, slope: NDArray[Learned], /, *, at_zero: AtZero = None
-) -> tuple[Written, NDArray[Learned]]:
+    grad: Written, x: ArrayLike, slope: ArrayLike, /, *, at_zero: Literal[0, 1] | None = None
+) -> tuple[Written, Any]:
     """The gradients of PReLU in place, whose slope broadcasts as ONNX's: `grad` is overwritten.
 
     Parameters
     ----------
     grad : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
         The gradient with respect to the output; that of x is written over it without a copy.
-    x, slope, at_zero
-        As for `prelu_backward`.
+    x : array_like
+        The input of `prelu`, of grad's shape.
+    slope : scalar or array_like
+        One slope for all, for each column, for each channel or for each element.
+    at_zero : None, 0 or 1, default None
+        The derivative at x = ±0: the slope if None (PyTorch and ONNX), or 1 (JAX), or 0.  It does not
+        change the gradient of the slope.
     """
-
-@overload
-def prelu_backward_(
-    grad: Written, x: ArrayLike, slope: ArrayLike, /, *, at_zero: AtZero = None
-) -> tuple[Written, Any]: ...

@@ -73,6 +73,12 @@ cdef bint is_safe(const Plan *this) noexcept nogil
 cdef bint is_apart(const Plan *this, int role, Py_ssize_t low, Py_ssize_t high) noexcept nogil
 cdef void walk(Plan *this) noexcept nogil
 
+# Computes the first columns of `rows` rows, along axes 0 and 1, on one thread.  The kernels have to
+# take them as they lie.
+cdef void run_columns(const Plan *this, char **start, Py_ssize_t columns,
+                      Py_ssize_t rows) noexcept nogil
+cdef void swap_axes(Plan *this, int one, int other) noexcept nogil
+
 # How many threads share a call on `bytes` of memory.
 cdef int parts_of(Py_ssize_t bytes) noexcept nogil
 

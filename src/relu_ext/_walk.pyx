@@ -9,7 +9,8 @@ are computed where they lie.  Where an input's memory order is not the output's,
 cannot take its rows for another reason, a tile of it is first copied to a scratch buffer; a result
 is computed in one and copied back.  Bytes between the elements of an array are never written.
 
-Maxout lays out its arrays by `lay_axes` and has `walk_panels` call a function of its own.
+Maxout lays out its arrays by `lay_axes` and has `walk_panels` call a function of its own; the sums
+lay out theirs by `start_plan` and `settle`, and compute tiles of them by `run_columns`.
 """
 
 from libc.stdint cimport uintptr_t
@@ -405,22 +406,27 @@ cdef inline void apply_rows(const Plan *this, char **at, Py_ssize_t n, Py_ssize_
     this.kernel(at[OUT], at[A], at[B], at[PARAMETER], this.parameter_step, n, rows, row_steps)
 
 
-cdef void run_rows(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
+cdef void run_columns(const Plan *this, char **start, Py_ssize_t columns,
+                      Py_ssize_t rows) noexcept nogil:
     cdef char *at[WALKED]
     cdef Py_ssize_t steps[WALKED]
     cdef Py_ssize_t _
     cdef int role
     for role in range(WALKED):
         steps[role] = this.step[role][1] if rows > 1 else 0
-    if this.shape[0] * this.itemsize <= SMALL_BYTES:
-        apply_rows(this, start, this.shape[0], rows, steps)
+    if columns * this.itemsize <= SMALL_BYTES:
+        apply_rows(this, start, columns, rows, steps)
         return
     for role in range(WALKED):
         at[role] = start[role]
     for _ in range(rows):
-        run_row(this, at, this.shape[0])
+        run_row(this, at, columns)
         for role in range(WALKED):
             at[role] += steps[role]
+
+
+cdef void run_rows(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
+    run_columns(this, start, this.shape[0], rows)
 
 
 cdef inline Py_ssize_t row_step(const Plan *this, int role) noexcept nogil:
