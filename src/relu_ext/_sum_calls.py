@@ -39,12 +39,14 @@ def backward(
     target = np.asarray(writeable_array(name, _no_sparse(name, "grad", grad))) if in_place else None
     arrays = [_array(name, "grad", grad if target is None else target), _array(name, second, x)]
     like = _array(name, third, _likeness(y, of_slope, arrays[0].dtype))
-    if call != _ADD_RELU and not _is_number(parameter):
+    if call == _ADD_RELU:
+        parameter = 0
+    if not _is_number(parameter):
         arrays.append(like if of_slope else _array(name, fourth, parameter))
     own_dtype = arrays[0].dtype
     dtype = _common_dtype(name, *(array.dtype for array in arrays))
     if len(arrays) == 2:
-        arrays.append(_number(name, fourth, parameter or 0, dtype))
+        arrays.append(_number(name, fourth, parameter, dtype))
     grad_array, x_array, parameter = (array.astype(dtype, copy=False) for array in arrays)
 
     shape = grad_array.shape
