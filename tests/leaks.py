@@ -302,8 +302,8 @@ def leak(call, count):
     with contextlib.redirect_stdout(None):
         call.run(WARM_UP)
     # Again, because a full garbage collection meanwhile empties the interpreter's free lists: calls
-    # then fill them with up to 91 blocks, once. What each call leaves is found both times.
-    return grown(call, count) and grown(call, count)
+    # then fill them with up to 91 blocks, once. What each call leaves is found every time.
+    return grown(call, count) and grown(call, count) and grown(call, count)
 
 
 def grown(call, count):

@@ -1061,7 +1061,7 @@ def test_jax():
             relu_ext.relu(np.ones(3), out=x)
         assert_same_bits(np.asarray(x), before)
         assert_same_bits(np.asarray(shared), before)
-    x = jax.array([-1.0, 2])
+    x = jax.array([-1.0, 2], "float32")
     assert_same_bits(relu_ext.relu(x), np.array([0, 2], "f4"))
     grad = np.ones(2, "f4")
     assert relu_ext.relu_backward_(grad, x) is grad and grad.tolist() == [0, 1]
