@@ -1,23 +1,31 @@
-# The loops of maxout, included by _kernels.pxi.
+# The loops of maxout, included by _kernels.pyx.
 #
-# There is one loop for each dtype: the vector maximum of rows, one row for each piece, up to four
-# at a time, in blocks whose results stay in the first-level cache.  What lies otherwise is first
-# moved to rows, and the gradient is moved as a whole, by functions that know the size of an item
-# alone (_pieces.h).
+# There is one for each dtype: the vector maximum of pieces that lie in rows, up to four at a time,
+# or side by side, in blocks whose results stay in the first-level cache.  The gradient is moved by
+# functions that know the size of an item alone (_pieces.h).
 
 from relu_ext._scalar cimport uint8
-from relu_ext._table cimport LANES_BYTES, MaxoutRows
+from relu_ext._table cimport MOST_SIDE, MaxoutRows
 
 cdef extern from "_pieces.h" nogil:
-    void take_pieces "relu_ext_take"(
-        char *to, Py_ssize_t to_step, const char *x, const Py_ssize_t *offset, int pieces,
-        Py_ssize_t step, Py_ssize_t n, Py_ssize_t row_step, Py_ssize_t rows, Py_ssize_t size)
+    int lanes_of "RELU_EXT_LANES"(int size)
+    Py_ssize_t place_of "relu_ext_place_of"(Py_ssize_t start, Py_ssize_t n, int lanes)
+    void copy_vector "relu_ext_copy_vector"(void *to, const void *source, int bytes)
+    void take "relu_ext_take"(void *rows, const char *x, const Py_ssize_t *offset, int pieces,
+                              int layout, int size, Py_ssize_t step)
+    enum:
+        ROWS "RELU_EXT_ROWS"  # each piece in a row of its own
+        SIDE "RELU_EXT_SIDE"  # pieces side by side, and next to those of the next element
+        APART "RELU_EXT_APART"  # pieces side by side
+    void each_lane "RELU_EXT_EACH_LANE"(int lane, int lanes, int statement)
     void spread_pieces "relu_ext_spread"(
-        char *x, const Py_ssize_t *offset, int pieces, Py_ssize_t step, Py_ssize_t row_step,
-        const char *grad, Py_ssize_t grad_row_step, const uint8 *which, Py_ssize_t which_row_step,
-        Py_ssize_t n, Py_ssize_t rows, Py_ssize_t size, Py_ssize_t fill)
+        char *x, const Py_ssize_t *offset, int pieces, int side, Py_ssize_t step,
+        Py_ssize_t row_step, const char *grad, const uint8 *which, Py_ssize_t n, Py_ssize_t rows,
+        Py_ssize_t size)
 
 cdef enum:
+    MOST_LANES = 32
+    MOST_ROWS = 4  # that are compared at a time
     ROW_BLOCK = 512  # elements
 
 
@@ -32,94 +40,171 @@ cdef inline void meet(number x, int piece, number *best, number *best_rank,
     best_piece[0] = _scalar.winner(other, rank, best_piece[0], <number>piece)
 
 
-cdef inline void compare_rows(number *out, number *which, const number *champion, const number *a,
-                              const number *b, const number *c, const number *d, int piece,
-                              Py_ssize_t n, const int rows, const bint counted) noexcept nogil:
-    """The champion against `rows` of a, b, c and d, which are numbered from `piece`."""
-    cdef number best, best_rank
-    cdef number best_piece = <number>0
-    cdef Py_ssize_t i
-    for i in range(n):
-        best = champion[i]
-        best_rank = _scalar.rank(best)
-        if counted:
-            best_piece = which[i]
-        meet(a[i], piece, &best, &best_rank, &best_piece)
-        if rows > 1:
-            meet(b[i], piece + 1, &best, &best_rank, &best_piece)
-        if rows > 2:
-            meet(c[i], piece + 2, &best, &best_rank, &best_piece)
-        if rows > 3:
-            meet(d[i], piece + 3, &best, &best_rank, &best_piece)
-        out[i] = best
-        if counted:
-            which[i] = best_piece
+cdef inline int meet_all(int lane, number *best, number *winner, const number *items, int first,
+                         const int pieces, const bint champion, const bint counted) noexcept nogil:
+    cdef int lanes = lanes_of(sizeof(number))
+    cdef number x = best[lane] if champion else items[lane]
+    cdef number rank = _scalar.rank(x)
+    cdef number piece = <number>first
+    if champion and counted:
+        piece = winner[lane]
+    if champion:
+        meet(items[lane], first, &x, &rank, &piece)
+    meet(items[lanes + lane], first + 1, &x, &rank, &piece)
+    if pieces > 2:
+        meet(items[2 * lanes + lane], first + 2, &x, &rank, &piece)
+    if pieces > 3:
+        meet(items[3 * lanes + lane], first + 3, &x, &rank, &piece)
+    if pieces > 4:
+        meet(items[4 * lanes + lane], first + 4, &x, &rank, &piece)
+    best[lane] = x
+    if counted:
+        winner[lane] = piece
+    return 0
 
 
-cdef inline void compare_block(number *out, number *which, const char *x, const Py_ssize_t *offset,
-                               int first, int rows, bint champion, Py_ssize_t n,
-                               const bint counted) noexcept nogil:
-    cdef const number *best = out
-    cdef const number *a
-    cdef const number *b
-    cdef const number *c
-    cdef int row = 0
-    cdef Py_ssize_t i
-    if not champion:
-        if counted:
-            for i in range(n):
-                which[i] = <number>0
-        best = <const number *>(x + offset[0])
-        row = 1
-        if rows == 1:
-            memcpy(out, best, n * sizeof(number))
-    while row < rows:
-        a = <const number *>(x + offset[row])
-        b = <const number *>(x + offset[row + 1]) if rows - row > 1 else a
-        c = <const number *>(x + offset[row + 2]) if rows - row > 2 else a
-        if rows - row >= 4:
-            compare_rows(out, which, best, a, b, c, <const number *>(x + offset[row + 3]),
-                         first + row, n, 4, counted)
-        elif rows - row == 3:
-            compare_rows(out, which, best, a, b, c, c, first + row, n, 3, counted)
-        elif rows - row == 2:
-            compare_rows(out, which, best, a, b, b, b, first + row, n, 2, counted)
-        else:
-            compare_rows(out, which, best, a, a, a, a, first + row, n, 1, counted)
-        best = out
-        row += 4
+cdef inline void compare(number *out, number *winners, const char *x, const Py_ssize_t *offset,
+                         int first, int pieces, bint champion, Py_ssize_t step, Py_ssize_t n,
+                         Py_ssize_t rows, Py_ssize_t row_step, const int some, const int layout,
+                         const int groups, const bint counted) noexcept nogil:
+    """`some` pieces at a time, of which there are `groups`, or, if that is 0, any number; then the
+    last ones may meet again."""
+    cdef int lanes = lanes_of(sizeof(number))
+    cdef int bytes = lanes * sizeof(number)
+    cdef number items[MOST_SIDE * MOST_LANES]
+    cdef number best[MOST_LANES]
+    cdef number winner[MOST_LANES]
+    cdef Py_ssize_t own[MOST_SIDE]
+    cdef Py_ssize_t place, start, row, i
+    cdef int piece, next
+    cdef int lane = 0
+    if layout == SIDE:
+        step = some * sizeof(number)
+    if layout == ROWS:
+        step = sizeof(number)
+    own[0] = offset[0]
+    own[1] = offset[1]
+    own[2] = offset[2]
+    own[3] = offset[3]
+    for row in range(rows):
+        i = 0
+        while i < n:
+            place = place_of(i, n, lanes)
+            start = row * row_step + place * step
+            place += row * n
+            if groups == 1:
+                take(items, x + start, own, some, layout, sizeof(number), step)
+                each_lane(lane, lanes, meet_all(lane, best, winner, items, first, some, False,
+                                                counted))
+            elif groups == 2:
+                take(items, x + start, own, some, layout, sizeof(number), step)
+                take(items + some * lanes, x + start, own + some, some, layout,
+                     sizeof(number), step)
+                each_lane(lane, lanes, meet_all(lane, best, winner, items, first, 2 * some, False,
+                                                counted))
+            else:
+                if champion:
+                    copy_vector(best, out + place, bytes)
+                    if counted:
+                        copy_vector(winner, winners + place, bytes)
+                next = 0
+                while next < pieces:
+                    piece = min(next, pieces - some)
+                    take(items, x + start, offset + piece, some, layout, sizeof(number), step)
+                    if next == 0 and not champion:
+                        copy_vector(best, items, bytes)
+                        each_lane(lane, lanes, set_winner(&winner[lane], first))
+                    each_lane(lane, lanes, meet_all(lane, best, winner, items, first + piece, some,
+                                                    True, counted))
+                    next += some
+            copy_vector(out + place, best, bytes)
+            if counted:
+                copy_vector(winners + place, winner, bytes)
+            i += lanes
+
+
+cdef inline int set_winner(number *winner, int piece) noexcept nogil:
+    winner[0] = <number>piece
+    return 0
+
+
+cdef inline void compare_all(number *out, number *winners, const char *x, const Py_ssize_t *offset,
+                             int first, int pieces, int side, bint champion, Py_ssize_t step,
+                             Py_ssize_t n, Py_ssize_t rows, Py_ssize_t row_step,
+                             const bint counted) noexcept nogil:
+    if side == 0:
+        compare(out, winners, x, offset, first, pieces, champion, step, n, rows, row_step,
+                4, APART, 0, counted)
+    elif side == 1 and pieces == 2:
+        compare(out, winners, x, offset, first, pieces, champion, step, n, rows, row_step,
+                2, ROWS, 1, counted)
+    elif side == 1 and pieces == 3:
+        compare(out, winners, x, offset, first, pieces, champion, step, n, rows, row_step,
+                3, ROWS, 1, counted)
+    elif side == 1 and pieces == 4 and not champion:
+        compare(out, winners, x, offset, first, pieces, champion, step, n, rows, row_step,
+                4, ROWS, 1, counted)
+    elif side == 1:
+        compare(out, winners, x, offset, first, pieces, champion, step, n, rows, row_step,
+                4, ROWS, 0, counted)
+    elif side == 2 and pieces == 2:
+        compare(out, winners, x, offset, first, pieces, champion, step, n, rows, row_step,
+                2, SIDE, 1, counted)
+    elif side == 2 and pieces == 4:
+        compare(out, winners, x, offset, first, pieces, champion, step, n, rows, row_step,
+                2, SIDE, 2, counted)
+    elif side == 2:
+        compare(out, winners, x, offset, first, pieces, champion, step, n, rows, row_step,
+                2, SIDE, 0, counted)
+    elif side == 3 and pieces == 3:
+        compare(out, winners, x, offset, first, pieces, champion, step, n, rows, row_step,
+                3, SIDE, 1, counted)
+    elif side == 3:
+        compare(out, winners, x, offset, first, pieces, champion, step, n, rows, row_step,
+                3, SIDE, 0, counted)
+    elif side == 4 and pieces == 4:
+        compare(out, winners, x, offset, first, pieces, champion, step, n, rows, row_step,
+                4, SIDE, 1, counted)
+    elif side == 4:
+        compare(out, winners, x, offset, first, pieces, champion, step, n, rows, row_step,
+                4, SIDE, 0, counted)
+    else:
+        compare(out, winners, x, offset, first, pieces, champion, step, n, rows, row_step,
+                5, SIDE, 1, counted)
 
 
 cdef void maxout_rows(number *out, uint8 *which, const char *x, const Py_ssize_t *offset,
-                      int first, int rows, bint champion, Py_ssize_t n) noexcept nogil:
-    """Whole vectors alone: what is left at the end is computed with elements before it, which may
-    meet a piece twice."""
-    cdef Py_ssize_t whole = LANES_BYTES // sizeof(number)
-    cdef Py_ssize_t start = 0
-    cdef Py_ssize_t count
+                      int first, int pieces, int side, bint champion, Py_ssize_t step,
+                      Py_ssize_t n, Py_ssize_t rows, Py_ssize_t row_step) noexcept nogil:
     # A local array and not the caller's, because compilers know that no row overlaps a local one.
-    cdef number pieces[ROW_BLOCK]
-    cdef Py_ssize_t i
-    while start < n:
-        count = min(n - start, <Py_ssize_t>ROW_BLOCK) // whole * whole
-        if count == 0:
-            start = n - whole
-            count = whole
-        if which == NULL:
-            compare_block(out + start, NULL, x + start * sizeof(number), offset, first, rows,
-                          champion, count, False)
-        else:
-            if champion:
-                for i in range(count):
-                    pieces[i] = <number>which[start + i]
-            compare_block(out + start, pieces, x + start * sizeof(number), offset, first, rows,
-                          champion, count, True)
-            for i in range(count):
-                which[start + i] = <uint8>pieces[i]
-        start += count
+    cdef number winners[ROW_BLOCK + MOST_LANES]
+    cdef Py_ssize_t together, start, count, i
+    while rows > 0:
+        together = min(rows, max(<Py_ssize_t>1, ROW_BLOCK // n))
+        start = 0
+        while start < n:
+            # What is left for the next block is never less than a vector.
+            count = n - start if n - start <= ROW_BLOCK + MOST_LANES else ROW_BLOCK
+            if which == NULL:
+                compare_all(out + start, winners, x + start * step, offset, first, pieces, side,
+                            champion, step, count, together, row_step, False)
+            else:
+                if champion:  # in one row
+                    for i in range(count):
+                        winners[i] = <number>which[start + i]
+                compare_all(out + start, winners, x + start * step, offset, first, pieces, side,
+                            champion, step, count, together, row_step, True)
+                for i in range(together * count):
+                    which[start + i] = <uint8>winners[i]
+            start += count
+        out += together * n
+        x += together * row_step
+        if which != NULL:
+            which += together * n
+        rows -= together
 
 
 cdef void fill_maxout(KernelTable *table, const number *dtype_marker, int dtype) noexcept:
     table.maxout_rows[dtype] = <MaxoutRows>maxout_rows[number]
-    table.take_pieces = take_pieces
+    table.lanes[dtype] = lanes_of(sizeof(number))
     table.spread_pieces = spread_pieces

@@ -31,8 +31,8 @@ def maxout(
     axis : int or tuple of int, default -1
         The axis of the pieces, of length 1 or more, or several of them.
     out : ndarray or tensor, or tuple of them, optional
-        Where to write the maximum.  With `return_which` it may be a pair, for the maximum and for
-        `which`, either of which may be None.  It may overlap `x`.
+        Where to write the maximum; with `return_which` a pair, either of which may be None.  It may
+        overlap `x`.
     return_which : bool, default False
         Whether to tell which piece won, for `maxout_backward`.
     """
@@ -65,16 +65,15 @@ def maxout_backward(
     Parameters
     ----------
     grad : array_like
-        The gradient with respect to the output of `maxout`: floating (ml_dtypes' bfloat16
-        included), integer or bool.  It may be a PyTorch tensor on the CPU.
+        The gradient with respect to the output of `maxout`, of any dtype of its input.  It may be a
+        PyTorch tensor on the CPU.
     which : array_like
         The number of the piece that won, from ``maxout(x, axis, return_which=True)``, in any
         integer dtype and any shape that broadcasts with that of `grad`.  It may be a tensor.
     pieces : int or tuple of int
         The number of pieces, or one number for each axis.
     axis : int or tuple of int, default -1
-        The axis of the pieces in the result, or several, as for `maxout`; a tuple if `pieces` is
-        one, of the same length.
+        The axis of the pieces in the result, or a tuple of as many as there are `pieces`.
     out : ndarray or tensor, optional
         Where to write the result.  It may overlap `grad` and `which`.
     """

@@ -16,12 +16,13 @@ from relu_ext._ndarrays cimport (
 )
 from relu_ext._operand cimport Operand
 from relu_ext._scalar cimport uint8
-from relu_ext._table cimport BFLOAT16, FLOAT16, LANES_BYTES, OUT, UINT8, A, B
+from relu_ext._table cimport BFLOAT16, FLOAT16, MOST_SIDE, OUT, UINT8, A, B
 from relu_ext._tensors cimport is_tensor, new_result
 from relu_ext._walk cimport (
     GIL_BYTES, MOST_AXES, Plan, lay_axes, new_layout, size_of, walk_panels,
 )
 
+from math import prod
 from operator import index
 
 import numpy as np
@@ -31,11 +32,10 @@ from relu_ext._exporters import array_over, writeable_array
 cnp.import_array()
 
 cdef enum:
-    WRITEABLE = cnp.NPY_ARRAY_WRITEABLE
     NUMBERED = 256  # pieces that a byte can number; NumPy reduces more of them
-    # Where pieces do not lie in rows, up to ROWS of them at a time are moved to rows that take
-    # 16 KiB together, half of a first-level cache.  Neighbouring rows must not begin at the same
-    # place in a page.
+    # Where pieces lie neither in rows nor side by side, up to ROWS of them at a time are moved to
+    # rows that take 16 KiB together, half of a first-level cache.  Neighbouring rows must not begin
+    # at the same place in a page.
     ROWS = 8
     ROW_BYTES = 2048
     ROW_STEP = ROW_BYTES + 64
@@ -62,11 +62,10 @@ cdef struct Axes:
 cdef struct Job:
     # x has the axes of the pieces besides those of y.  The forward pass computes y and which from
     # x, and the backward pass computes x from y and which.
-    bint backward
-    bint dense  # x is contiguous
     int dtype
     Py_ssize_t pieces
     Py_ssize_t offset[NUMBERED]  # of each piece from the first one, in bytes; else 0
+    int side  # as for the kernels, -1 where pieces lie in another way
     Operand first  # the first pieces: x without the axes of the pieces
     Py_ssize_t shape[MOST_AXES]
     Py_ssize_t strides[MOST_AXES]
@@ -79,140 +78,159 @@ cdef struct Scratch:
     uint8 numbers[ROW_BYTES]
 
 
-# Panels: some rows of elements, along axes 0 and 1 of the plan.
+# Blocks: n elements in each of some rows, along axes 0 and 1 of the plan.
 
-cdef inline void move(char *to, Py_ssize_t to_step, Py_ssize_t to_row, const char *source,
-                      Py_ssize_t step, Py_ssize_t row, Py_ssize_t n, Py_ssize_t rows,
-                      Py_ssize_t itemsize) noexcept nogil:
-    active_table.copy(to, to_step, to_row, source, step, row, n, rows, itemsize)
+ctypedef void (*Block)(const Plan *this, Scratch *scratch, char *x, char *y, char *which,
+                       Py_ssize_t n, Py_ssize_t rows) noexcept nogil
 
 
-cdef inline Py_ssize_t second_step(const Plan *this, int role) noexcept nogil:
+cdef inline Py_ssize_t row_step(const Plan *this, int role) noexcept nogil:
     return this.step[role][1] if this.axes > 1 else 0
 
 
-cdef void reduce_block(const Plan *this, Scratch *scratch, const char *x, char *y, char *which,
+cdef inline bint is_dense(const Plan *this, int role, Py_ssize_t size, Py_ssize_t n,
+                          Py_ssize_t rows) noexcept nogil:
+    """Whether the items of y or which follow each other, through all rows."""
+    return this.step[role][0] == size and (rows == 1 or row_step(this, role) == n * size)
+
+
+cdef inline int compared(const Job *job) noexcept nogil:
+    """A single piece is compared with itself."""
+    return <int>max(<Py_ssize_t>2, job.pieces)
+
+
+cdef void take_block(const Plan *this, char *to, const char *x, const Py_ssize_t *offset,
+                     int pieces, Py_ssize_t n, Py_ssize_t rows) noexcept nogil:
+    """Move some pieces to rows of their own."""
+    cdef Py_ssize_t size = this.itemsize
+    cdef Py_ssize_t step = this.step[X][0]
+    cdef int piece = 0
+    cdef int together
+    cdef Py_ssize_t row
+    while piece < pieces:
+        together = 1
+        while (piece + together < pieces
+               and offset[piece + together] == offset[piece] + together * size):
+            together += 1
+        if together == 1:
+            active_table.copy(to + piece * ROW_STEP, size, n * size, x + offset[piece], step,
+                              row_step(this, X), n, rows, size)
+        else:
+            for row in range(rows):
+                active_table.copy(
+                    to + piece * ROW_STEP + row * n * size, size, ROW_STEP,
+                    x + offset[piece] + row * row_step(this, X), step, size, n, together, size)
+        piece += together
+
+
+cdef void reduce_block(const Plan *this, Scratch *scratch, char *x, char *y, char *which,
                        Py_ssize_t n, Py_ssize_t rows) noexcept nogil:
-    """Move the pieces of n elements in each of some rows to rows of their own, and reduce those."""
     cdef const Job *job = <const Job *>this.job
-    cdef Py_ssize_t itemsize = this.itemsize
+    cdef Py_ssize_t size = this.itemsize
     cdef Py_ssize_t count = n * rows
-    cdef Py_ssize_t least = LANES_BYTES // itemsize
-    cdef Py_ssize_t y_row = second_step(this, Y)
-    cdef Py_ssize_t which_row = second_step(this, WHICH)
-    cdef bint y_lies_right = (
-        count >= least and this.step[Y][0] == itemsize and (rows == 1 or y_row == n * itemsize))
-    cdef bint which_lies_right = (
-        count >= least and this.step[WHICH][0] == 1 and (rows == 1 or which_row == n))
-    cdef char *values = y if y_lies_right else scratch.values
-    cdef uint8 *numbers = <uint8 *>which if which_lies_right else scratch.numbers
-    cdef Py_ssize_t piece = 0
-    cdef int many
-    if which == NULL:
-        numbers = NULL
-    while piece < job.pieces:
-        many = <int>min(<Py_ssize_t>ROWS, job.pieces - piece)
-        active_table.take_pieces(
-            scratch.rows, ROW_STEP, x, job.offset + piece, many, this.step[X][0], n,
-            second_step(this, X), rows, itemsize)
-        active_table.maxout_rows[job.dtype](
-            values, numbers, scratch.rows, row_offset, <int>piece, many, piece > 0,
-            max(count, least))
-        piece += many
-    if not y_lies_right:
-        move(y, this.step[Y][0], y_row, values, itemsize, n * itemsize, n, rows, itemsize)
-    if which != NULL and not which_lies_right:
-        move(which, this.step[WHICH][0], which_row, <char *>numbers, 1, n, n, rows, 1)
+    cdef int lanes = active_table.lanes[job.dtype]
+    cdef bint y_fits = is_dense(this, Y, size, n, rows) and count >= lanes
+    cdef bint which_fits = is_dense(this, WHICH, 1, n, rows) and count >= lanes
+    cdef char *values = y if y_fits else scratch.values
+    cdef uint8 *numbers = <uint8 *>which if which_fits else scratch.numbers
+    cdef int pieces = compared(job)
+    cdef int piece = 0
+    cdef int some
+    while piece < pieces:
+        some = min(ROWS, pieces - piece)
+        if piece > 0 and some < 4:  # as few as the kernel takes
+            piece -= 4 - some
+            some = 4
+        take_block(this, scratch.rows, x, job.offset + piece, some, n, rows)
+        active_table.maxout_rows[job.dtype](values, NULL if which == NULL else numbers,
+                                            scratch.rows, row_offset, piece, some, 1, piece > 0,
+                                            size, max(count, lanes), 1, 0)
+        piece += some
+    if not y_fits:
+        active_table.copy(y, this.step[Y][0], row_step(this, Y), values, size, n * size, n, rows,
+                          size)
+    if which != NULL and not which_fits:
+        active_table.copy(which, this.step[WHICH][0], row_step(this, WHICH), <char *>numbers, 1, n,
+                          n, rows, 1)
+
+
+cdef void spread_block(const Plan *this, Scratch *scratch, char *x, char *y, char *which,
+                       Py_ssize_t n, Py_ssize_t rows) noexcept nogil:
+    cdef const Job *job = <const Job *>this.job
+    cdef Py_ssize_t size = this.itemsize
+    if not is_dense(this, Y, size, n, rows):
+        active_table.copy(scratch.values, size, n * size, y, this.step[Y][0], row_step(this, Y), n,
+                          rows, size)
+        y = scratch.values
+    if not is_dense(this, WHICH, 1, n, rows):
+        active_table.copy(<char *>scratch.numbers, 1, n, which, this.step[WHICH][0],
+                          row_step(this, WHICH), n, rows, 1)
+        which = <char *>scratch.numbers
+    active_table.spread_pieces(
+        x, job.offset, <int>job.pieces, job.side, this.step[X][0], row_step(this, X), y,
+        <const uint8 *>which, n, rows, size)
+
+
+cdef inline void each_block(const Plan *this, char **start, Py_ssize_t first, Py_ssize_t rows,
+                            Py_ssize_t room, Block block) noexcept nogil:
+    """The rows of a panel from `first` on, in blocks of up to `room` elements."""
+    cdef Scratch scratch
+    cdef Py_ssize_t n = this.shape[0]
+    cdef Py_ssize_t row = first
+    cdef Py_ssize_t at, count
+    cdef char *which
+    while row < rows:
+        count = max(<Py_ssize_t>1, min(rows - row, room // n))
+        at = 0
+        while at < n:
+            which = start[WHICH] + row * row_step(this, WHICH) + at * this.step[WHICH][0]
+            block(this, &scratch,
+                  start[X] + row * row_step(this, X) + at * this.step[X][0],
+                  start[Y] + row * row_step(this, Y) + at * this.step[Y][0],
+                  which if this.has[WHICH] else NULL, min(room, n - at), count)
+            at += min(room, n - at)
+        row += count
+
+
+cdef inline bint needs_no_scratch(const Plan *this, Py_ssize_t rows) noexcept nogil:
+    return ((<const Job *>this.job).side >= 0
+            and is_dense(this, Y, this.itemsize, this.shape[0], rows)
+            and (not this.has[WHICH] or is_dense(this, WHICH, 1, this.shape[0], rows)))
+
+
+cdef inline Py_ssize_t rows_in_place(const Plan *this, Py_ssize_t rows) noexcept nogil:
+    """How many rows may be read and written at least a vector long, without leaving the panel."""
+    cdef Py_ssize_t n = this.shape[0]
+    cdef Py_ssize_t step = this.step[X][0]
+    cdef Py_ssize_t more = active_table.lanes[(<const Job *>this.job).dtype] - n
+    if more <= 0:
+        return rows
+    if (<const Job *>this.job).side == 0 or more > 2 * n or row_step(this, X) < n * step:
+        return 0
+    return rows - max((more * step - 1) // row_step(this, X), (more - 1) // n) - 1
 
 
 cdef void reduce_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
     cdef const Job *job = <const Job *>this.job
-    cdef Scratch scratch
-    cdef char *x = start[X]
-    cdef char *y = start[Y]
-    cdef char *which = start[WHICH] if this.has[WHICH] else NULL
-    cdef Py_ssize_t n = this.shape[0]
-    cdef Py_ssize_t itemsize = this.itemsize
-    cdef Py_ssize_t room = ROW_BYTES // itemsize
-    cdef Py_ssize_t at, count
-    cdef bint in_rows = (
-        this.step[X][0] == itemsize and this.step[Y][0] == itemsize
-        and (which == NULL or this.step[WHICH][0] == 1) and n >= LANES_BYTES // itemsize)
-    while rows > 0:
-        count = 1
-        if in_rows:
-            active_table.maxout_rows[job.dtype](
-                y, <uint8 *>which, x, job.offset, 0, <int>job.pieces, False, n)
-        elif n > room // 2:
-            at = 0
-            while at < n:
-                reduce_block(this, &scratch, x + at * this.step[X][0], y + at * this.step[Y][0],
-                             NULL if which == NULL else which + at * this.step[WHICH][0],
-                             min(room, n - at), 1)
-                at += room
-        else:
-            count = min(rows, room // n)
-            reduce_block(this, &scratch, x, y, which, n, count)
-        x += count * second_step(this, X)
-        y += count * second_step(this, Y)
-        if which != NULL:
-            which += count * second_step(this, WHICH)
-        rows -= count
-
-
-cdef void spread_block(const Plan *this, Scratch *scratch, char *x, const char *y,
-                       const char *which, Py_ssize_t n, Py_ssize_t rows,
-                       Py_ssize_t fill) noexcept nogil:
-    cdef const Job *job = <const Job *>this.job
-    cdef Py_ssize_t itemsize = this.itemsize
-    cdef Py_ssize_t y_row = second_step(this, Y)
-    cdef Py_ssize_t which_row = second_step(this, WHICH)
-    if this.step[Y][0] != itemsize:
-        move(scratch.values, itemsize, n * itemsize, y, this.step[Y][0], y_row, n, rows, itemsize)
-        y = scratch.values
-        y_row = n * itemsize
-    if this.step[WHICH][0] != 1:
-        move(<char *>scratch.numbers, 1, n, which, this.step[WHICH][0], which_row, n, rows, 1)
-        which = <const char *>scratch.numbers
-        which_row = n
-    active_table.spread_pieces(
-        x, job.offset, <int>job.pieces, this.step[X][0], second_step(this, X), y, y_row,
-        <const uint8 *>which, which_row, n, rows, itemsize, fill)
+    cdef Py_ssize_t done = 0
+    if needs_no_scratch(this, rows):
+        done = max(done, rows_in_place(this, rows))
+        active_table.maxout_rows[job.dtype](
+            start[Y], <uint8 *>start[WHICH] if this.has[WHICH] else NULL, start[X], job.offset, 0,
+            compared(job), job.side, False, this.step[X][0], this.shape[0], done,
+            row_step(this, X))
+    if done < rows:
+        each_block(this, start, done, rows, ROW_BYTES // this.itemsize, reduce_block)
 
 
 cdef void spread_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
     cdef const Job *job = <const Job *>this.job
-    cdef Scratch scratch
-    cdef char *x = start[X]
-    cdef char *y = start[Y]
-    cdef char *which = start[WHICH]
-    cdef Py_ssize_t n = this.shape[0]
-    cdef Py_ssize_t itemsize = this.itemsize
-    cdef Py_ssize_t row_bytes = n * job.pieces * itemsize
-    cdef Py_ssize_t room = ROW_BYTES // itemsize
-    cdef Py_ssize_t at, count
-    # Whether the pieces of a row fill the memory up to the next row.
-    cdef bint fills = (
-        job.dense and this.step[X][0] != itemsize and row_bytes <= CLEAR_BYTES and n <= room
-        and (rows == 1 or second_step(this, X) == row_bytes)
-        and job.offset[job.pieces - 1] + (n - 1) * this.step[X][0] + itemsize == row_bytes)
-    if this.step[X][0] != itemsize:
-        room = min(room, max(<Py_ssize_t>1, CLEAR_BYTES // (job.pieces * itemsize)))
-    while rows > 0:
-        count = 1
-        if fills:
-            count = min(rows, CLEAR_BYTES // row_bytes, room // n)
-            spread_block(this, &scratch, x, y, which, n, count, row_bytes)
-        else:
-            at = 0
-            while at < n:
-                spread_block(this, &scratch, x + at * this.step[X][0], y + at * this.step[Y][0],
-                             which + at * this.step[WHICH][0], min(room, n - at), 1, 0)
-                at += room
-        x += count * second_step(this, X)
-        y += count * second_step(this, Y)
-        which += count * second_step(this, WHICH)
-        rows -= count
+    cdef Py_ssize_t room = ROW_BYTES // this.itemsize
+    if job.side > 1 and needs_no_scratch(this, rows):
+        room = this.shape[0] * rows
+    elif job.side != 1:
+        room = min(room, max(<Py_ssize_t>1, CLEAR_BYTES // (job.pieces * this.itemsize)))
+    each_block(this, start, 0, rows, room, spread_block)
 
 
 # Jobs.
@@ -254,12 +272,30 @@ cdef Py_ssize_t describe_pieces(Job *job, cnp.ndarray x, const Axes *axes) noexc
             for j in range(length):
                 job.offset[i * length + j] = offset + j * step
         pieces *= length
-    job.dense = cnp.PyArray_FLAGS(x) & cnp.NPY_ARRAY_C_CONTIGUOUS
     return pieces
 
 
-cdef int perform(str name, Job *job, cnp.ndarray x, const Axes *axes, cnp.ndarray y,
-                 object which) except -1:
+cdef bint lie_side_by_side(const Job *job, Py_ssize_t side) noexcept nogil:
+    cdef Py_ssize_t piece, first
+    for piece in range(job.pieces):
+        first = piece // side * side
+        if job.offset[piece] != job.offset[first] + (piece - first) * job.laid.itemsize:
+            return False
+    return True
+
+
+cdef int side_of(const Job *job) noexcept nogil:
+    """As for the kernels; -1 where pieces lie in another way."""
+    cdef Py_ssize_t step = job.laid.step[X][0]
+    cdef Py_ssize_t side = step // job.laid.itemsize
+    if (side * job.laid.itemsize == step and 1 <= side <= MOST_SIDE and job.pieces % side == 0
+            and (side < MOST_SIDE or side == job.pieces) and lie_side_by_side(job, side)):
+        return <int>side
+    return 0 if job.pieces >= 4 and lie_side_by_side(job, job.pieces) else -1
+
+
+cdef int perform(str name, Job *job, cnp.ndarray x, const Axes *axes, cnp.ndarray y, object which,
+                 bint backward) except -1:
     """Describe all arrays, when no more Python will run, and compute."""
     cdef Operand operands[2]
     cdef Plan *this = &job.laid
@@ -276,7 +312,8 @@ cdef int perform(str name, Job *job, cnp.ndarray x, const Axes *axes, cnp.ndarra
     if not valid:
         raise RuntimeError(f"{name}: an array changed its shape or its dtype during the call")
     bytes = size_of(this) * job.pieces * this.itemsize
-    this.panel = spread_panel if job.backward else reduce_panel
+    job.side = side_of(job)
+    this.panel = spread_panel if backward else reduce_panel
     this.job = job
     if bytes >= GIL_BYTES:
         with nogil:
@@ -288,42 +325,31 @@ cdef int perform(str name, Job *job, cnp.ndarray x, const Axes *axes, cnp.ndarra
 
 # Arguments.
 
-cdef as_number(str name, what, number):
-    try:
-        return index(number if number is not True and number is not False else None)
-    except TypeError:
-        raise TypeError(f"{name}: {what} has to be an integer or a tuple of integers, "
-                        f"not {type(number).__name__}") from None
-
-
-cdef as_numbers(str name, what, numbers):
-    """Return an int, or a tuple of them, after all Python in it has run."""
-    if not isinstance(numbers, tuple):
-        if numbers is None:
-            raise TypeError(f"{name}: {what} is None; name the axes of the pieces")
-        return as_number(name, what, numbers)
-    if not numbers:
+cdef tuple as_numbers(str name, str what, numbers):
+    """Return a tuple of ints, after all Python in it has run."""
+    several = numbers if isinstance(numbers, tuple) else (numbers,)
+    if numbers is None:
+        raise TypeError(f"{name}: {what} is None; name the axes of the pieces")
+    if not several:
         raise ValueError(f"{name}: {what} is an empty tuple; name at least one axis of pieces")
-    return tuple([as_number(name, what, number) for number in numbers])
+    try:
+        return tuple([index(None if isinstance(one, bool) else one) for one in several])
+    except TypeError:
+        kinds = ", ".join([type(one).__name__ for one in several])
+        raise TypeError(
+            f"{name}: {what} has to be an integer or a tuple of integers, not {kinds}") from None
 
 
-cdef int normal_axis(str name, number, int axes) except -1:
-    cdef int overflow = 0
-    cdef long axis = PyLong_AsLongAndOverflow(number, &overflow)
-    if overflow or axis < -axes or axis >= axes:
-        raise np.exceptions.AxisError(number, axes, name)
-    return axis if axis >= 0 else axis + axes
-
-
-cdef int find_axes(str name, numbers, int axes, Axes *found) except -1:
+cdef int find_axes(str name, tuple numbers, int axes, Axes *found) except -1:
     cdef int i
-    if not isinstance(numbers, tuple):
-        found.count = 1
-        found.axis[0] = normal_axis(name, numbers, axes)
-        return 0
+    cdef int overflow = 0
+    cdef long axis
     found.count = 0
     for number in numbers:
-        axis = normal_axis(name, number, axes)
+        axis = PyLong_AsLongAndOverflow(number, &overflow)
+        if overflow or not -axes <= axis < axes:
+            raise np.exceptions.AxisError(number, axes, name)
+        axis += axes if axis < 0 else 0
         for i in range(found.count):
             if found.axis[i] == axis:
                 raise ValueError(f"{name}: axis {numbers} names axis {axis} twice")
@@ -333,8 +359,9 @@ cdef int find_axes(str name, numbers, int axes, Axes *found) except -1:
 
 
 cdef as_array(str name, x):
-    """Return an exact ndarray: over the memory of a tensor, or what NumPy makes of another object.
-    """
+    """Return an exact ndarray: over the memory of a tensor, or what NumPy makes of x."""
+    if cnp.PyArray_CheckExact(x):
+        return x
     array = np.asarray(array_over(name, x) if is_tensor(x) else x)
     if array.dtype == object and array.ndim == 0:
         raise TypeError(f"{name}: NumPy makes no array of numbers of a {type(x).__name__}; "
@@ -342,68 +369,55 @@ cdef as_array(str name, x):
     return array
 
 
-cdef native(str name, array, int *dtype):
-    """Return the array in the machine's byte order, and write the kernels' dtype for it."""
+cdef native_array(str name, x, int *dtype):
+    """Return an array in the machine's byte order, and write the kernels' dtype for it."""
+    array = as_array(name, x)
+    dtype[0] = native_dtype(PyArray_DESCR(<PyArrayObject *>array))
+    if dtype[0] >= 0:
+        return array
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
-    dtype[0] = native_dtype(PyArray_DESCR(<PyArrayObject *>array))
-    if dtype[0] < 0 and is_bfloat16(array.dtype):
+    if is_bfloat16(array.dtype):
         remember_bfloat16(array.dtype)
-        dtype[0] = native_dtype(PyArray_DESCR(<PyArrayObject *>array))
+    dtype[0] = native_dtype(PyArray_DESCR(<PyArrayObject *>array))
     if dtype[0] < 0:
         raise TypeError(f"{name}: dtype {array.dtype.type.__name__} is not supported")
     return array
 
 
-cdef inline native_array(str name, x, int *dtype):
-    if cnp.PyArray_CheckExact(x):
-        dtype[0] = native_dtype(PyArray_DESCR(<PyArrayObject *>x))
-        if dtype[0] >= 0:
-            return x
-        return native(name, x, dtype)
-    return native(name, as_array(name, x), dtype)
-
-
 cdef tuple outputs(str name, out, int number):
-    """Return the arrays of `out`, each of which may be None."""
+    """Return the two arrays of `out`, each of which may be None."""
     if not isinstance(out, tuple):
-        return (out, None)[:number]
-    if len(out) != number:
+        return out, None
+    if len(<tuple>out) != number:
         raise ValueError(f"{name}: expected {number} arrays in out, not {len(out)}")
-    return out
-
-
-cdef bint fits(object out, int number_type, int axes, const Py_ssize_t *shape) noexcept:
-    """Whether `out` is a writeable exact ndarray of the dtype and the shape of a result."""
-    return (
-        cnp.PyArray_CheckExact(out) and cnp.PyArray_FLAGS(<cnp.ndarray>out) & WRITEABLE
-        and cnp.PyArray_TYPE(<cnp.ndarray>out) == number_type
-        and cnp.PyArray_ISNOTSWAPPED(<cnp.ndarray>out)
-        and cnp.PyArray_NDIM(<cnp.ndarray>out) == axes
-        and (axes == 0  # whose dimensions are NULL
-             or memcmp(cnp.PyArray_DIMS(<cnp.ndarray>out), shape,
-                       axes * sizeof(Py_ssize_t)) == 0))
+    return (<tuple>out + (None,))[:2]
 
 
 cdef checked_out(str name, out, dtype, int axes, const Py_ssize_t *shape):
     """Return an exact ndarray over the memory of `out`, which holds a result of `dtype`."""
+    cdef cnp.ndarray array
     cdef int axis
-    if out is None or fits(out, dtype.num, axes, shape):
-        return out
+    if out is None:
+        return None
     if is_tensor(out):
         out = writeable_array(name, out)
     elif not cnp.PyArray_Check(out):  # not isinstance, which believes what an object says it is
         raise TypeError(f"{name}: out is a {type(out).__name__}, neither ndarray nor tensor")
-    array = np.asarray(out)
-    expected = tuple([shape[axis] for axis in range(axes)])
-    if array.shape != expected:
-        raise ValueError(f"{name}: expected an out of shape {expected}, not {array.shape}")
-    if not array.flags.writeable:
+    array = out if cnp.PyArray_CheckExact(out) else np.asarray(out)
+    # Without axes the dimensions are NULL.
+    if cnp.PyArray_NDIM(array) != axes or axes and memcmp(
+            cnp.PyArray_DIMS(array), shape, axes * sizeof(Py_ssize_t)):
+        expected = tuple([shape[axis] for axis in range(axes)])
+        raise ValueError(f"{name}: expected an out of shape {expected}, not {(<object>array).shape}")
+    if not cnp.PyArray_FLAGS(array) & cnp.NPY_ARRAY_WRITEABLE:
         raise ValueError(f"{name}: out is read-only")
     # NumPy also allows a cast of a number to text and to any structure.
-    if (not np.can_cast(dtype, array.dtype, "same_kind") or array.dtype.kind in "SUmM"
-            or array.dtype.kind == "V" and not is_bfloat16(array.dtype)):
-        raise TypeError(f"{name}: out of dtype {array.dtype} does not hold {dtype}")
+    to = array.dtype
+    if to is not dtype and (
+            not np.can_cast(dtype, to, "same_kind") or to.kind in "SUmM"
+            or to.kind == "V" and not is_bfloat16(to)):
+        raise TypeError(f"{name}: out of dtype {to} does not hold {dtype}")
     return array
 
 
@@ -434,17 +448,12 @@ cdef inline object new_like(PyArray_Descr *dtype, Py_ssize_t itemsize, const Ope
     return new_array(dtype, first.axes, shape, strides, False)
 
 
-cdef tuple reduce_many(array, const Job *job, const Axes *axes):
+cdef tuple reduce_many(array, tuple axes, Py_ssize_t pieces, bint is_half):
     """More pieces than a byte can number, by NumPy."""
-    cdef int i
-    pooled = [axes.axis[i] for i in range(axes.count)]
-    kept = [i for i in range(array.ndim) if i not in pooled]
-    shape = tuple([array.shape[i] for i in kept])
-    if kept + pooled != list(range(array.ndim)):
-        array = array.transpose(kept + pooled)
-    rows = array.reshape(-1, job.pieces) if array.size else array.reshape(0, job.pieces)
+    array = np.moveaxis(array, axes, range(-len(axes), 0))
+    shape = array.shape[:-len(axes)]
+    rows = array.reshape(prod(shape), pieces)
     # ml_dtypes has no argmax, and NumPy's of float16 is slow; widened, both keep their order.
-    is_half = job.dtype in (FLOAT16, BFLOAT16)
     which = (rows.astype(np.float32) if is_half else rows).argmax(1)
     return rows[np.arange(len(rows)), which].reshape(shape), which.reshape(shape)
 
@@ -453,9 +462,8 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
     """The maximum of linear pieces: a maxout layer's activation, and max-pooling.
 
     A unit of a maxout layer is the greatest of several linear functions of its input (Goodfellow,
-    Warde-Farley, Mirza, Courville and Bengio, 2013).  ReLU is the case of two pieces, one of which
-    is 0.  Max-pooling is the same over windows: split each axis of an image into windows and what
-    lies in one, which is a view, and name the axes of the latter.
+    Warde-Farley, Mirza, Courville and Bengio, 2013); ReLU is the case of two, one of which is 0.
+    Max-pooling is the same over windows, which are a view of the image with more axes.
 
     Parameters
     ----------
@@ -466,8 +474,8 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
     axis : int or tuple of int, default -1
         The axis of the pieces, of length 1 or more, or several of them.
     out : ndarray or tensor, or tuple of them, optional
-        Where to write the maximum.  With `return_which` it may be a pair, for the maximum and for
-        `which`, either of which may be None.  It may overlap `x`.
+        Where to write the maximum; with `return_which` a pair, either of which may be None.  It may
+        overlap `x`.
     return_which : bool, default False
         Whether to tell which piece won, for `maxout_backward`.
 
@@ -476,8 +484,7 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
     maximum : ndarray, scalar or tensor
         A tensor if `x` is one, with the dtype of `x` and its shape without `axis`.  As in
         ``np.max``, the first NaN wins.  +0.0 and -0.0 are equal, and the first of equal pieces
-        wins, so that a zero has the sign of the first; in ``np.max`` its sign depends on the zeros'
-        positions.
+        wins; in ``np.max`` the sign of a zero depends on the zeros' positions.
     which : ndarray, scalar or tensor
         Only with `return_which`: the number of the piece that won, as in ``np.argmax``.  Several
         axes number the pieces in C's order of the axes as they are named: with ``axis=(3, 5)``,
@@ -487,16 +494,15 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
     Raises
     ------
     TypeError
-        If the dtype is not supported (complex, datetime, structured, str, object), if NumPy makes
-        no array of `x`, if `out` is no ndarray or tensor or its dtype cannot hold the result, or if
-        `axis` is neither an integer nor a tuple of them; None is not, so name all axes.
+        If a dtype is not supported (complex, datetime, structured, str, object), NumPy makes no
+        array of `x`, `out` is no ndarray or tensor or cannot hold the result, or `axis` is neither
+        an integer nor a tuple of them; None is not, so name all axes.
     BufferError
-        If the memory of a tensor does not hold its value, or if something else depends on it: if
-        the tensor requires a gradient, has a tangent, is sparse, or is a lazy negation.  The
-        message says what to call.
+        If the memory of a tensor does not hold its value, or if something else depends on it: if it
+        requires a gradient, has a tangent, is sparse, or is a lazy negation.
     ValueError
-        If there are no pieces, if `axis` is empty or names an axis twice, or if `out` is read-only
-        or of another shape.
+        If there are no pieces, `axis` is empty or names an axis twice, or `out` is read-only or of
+        another shape.
     numpy.exceptions.AxisError
         If `x` has no such axis.
 
@@ -514,9 +520,9 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
         windows = x.reshape(n, h // 2, 2, w // 2, 2, c)
         pooled, which = relu_ext.maxout(windows, axis=(2, 4), return_which=True)
 
-    Where the size is odd, pool a slice: ``x[:, :, :24, :24].reshape(n, c, 12, 2, 12, 2)`` copies
-    nothing.  Pad with -inf.  Windows that overlap are views by ``sliding_window_view``.  Of several
-    NaN in a window PyTorch's ``max_pool2d`` returns the last and we the first.
+    Of odd sizes, pool a slice: ``x[:, :, :24, :24].reshape(n, c, 12, 2, 12, 2)`` copies nothing.
+    Pad with -inf.  Windows that overlap are views by ``sliding_window_view``.  Of several NaN in a
+    window PyTorch's ``max_pool2d`` returns the last and we the first.
 
     Up to 256 pieces the result lies in memory in the order of the axes of `x`; of more it is in C's
     order.
@@ -538,39 +544,35 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
     cdef Job job
     cdef Axes axes
     cdef bint counted = return_which
-    numbers = axis if PyLong_CheckExact(axis) else as_numbers("maxout", "axis", axis)
+    cdef tuple numbers = (axis,) if PyLong_CheckExact(axis) else as_numbers("maxout", "axis", axis)
     array = native_array("maxout", x, &job.dtype)
     find_axes("maxout", numbers, cnp.PyArray_NDIM(<cnp.ndarray>array), &axes)
-    job.backward = False
     job.pieces = describe_pieces(&job, <cnp.ndarray>array, &axes)
     if job.pieces <= 0:
-        raise ValueError(f"maxout: axis {numbers} has length 0, so there is no maximum")
+        raise ValueError(f"maxout: axis {axis} has length 0, so there is no maximum")
 
     y_out = which_out = y_given = which_given = None
     if out is not None:
-        outs = outputs("maxout", out, 1 + counted)
-        y_given = outs[0]
+        y_given, which_given = outputs("maxout", out, 1 + counted)
         y_out = checked_out("maxout", y_given, array.dtype, job.first.axes, job.shape)
-        if counted and outs[1] is not None:
-            which_given = outs[1]
-            which_out = checked_out("maxout", which_given, uint8_dtype, job.first.axes, job.shape)
-            if (which_out.dtype.kind not in "iu"
-                    or np.iinfo(which_out.dtype).max < job.pieces - 1):
-                raise TypeError(f"maxout: out of dtype {which_out.dtype} for which cannot number "
-                                f"{job.pieces} pieces")
+        which_out = checked_out("maxout", which_given, uint8_dtype, job.first.axes, job.shape)
+        if which_out is not None and (which_out.dtype.kind not in "iu"
+                                      or np.iinfo(which_out.dtype).max < job.pieces - 1):
+            raise TypeError(f"maxout: out of dtype {which_out.dtype} for which cannot number "
+                            f"{job.pieces} pieces")
     if job.pieces > NUMBERED:
-        y, which = reduce_many(array, &job, &axes)
+        y, which = reduce_many(array, numbers, job.pieces, job.dtype in (FLOAT16, BFLOAT16))
         if which_given is None:
             which = which.astype(np.min_scalar_type(job.pieces - 1))
     else:
         y = y_out
-        if y_out is None or not takes(y_out, array.dtype, array, which_out):
+        if not takes(y_out, array.dtype, array, which_out):
             y = new_like(PyArray_DESCR(<PyArrayObject *>array), active_table.itemsize[job.dtype],
                          &job.first)
-        which = which_out if counted else None
-        if counted and (which_out is None or not takes(which_out, uint8_dtype, array, y_out)):
+        which = which_out
+        if counted and not takes(which_out, uint8_dtype, array, y_out):
             which = new_like(<PyArray_Descr *>uint8_dtype, 1, &job.first)
-        perform("maxout", &job, <cnp.ndarray>array, &axes, <cnp.ndarray>y, which)
+        perform("maxout", &job, <cnp.ndarray>array, &axes, <cnp.ndarray>y, which, False)
     if out is not None or x is not array or cnp.PyArray_NDIM(<cnp.ndarray>y) == 0:
         y = delivered(y, y_given, y_out, (x,))
         if counted:
@@ -605,19 +607,13 @@ cdef object numbered(cnp.ndarray which, Py_ssize_t pieces):
     return which.astype(np.uint8)
 
 
-cdef object spread_many(grad, which, const Job *job, lengths, const Axes *axes):
+cdef object spread_many(grad, which, tuple shape, tuple lengths, tuple axes):
     """The gradient of more pieces than a byte can number, by NumPy; in C's order."""
-    cdef int i
-    kept = [job.shape[i] for i in range(job.first.axes)]
-    size = int(np.prod(kept, dtype=object))
-    x = np.zeros(size * job.pieces, grad.dtype)
-    place = np.broadcast_to(which, kept).astype(np.intp).reshape(-1)
-    place += np.arange(0, size * job.pieces, job.pieces)
-    x[place] = np.broadcast_to(grad, kept).reshape(-1)
-    pooled = [axes.axis[i] for i in range(axes.count)]
-    x = x.reshape(tuple(kept) + lengths)
-    others = [i for i in range(x.ndim) if i not in pooled]
-    return np.ascontiguousarray(x.transpose(np.argsort(others + pooled)))
+    x = np.zeros((prod(shape), prod(lengths)), grad.dtype)
+    place = np.broadcast_to(which, shape).astype(np.intp).reshape(-1)
+    x[np.arange(len(x)), place] = np.broadcast_to(grad, shape).reshape(-1)
+    x = np.moveaxis(x.reshape(shape + lengths), range(-len(lengths), 0), axes)
+    return np.ascontiguousarray(x)
 
 
 def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
@@ -626,16 +622,15 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
     Parameters
     ----------
     grad : array_like
-        The gradient with respect to the output of `maxout`: floating (ml_dtypes' bfloat16
-        included), integer or bool.  It may be a PyTorch tensor on the CPU.
+        The gradient with respect to the output of `maxout`, of any dtype of its input.  It may be a
+        PyTorch tensor on the CPU.
     which : array_like
         The number of the piece that won, from ``maxout(x, axis, return_which=True)``, in any
         integer dtype and any shape that broadcasts with that of `grad`.  It may be a tensor.
     pieces : int or tuple of int
         The number of pieces, or one number for each axis.
     axis : int or tuple of int, default -1
-        The axis of the pieces in the result, or several, as for `maxout`; a tuple if `pieces` is
-        one, of the same length.
+        The axis of the pieces in the result, or a tuple of as many as there are `pieces`.
     out : ndarray or tensor, optional
         Where to write the result.  It may overlap `grad` and `which`.
 
@@ -652,17 +647,12 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
     ------
     IndexError
         If `which` has a negative number or one that is not below the number of pieces.
-    TypeError
-        If a dtype is not supported (complex, datetime, structured, str, object), if that of `which`
-        is not an integer one, if NumPy makes no array of an argument, if `out` is no ndarray or
-        tensor or its dtype cannot hold the result, or if `pieces` and `axis` are not both integers
-        or both tuples of integers.
-    BufferError
-        As for `maxout`.
+    TypeError, BufferError
+        As for `maxout`; also if `which` is not of integers, or `pieces` and `axis` are not both
+        integers or both tuples of integers.
     ValueError
-        If the shapes of `grad` and `which` do not broadcast, if `pieces` is negative or has another
-        length than `axis`, if `axis` is empty or names an axis twice, or if `out` is read-only or
-        of another shape.
+        If `grad` and `which` do not broadcast, `pieces` is negative or has another length than
+        `axis`, `axis` is empty or names an axis twice, or `out` is read-only or of another shape.
     numpy.exceptions.AxisError
         If the result has no such axis.
 
@@ -676,8 +666,8 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
 
         dx = relu_ext.maxout_backward(grad, which, (2, 2), axis=(3, 5)).reshape(n, c, h, w)
 
-    Where the size is odd, give a slice of zeros, reshaped to windows, as `out`.  The gradient of
-    overlapping windows is not included.
+    Of odd sizes, give a slice of zeros, reshaped to windows, as `out`.  The gradient of overlapping
+    windows is not included.
 
     Examples
     --------
@@ -696,23 +686,20 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
     cdef Operand operands[2]
     cdef Py_ssize_t shape[MOST_AXES]
     cdef Py_ssize_t kept[MOST_AXES]
-    cdef int count, number, i
-    numbers = as_numbers("maxout_backward", "axis", axis)
-    lengths = as_numbers("maxout_backward", "pieces", pieces)
-    if isinstance(numbers, tuple) != isinstance(lengths, tuple):
+    cdef int count, i
+    cdef int number = 0
+    cdef tuple numbers = as_numbers("maxout_backward", "axis", axis)
+    cdef tuple lengths = as_numbers("maxout_backward", "pieces", pieces)
+    if isinstance(axis, tuple) != isinstance(pieces, tuple):
         raise TypeError("maxout_backward: pieces and axis have to be both integers or both tuples")
-    if not isinstance(lengths, tuple):
-        lengths = (lengths,)
-    elif len(lengths) != len(numbers):
+    if len(lengths) != len(numbers):
         raise ValueError(f"maxout_backward: {len(lengths)} numbers of pieces for "
                          f"{len(numbers)} axes")
-    total = 1
-    for length in lengths:
-        if length < 0:
-            raise ValueError(f"maxout_backward: expected at least 0 pieces, not {length}")
-        total *= length
+    if min(lengths) < 0:
+        raise ValueError(f"maxout_backward: expected at least 0 pieces, not {min(lengths)}")
+    total = prod(lengths)
     grad_array = native_array("maxout_backward", grad, &job.dtype)
-    which_array = which if cnp.PyArray_CheckExact(which) else as_array("maxout_backward", which)
+    which_array = as_array("maxout_backward", which)
     if which_array.dtype.kind not in "iu":
         raise TypeError("maxout_backward: which has dtype "
                         f"{which_array.dtype.type.__name__}, not an integer one")
@@ -722,43 +709,38 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
     if count < 0:
         raise ValueError(f"maxout_backward: grad of shape {grad_array.shape} and "
                          f"which of shape {which_array.shape} do not broadcast")
-    if count + len(lengths) > MOST_AXES:
-        raise ValueError(f"maxout_backward: the result would have {count + len(lengths)} axes; "
+    if count + len(numbers) > MOST_AXES:
+        raise ValueError(f"maxout_backward: the result would have {count + len(numbers)} axes; "
                          f"NumPy has at most {MOST_AXES}")
-    find_axes("maxout_backward", numbers, count + <int>len(lengths), &axes)
+    find_axes("maxout_backward", numbers, count + <int>len(numbers), &axes)
     if total * max(cnp.PyArray_SIZE(grad_array), cnp.PyArray_SIZE(which_array)) >= 1 << 62:
         raise ValueError(f"maxout_backward: a result of {total} pieces is too large")
-    job.backward = True
     job.pieces = total
     # The shape of the result, axis by axis.
-    number = 0
-    for i in range(count + axes.count):
-        shape[i] = -1
+    memset(shape, -1, sizeof(shape))
     for i in range(axes.count):
         shape[axes.axis[i]] = lengths[i]
     for i in range(count + axes.count):
         if shape[i] < 0:
             shape[i] = kept[number]
             number += 1
-    for i in range(count):
-        job.shape[i] = kept[i]
-    job.first.axes = count
-    is_empty = any(kept[i] == 0 for i in range(count))
+    is_empty = any([kept[i] == 0 for i in range(count)])
     if not is_empty:
         which_array = numbered(which_array, job.pieces)
 
-    given, = outputs("maxout_backward", out, 1)
+    given = outputs("maxout_backward", out, 1)[0]
     x_out = checked_out("maxout_backward", given, grad_array.dtype, count + axes.count, shape)
     x = x_out
-    if x_out is None or not takes(x_out, grad_array.dtype, grad_array, which_array):
-        if job.pieces <= NUMBERED or is_empty:
+    if job.pieces > NUMBERED and not is_empty:
+        x = spread_many(grad_array, which_array, tuple([kept[i] for i in range(count)]), lengths,
+                        numbers)
+    else:
+        if not takes(x_out, grad_array.dtype, grad_array, which_array):
             x = new_array(PyArray_DESCR(<PyArrayObject *>grad_array), count + axes.count, shape,
                           NULL, False)
-    if job.pieces > NUMBERED and not is_empty:
-        x = spread_many(grad_array, which_array, &job, lengths, &axes)
-    elif not is_empty:
-        perform("maxout_backward", &job, <cnp.ndarray>x, &axes, <cnp.ndarray>grad_array,
-                which_array)
-    if given is None and grad is grad_array and cnp.PyArray_CheckExact(which):
+        if not is_empty:
+            perform("maxout_backward", &job, <cnp.ndarray>x, &axes, <cnp.ndarray>grad_array,
+                    which_array, True)
+    if given is None and grad is grad_array and which is which_array:
         return x
     return delivered(x, given, x_out, (grad, which))

@@ -72,31 +72,31 @@ ctypedef void (*Narrow)(void *out, const double *a, Py_ssize_t n) noexcept nogil
 # Copies whole cache lines past the caches; both addresses are aligned to one.
 ctypedef void (*StreamCopy)(char *to, const char *source, Py_ssize_t bytes) noexcept nogil
 
-# Maxout.  The pieces of element i are x[i] in each of `rows` rows, which begin `offset` bytes from
-# x and are numbered from `first`.  With a champion, out[i] already holds the piece that won before
-# them, and which[i] its number; which may be NULL.  n is at least LANES_BYTES / itemsize.
+# Maxout.  out and which are `rows` rows of n elements, end to end; which may be NULL.  Piece p of
+# element i lies `offset[p] + i * step` bytes from its row of x, and those rows begin row_step bytes
+# apart.  With a side of 1, step is the size of an item; with one above, `side` pieces lie side by
+# side, next to those of the next element; with 0, all pieces lie side by side, and step is any.
+# Pieces are numbered from `first`.  With a champion, of one row alone, out[i] already holds the
+# piece that won before them, and which[i] its number.  Rows of fewer than `lanes` elements are read
+# and written as if they had so many, in their order.  There are two or three pieces in rows without
+# a champion, or at least four, as with a side of 0; of MOST_SIDE side by side, no others.
 ctypedef void (*MaxoutRows)(void *out, unsigned char *which, const char *x,
-                            const Py_ssize_t *offset, int first, int rows, bint champion,
-                            Py_ssize_t n) noexcept nogil
-
-# Moves pieces to rows: to[piece][row * n + i] is the item of `size` bytes at
-# x + offset[piece] + row * row_step + i * step.
-ctypedef void (*TakePieces)(char *to, Py_ssize_t to_step, const char *x, const Py_ssize_t *offset,
-                            int pieces, Py_ssize_t step, Py_ssize_t n, Py_ssize_t row_step,
-                            Py_ssize_t rows, Py_ssize_t size) noexcept nogil
+                            const Py_ssize_t *offset, int first, int pieces, int side,
+                            bint champion, Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows,
+                            Py_ssize_t row_step) noexcept nogil
 
 # The gradient: in each row, the item at x + offset[which[i]] + i * step is grad[i], and the other
-# pieces are 0, whatever which holds; the offsets behind those of the pieces are 0.  If fill is not
-# 0, the rows of x follow each other, and the pieces of each take all of its `fill` bytes.
-ctypedef void (*SpreadPieces)(char *x, const Py_ssize_t *offset, int pieces, Py_ssize_t step,
-                              Py_ssize_t row_step, const char *grad, Py_ssize_t grad_row_step,
-                              const unsigned char *which, Py_ssize_t which_row_step, Py_ssize_t n,
-                              Py_ssize_t rows, Py_ssize_t size, Py_ssize_t fill) noexcept nogil
+# pieces are 0, whatever which holds; the offsets behind those of the pieces are 0.  Rows of grad
+# and which lie end to end.  `side` is as for `MaxoutRows`, or -1.
+ctypedef void (*SpreadPieces)(char *x, const Py_ssize_t *offset, int pieces, int side,
+                              Py_ssize_t step, Py_ssize_t row_step, const char *grad,
+                              const unsigned char *which, Py_ssize_t n, Py_ssize_t rows,
+                              Py_ssize_t size) noexcept nogil
 
 # In all of these, no buffer overlaps another, and any alignment will do.  There are at most 256
-# pieces.
+# pieces, and at most MOST_SIDE of them lie side by side.
 cdef enum:
-    LANES_BYTES = 64  # the longest vector
+    MOST_SIDE = 5
 
 # Sums.  The terms of a dtype below FLOAT32 are added in float32, all others in their own dtype.
 # Numbers are folded: the upper half of them is added to the lower one, again and again, until one
@@ -145,7 +145,7 @@ cdef struct KernelTable:
     StreamCopy stream_copy
     Py_ssize_t stream_block  # bytes of items of 4 and 8 bytes that are streamed at a time
     MaxoutRows maxout_rows[DTYPES]
-    TakePieces take_pieces
+    int lanes[DTYPES]  # elements that maxout_rows takes at a time
     SpreadPieces spread_pieces
     Terms gradient_terms[FLOATS]  # NULL where the gradient is added in its own dtype
     Terms slope_terms[FLOATS]
