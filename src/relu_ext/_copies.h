@@ -137,10 +137,11 @@ RELU_EXT_SECOND(64, 0x55, RELU_EXT_NARROW64, RELU_EXT_WIDEN64, _mm512_maskz_load
 #define RELU_EXT_UPPER4 2, 6, 3, 7
 #define RELU_EXT_LOWER2 0, 2
 #define RELU_EXT_UPPER2 1, 3
-/* Whether blocks would compute more than a quarter of the items twice. */
+/* Whether blocks would compute more than a quarter of the items twice, which pays for blocks of four
+ * alone. */
 static inline int relu_ext_wastes(ptrdiff_t items, ptrdiff_t block)
 {
-    return items < block || 4 * ((block - items % block) % block) > items;
+    return items < block || (block != 4 && 4 * ((block - items % block) % block) > items);
 }
 
 #define RELU_EXT_TRANSPOSE(BITS, ITEMS, ROUNDS)                                                   \
@@ -288,9 +289,9 @@ static inline ptrdiff_t relu_ext_distance(ptrdiff_t step)
 
 /* The inner loop runs along the axis in which the source's items lie closer together, so that a
  * cache line is used whole once it is there. */
-static inline void relu_ext_copy(char *to, ptrdiff_t to_column, ptrdiff_t to_row,
-                                 const char *from, ptrdiff_t column, ptrdiff_t row,
-                                 ptrdiff_t columns, ptrdiff_t rows, ptrdiff_t itemsize)
+static inline void relu_ext_copy(char *to, ptrdiff_t to_column, ptrdiff_t to_row, const char *from,
+                          ptrdiff_t column, ptrdiff_t row, ptrdiff_t columns, ptrdiff_t rows,
+                          ptrdiff_t itemsize)
 {
     ptrdiff_t i, j;
     if (to_column == itemsize && row == itemsize && column != itemsize &&
@@ -314,6 +315,59 @@ static inline void relu_ext_copy(char *to, ptrdiff_t to_column, ptrdiff_t to_row
             for (i = 0; i < columns; i++)
                 memcpy(to + j * to_row + i * to_column, from + j * row + i * column,
                        (size_t)itemsize);
+}
+
+typedef struct {
+    ptrdiff_t length, to, from; /* steps in bytes */
+} relu_ext_axis;
+
+static inline void relu_ext_swap(relu_ext_axis *one, relu_ext_axis *other)
+{
+    const relu_ext_axis kept = *one;
+    *one = *other;
+    *other = kept;
+}
+
+/* Copies a box of four axes, of which one side is a contiguous tile, matrix by matrix. Neighbouring
+ * axes that lie together on both sides are one. The matrix has the two axes along which the items
+ * of the one side and those of the other are next to each other, or else the longest. */
+static inline void relu_ext_copy_box(char *to, const ptrdiff_t *to_step, const char *from,
+                              const ptrdiff_t *step, const ptrdiff_t *shape, ptrdiff_t itemsize)
+{
+    relu_ext_axis box[4] = {{1, 0, 0}, {1, 0, 0}, {1, 0, 0}, {1, 0, 0}};
+    ptrdiff_t i, k;
+    int axis, other, axes = 0;
+    for (axis = 0; axis < 4; axis++) {
+        relu_ext_axis *const last = &box[axes > 0 ? axes - 1 : 0];
+        if (shape[axis] == 1)
+            continue;
+        if (axes > 0 && to_step[axis] == last->to * last->length &&
+            step[axis] == last->from * last->length)
+            last->length *= shape[axis];
+        else {
+            box[axes].length = shape[axis];
+            box[axes].to = to_step[axis];
+            box[axes++].from = step[axis];
+        }
+    }
+    for (axis = 1; axis < axes; axis++)
+        if (box[0].length >= 4 && box[axis].length >= 4 && box[0].to != box[0].from &&
+            (box[0].to == itemsize ? box[axis].from : box[axis].to) == itemsize)
+            break;
+    if (axis < axes) {
+        relu_ext_swap(&box[1], &box[axis]);
+        if (box[1].to == itemsize)
+            relu_ext_swap(&box[0], &box[1]);
+    } else
+        for (axis = box[0].to == box[0].from || box[0].from == 0; axis < 2; axis++)
+            for (other = axis + 1; other < axes; other++)
+                if (box[other].length > box[axis].length)
+                    relu_ext_swap(&box[axis], &box[other]);
+    for (k = 0; k < box[3].length; k++)
+        for (i = 0; i < box[2].length; i++)
+            relu_ext_copy(to + i * box[2].to + k * box[3].to, box[0].to, box[1].to,
+                          from + i * box[2].from + k * box[3].from, box[0].from, box[1].from,
+                          box[0].length, box[1].length, itemsize);
 }
 
 /* Where the mask is 0, the item goes to a place of its own. A branch would be mispredicted, a walk

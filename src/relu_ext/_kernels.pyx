@@ -45,6 +45,9 @@ cdef extern from "_copies.h" nogil:
         char *to, Py_ssize_t to_column, Py_ssize_t to_row,
         const char *source, Py_ssize_t column, Py_ssize_t row,
         Py_ssize_t columns, Py_ssize_t rows, Py_ssize_t itemsize)
+    void copy_box "relu_ext_copy_box"(
+        char *to, const Py_ssize_t *to_step, const char *source, const Py_ssize_t *step,
+        const Py_ssize_t *shape, Py_ssize_t itemsize)
     void copy_where "relu_ext_copy_where"(
         char *to, Py_ssize_t to_column, Py_ssize_t to_row,
         const char *source, Py_ssize_t column, Py_ssize_t row,
@@ -647,6 +650,7 @@ include "_sums.pxi"
 
 cdef KernelTable table
 table.copy = copy_matrix
+table.copy_box = copy_box
 table.copy_where = copy_where
 table.widen = <Widen>widen
 table.narrow = <Narrow>narrow

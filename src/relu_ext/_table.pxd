@@ -52,7 +52,12 @@ ctypedef void (*Copy)(char *to, Py_ssize_t to_column, Py_ssize_t to_row,
                       const char *source, Py_ssize_t column, Py_ssize_t row,
                       Py_ssize_t columns, Py_ssize_t rows, Py_ssize_t itemsize) noexcept nogil
 
-# The same, but only where the byte of a mask is not 0: nothing is written elsewhere.
+# The same for a box of four axes, of which one side is a contiguous tile.
+ctypedef void (*CopyBox)(char *to, const Py_ssize_t *to_step, const char *source,
+                         const Py_ssize_t *step, const Py_ssize_t *shape,
+                         Py_ssize_t itemsize) noexcept nogil
+
+# The same as for a matrix, but only where the byte of a mask is not 0: nothing is written elsewhere.
 ctypedef void (*CopyWhere)(char *to, Py_ssize_t to_column, Py_ssize_t to_row,
                            const char *source, Py_ssize_t column, Py_ssize_t row,
                            const char *mask, Py_ssize_t mask_column, Py_ssize_t mask_row,
@@ -137,6 +142,7 @@ cdef struct KernelTable:
     bint one_by_one[OPERATIONS][DTYPES]  # whether rows of one element are computed fast
     int vector_step  # in items; the only one beside 1 that `copy` gathers and scatters by vectors
     Copy copy
+    CopyBox copy_box
     CopyWhere copy_where
     Encode encode[DTYPES]
     Decode decode[DTYPES]

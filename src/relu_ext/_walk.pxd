@@ -1,7 +1,7 @@
 from relu_ext._dispatch cimport active_table
 from relu_ext._operand cimport Operand
 from relu_ext._table cimport (
-    FLOAT32, FLOAT64, LONGDOUBLE, OUT, PARAMETER, ROLES, A, B, Decode, Encode, Kernel,
+    LONGDOUBLE, OUT, PARAMETER, ROLES, A, B, Decode, Encode, Kernel,
 )
 
 cdef enum:
@@ -31,13 +31,12 @@ cdef struct Plan:
     Py_ssize_t itemsize
     Py_ssize_t parameter_step  # as the kernels count it
     bint has[WALKED]  # where there is no such array, its pointer is out's and its steps are 0
-    # Whether an array holds float32 where the kernel computes in float64.
-    bint any_narrow
-    bint narrow[WALKED]
-    # NULL, or how tiles of b get their numbers: from the signs of items of `encoded_size` bytes.
+    Py_ssize_t size[WALKED]  # of an item in memory
+    bint converted[ROLES]  # tiles are in another dtype than the memory
+    bint rounds  # a result of float64 is rounded to float32
+    # NULL, or how tiles of b get their numbers: from the signs of items of another dtype.
     Encode encode
     Decode decode
-    Py_ssize_t encoded_size
     bint encodes_nan
     bint fresh  # out was just allocated, or may have been
     bint stream
@@ -47,6 +46,7 @@ cdef struct Plan:
     bint copied[ROLES]  # to or from a tile
     int tiled_axes  # that a panel spans: 2, or up to BOX_AXES
     Py_ssize_t box[BOX_AXES]  # how far a tile reaches along each of them
+    int row_axis  # along which a tile has rows, if the kernel cannot take it as one run
     int order[BOX_AXES]  # of the axes in a tile, innermost first
     int axes
     Py_ssize_t shape[MOST_AXES]
@@ -104,21 +104,20 @@ cdef inline bint start_plan(Plan *this, int operation, int dtype, const Operand 
     a NaN one that has NaN.
     """
     cdef int role
-    cdef int b_dtype = operands[B].dtype if operands[B] != NULL else dtype
     if not tabulate(this, active_table.itemsize[dtype], operands):
         return False
     this.kernel = active_table.kernel[operation][dtype]
     this.one_by_one = active_table.one_by_one[operation][dtype]
     this.fresh = fresh
-    if dtype == FLOAT64 and operands[OUT] != NULL and operands[OUT].dtype == FLOAT32:
-        this.any_narrow = True
-        for role in range(WALKED):
-            this.narrow[role] = operands[role] != NULL and operands[role].dtype == FLOAT32
-    elif b_dtype != dtype:
-        this.encode = active_table.encode[b_dtype]
+    for role in range(ROLES):
+        if operands[role] != NULL:
+            this.size[role] = active_table.itemsize[operands[role].dtype]
+        this.converted[role] = operands[role] != NULL and operands[role].dtype != dtype
+    this.rounds = this.converted[OUT]
+    if this.converted[B] and not this.rounds:
+        this.encode = active_table.encode[operands[B].dtype]
         this.decode = active_table.decode[dtype]
-        this.encoded_size = active_table.itemsize[b_dtype]
-        this.encodes_nan = b_dtype <= LONGDOUBLE
+        this.encodes_nan = operands[B].dtype <= LONGDOUBLE
     return True
 
 

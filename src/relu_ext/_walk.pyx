@@ -53,7 +53,7 @@ cdef extern from *:
         char *bytes
 
 cdef struct Box:
-    # A part of the axes that tiles span, as large as a tile.
+    # A part of the axes that tiles span, as large as a tile; axes in the order of the tile.
     Py_ssize_t size
     Py_ssize_t shape[BOX_AXES]
     Py_ssize_t tile_step[BOX_AXES]
@@ -78,10 +78,12 @@ cdef enum:
     # of 47 us, because the call waits for a thread that does not run.  Therefore threads are off by
     # default.
     THREAD_BYTES = 1 << 20
-    # A box is copied as matrices of its two longest axes if its first two have fewer items than
-    # this, and columns shorter than a short row are walked across in pieces of as many.
-    SMALL_MATRIX = 256
+    # Columns shorter than a short row are walked across in pieces of as many.
+    LONG_PIECE = 256
     SHORT_ROW = 16
+    # As many items of an input lie together in a tile, if that can be, that blocks of them are
+    # transposed.
+    TRANSPOSED = 4
     # Below this many elements a call of a kernel costs as much as the elements.
     SHORT_RUN = 128
 
@@ -108,9 +110,10 @@ cdef bint tabulate(Plan *this, Py_ssize_t itemsize, const Operand **operands) no
     cdef int axis, role
     this.itemsize = itemsize
     this.encode = NULL
-    this.any_narrow = False
+    this.rounds = False
     this.axes = 0
     for role in range(WALKED):
+        this.size[role] = 1 if role == MASK else itemsize
         this.has[role] = operands[role] != NULL
         if this.has[role]:
             this.data[role] = operands[role].data
@@ -269,7 +272,7 @@ cdef bint is_safe(const Plan *this) noexcept nogil:
     That is so if no two elements of out share memory, and every input is out itself or shares no
     byte with it.  Layouts that are too intricate to decide count as unsafe.
     """
-    cdef Py_ssize_t extent = size_in_memory(this, OUT)
+    cdef Py_ssize_t extent = this.size[OUT]
     cdef int axis, role
     if size_of(this) == 0:
         return True
@@ -285,7 +288,7 @@ cdef bint is_safe(const Plan *this) noexcept nogil:
 
 cdef bint is_same_or_apart(const Plan *this, int role, Py_ssize_t out_extent) noexcept nogil:
     cdef Py_ssize_t offset = this.data[role] - this.data[OUT]
-    cdef bint same_steps = size_in_memory(this, role) == size_in_memory(this, OUT)
+    cdef bint same_steps = this.size[role] == this.size[OUT]
     cdef int axis
     for axis in range(this.axes):
         same_steps &= this.step[role][axis] == this.step[OUT][axis]
@@ -305,15 +308,7 @@ cdef bint is_apart(const Plan *this, int role, Py_ssize_t low, Py_ssize_t high) 
         reach = this.step[role][axis] * (this.shape[axis] - 1)
         first += min(reach, <Py_ssize_t>0)
         last += max(reach, <Py_ssize_t>0)
-    return last + size_in_memory(this, role) <= low or high <= first
-
-
-cdef inline Py_ssize_t size_in_memory(const Plan *this, int role) noexcept nogil:
-    if role == MASK:
-        return 1
-    if this.any_narrow:
-        return sizeof(float) if this.narrow[role] else sizeof(double)
-    return this.encoded_size if role == B and this.encode != NULL else this.itemsize
+    return last + this.size[role] <= low or high <= first
 
 
 cdef bint meets(const Plan *this, Py_ssize_t offset, int axis) noexcept nogil:
@@ -327,7 +322,7 @@ cdef bint meets(const Plan *this, Py_ssize_t offset, int axis) noexcept nogil:
     if offset < 0:
         offset = -offset
     if axis < 0:
-        return offset < size_in_memory(this, OUT)
+        return offset < this.size[OUT]
     step = this.step[OUT][axis]
     steps = offset // step
     return (steps < this.shape[axis] and meets(this, offset - steps * step, axis - 1)
@@ -441,7 +436,7 @@ cdef inline bint is_repeated(const Plan *this, int role) noexcept nogil:
 
 cdef inline bint is_special(const Plan *this) noexcept nogil:
     """Whether the arrays have several dtypes, or a mask."""
-    return this.encode != NULL or this.any_narrow or this.has[MASK]
+    return this.encode != NULL or this.rounds or this.has[MASK]
 
 
 cdef bint is_end_to_end(const Plan *this) noexcept nogil:
@@ -549,155 +544,126 @@ cdef void run_tiles(const Plan *this, char **start, Py_ssize_t rows) noexcept no
     cdef Py_ssize_t row_step[ROLES]
     cdef const char *held[ROLES]  # what a tile is a copy of
     cdef bint one_call, same
-    cdef Py_ssize_t columns, count
+    cdef Py_ssize_t count
     cdef int before = 0
+    cdef int second = 0  # the place of the axis along which the kernel counts rows
     cdef int axis, i, role
-    for axis in range(BOX_AXES):
-        shape[axis] = this.shape[axis] if axis < this.tiled_axes else 1
-        place[axis] = box.shape[axis] = 0
+    for i in range(BOX_AXES):
+        axis = this.order[i]
+        if axis == this.row_axis:
+            second = i
+        shape[i] = this.shape[axis] if axis < this.tiled_axes else 1
+        place[i] = box.shape[i] = 0
         for role in range(WALKED):
-            box.step[role][axis] = this.step[role][axis] if axis < this.tiled_axes else 0
+            box.step[role][i] = this.step[role][axis] if axis < this.tiled_axes else 0
     for role in range(ROLES):
         held[role] = NULL
     while True:
         box.size = 1
         same = True
         for i in range(BOX_AXES):
-            axis = this.order[i]
-            count = min(this.box[axis], shape[axis] - place[axis])
-            same &= box.shape[axis] == count
-            box.shape[axis] = count
-            box.tile_step[axis] = box.size * this.itemsize
-            box.size *= box.shape[axis]
+            count = min(this.box[this.order[i]], shape[i] - place[i])
+            same &= box.shape[i] == count
+            box.shape[i] = count
+            box.tile_step[i] = box.size * this.itemsize
+            box.size *= count
         one_call = True
         for role in range(WALKED):
             at[role] = start[role]
-            for axis in range(BOX_AXES):
-                at[role] += place[axis] * box.step[role][axis]
+            for i in range(BOX_AXES):
+                at[role] += place[i] * box.step[role][i]
         out = at[OUT]
         for role in range(ROLES):
             if this.copied[role]:
                 if role != OUT and not (same and at[role] == held[role]):
                     held[role] = at[role]
-                    if (this.narrow[role] if this.any_narrow
-                            else role == B and this.encode != NULL):
-                        convert_box(this, role, tiles[role].bytes, at[role], &box)
-                    else:
-                        copy_box(tiles[role].bytes, box.tile_step, at[role], box.step[role],
-                                 box.shape, this.itemsize)
+                    load_tile(this, role, tiles[role].bytes, at[role], &box)
                 at[role] = tiles[role].bytes
-                row_step[role] = box.tile_step[1]
+                row_step[role] = box.tile_step[second]
             else:
-                row_step[role] = box.step[role][1]
-                one_call &= (box.shape[1] == 1 or not this.has[role]
-                             or row_step[role] == box.tile_step[1]
+                row_step[role] = box.step[role][second]
+                one_call &= (box.shape[second] == 1 or not this.has[role]
+                             or row_step[role] == box.tile_step[second]
                              or row_step[role] == 0 and box.step[role][0] == 0)
-        if this.any_narrow:
+        if this.rounds:
             before = raised_exceptions(False)
         if one_call:
             apply(this, at, at[OUT], box.size)
         else:
-            columns = box.size // box.shape[1]
-            apply_rows(this, at, columns, box.shape[1], row_step)
-        if this.any_narrow:
+            apply_rows(this, at, box.size // box.shape[second], box.shape[second], row_step)
+        if this.rounds:
             # Inexact results are left behind, because NumPy does not warn of them and almost every
             # box has some.
             take_back_exceptions(before | INEXACT, False)
-            store_narrow(this, out, tiles[OUT].bytes, &box)
-        elif this.has[MASK]:
-            store_box(out, tiles[OUT].bytes, at[MASK], &box, this.itemsize)
-        elif this.copied[OUT]:
-            copy_box(out, box.step[OUT], tiles[OUT].bytes, box.tile_step, box.shape,
-                     this.itemsize)
-        axis = 0
-        while axis < BOX_AXES:
-            place[axis] += this.box[axis]
-            if place[axis] < shape[axis]:
+        if this.copied[OUT]:
+            store_tile(this, out, tiles[OUT].bytes, at[MASK], &box)
+        i = 0
+        while i < BOX_AXES:
+            place[i] += this.box[this.order[i]]
+            if place[i] < shape[i]:
                 break
-            place[axis] = 0
-            axis += 1
-        if axis == BOX_AXES:
+            place[i] = 0
+            i += 1
+        if i == BOX_AXES:
             return
 
 
-cdef void copy_box(char *to, const Py_ssize_t *to_step, const char *source,
-                   const Py_ssize_t *step, const Py_ssize_t *shape,
-                   Py_ssize_t itemsize) noexcept nogil:
-    """Copy a box, a matrix at a time: axes 0 and 1, or the two longest if those are short."""
-    cdef int axes[BOX_AXES]
-    cdef int i, k
-    cdef Py_ssize_t m, n
+cdef inline bint lies_as_a_tile(const Plan *this, int role, const Box *box,
+                                Py_ssize_t *step) noexcept nogil:
+    """Whether an array's part of a box lies in memory as in a tile of its own dtype, whose steps
+    are written to `step`."""
+    cdef bint so = True
+    cdef int i
     for i in range(BOX_AXES):
-        axes[i] = i
-    if shape[0] * shape[1] < SMALL_MATRIX:
-        for i in range(2):
-            for k in range(i + 1, BOX_AXES):
-                if shape[axes[k]] > shape[axes[i]]:
-                    axes[i], axes[k] = axes[k], axes[i]
-    for m in range(shape[axes[3]]):
-        for n in range(shape[axes[2]]):
-            active_table.copy(
-                to + m * to_step[axes[3]] + n * to_step[axes[2]],
-                to_step[axes[0]], to_step[axes[1]],
-                source + m * step[axes[3]] + n * step[axes[2]],
-                step[axes[0]], step[axes[1]], shape[axes[0]], shape[axes[1]], itemsize)
+        step[i] = box.tile_step[i] // this.itemsize * this.size[role]
+        so &= box.shape[i] == 1 or box.step[role][i] == step[i]
+    return so
 
 
-cdef void convert_box(const Plan *this, int role, char *to, const char *source,
-                      const Box *box) noexcept nogil:
-    """Fill a tile with an array's numbers as float64, or with numbers of the kernel's dtype that
-    have their signs."""
+cdef void load_tile(const Plan *this, int role, char *to, const char *source,
+                    const Box *box) noexcept nogil:
+    """Fill a tile with an array's numbers in the kernel's dtype, or with numbers that have their
+    signs."""
     cdef Tile raw
     cdef Tile codes
     cdef Py_ssize_t step[BOX_AXES]
-    cdef Py_ssize_t size = size_in_memory(this, role)
+    if not this.converted[role]:
+        active_table.copy_box(to, box.tile_step, source, box.step[role], box.shape, this.itemsize)
+        return
     if not lies_as_a_tile(this, role, box, step):
-        copy_box(raw.bytes, step, source, box.step[role], box.shape, size)
+        active_table.copy_box(raw.bytes, step, source, box.step[role], box.shape, this.size[role])
         source = raw.bytes
-    if this.any_narrow:
+    if this.rounds:
         active_table.widen(<double *>to, source, box.size)
     else:
         this.encode(<signed char *>codes.bytes, source, box.size)
         this.decode(to, <const signed char *>codes.bytes, this.encodes_nan, box.size)
 
 
-cdef bint lies_as_a_tile(const Plan *this, int role, const Box *box,
-                         Py_ssize_t *step) noexcept nogil:
-    """Whether an array's part of a box lies in memory as in a tile of its own dtype, whose steps
-    are written to `step`."""
-    cdef Py_ssize_t size = size_in_memory(this, role)
-    cdef bint so = True
-    cdef int axis
-    for axis in range(BOX_AXES):
-        step[axis] = box.tile_step[axis] // this.itemsize * size
-        so &= box.shape[axis] == 1 or box.step[role][axis] == step[axis]
-    return so
-
-
-cdef void store_narrow(const Plan *this, char *to, const char *tile, const Box *box) noexcept nogil:
-    """Round a tile of float64 to out's float32."""
+cdef void store_tile(const Plan *this, char *to, const char *tile, const char *mask,
+                     const Box *box) noexcept nogil:
+    """Copy a tile to its place, rounded to out's dtype, or only where a mask is not 0."""
     cdef Tile raw
     cdef Py_ssize_t step[BOX_AXES]
-    if lies_as_a_tile(this, OUT, box, step):
-        active_table.narrow(to, <const double *>tile, box.size)
-        return
-    active_table.narrow(raw.bytes, <const double *>tile, box.size)
-    copy_box(to, box.step[OUT], raw.bytes, step, box.shape, sizeof(float))
-
-
-cdef void store_box(char *to, const char *tile, const char *mask, const Box *box,
-                    Py_ssize_t itemsize) noexcept nogil:
-    """Copy a tile to where a mask is not 0."""
     cdef Py_ssize_t m, n
-    for m in range(box.shape[3]):
-        for n in range(box.shape[2]):
-            active_table.copy_where(
-                to + m * box.step[OUT][3] + n * box.step[OUT][2],
-                box.step[OUT][0], box.step[OUT][1],
-                tile + m * box.tile_step[3] + n * box.tile_step[2],
-                box.tile_step[0], box.tile_step[1],
-                mask + m * box.step[MASK][3] + n * box.step[MASK][2],
-                box.step[MASK][0], box.step[MASK][1], box.shape[0], box.shape[1], itemsize)
+    if this.has[MASK]:
+        for m in range(box.shape[3]):
+            for n in range(box.shape[2]):
+                active_table.copy_where(
+                    to + m * box.step[OUT][3] + n * box.step[OUT][2],
+                    box.step[OUT][0], box.step[OUT][1],
+                    tile + m * box.tile_step[3] + n * box.tile_step[2],
+                    box.tile_step[0], box.tile_step[1],
+                    mask + m * box.step[MASK][3] + n * box.step[MASK][2],
+                    box.step[MASK][0], box.step[MASK][1], box.shape[0], box.shape[1],
+                    this.itemsize)
+    elif not this.rounds:
+        active_table.copy_box(to, box.step[OUT], tile, box.tile_step, box.shape, this.itemsize)
+    elif lies_as_a_tile(this, OUT, box, step):
+        active_table.narrow(to, <const double *>tile, box.size)
+    else:
+        active_table.narrow(raw.bytes, <const double *>tile, box.size)
+        active_table.copy_box(to, box.step[OUT], raw.bytes, step, box.shape, this.size[OUT])
 
 
 cdef void run_steps(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
@@ -715,7 +681,7 @@ cdef void run_steps(const Plan *this, char **start, Py_ssize_t rows) noexcept no
         steps[0][role] = this.step[role][0]
         steps[1][role] = this.step[role][1] if this.axes > 1 else 0
     if n < SHORT_ROW and rows > n:
-        piece = SMALL_MATRIX
+        piece = LONG_PIECE
     row = 0
     while row < rows:
         for i in range(n if piece > 1 else 1):
@@ -775,14 +741,15 @@ cdef bint takes_elements(const Plan *this) noexcept nogil:
 
 cdef bint has_gaps(const Plan *this, int role) noexcept nogil:
     """Whether the kernel cannot take an array's part in a box as it lies: as one run, or as rows
-    along axis 1, if those are long enough."""
+    along an axis, if those are long enough."""
     cdef Py_ssize_t size = this.box[0] * this.box[1] * this.box[2] * this.box[3]
     cdef Py_ssize_t run = this.box[0]
     cdef int i, axis
     for i in range(1, BOX_AXES):
         axis = this.order[i]
         if (this.box[axis] > 1 and this.step[role][axis] != run * this.step[role][0]
-                and (axis != 1 or run * this.box[1] != size or is_short(this, run))):
+                and (axis != this.row_axis or run * this.box[axis] != size
+                     or is_short(this, run))):
             return True
         run *= this.box[axis]
     return False
@@ -795,37 +762,50 @@ cdef inline bint is_short(const Plan *this, Py_ssize_t row) noexcept nogil:
             or not this.one_by_one and row < SHORT_RUN)
 
 
-cdef Panel lay_tiles(Plan *this) noexcept nogil:
-    """Choose how to walk arrays whose rows the kernels cannot take as they lie, and the shape of
-    the tiles.  Return NULL if there is no such array.
-
-    If an array's memory order differs from out's, the axis along which its elements lie closest
-    becomes axis 1, and a tile reaches along it for two cache lines.
-    """
-    cdef Py_ssize_t items = TILE_BYTES // max(this.itemsize, size_in_memory(this, B))
-    cdef Py_ssize_t line = CACHE_LINE // this.itemsize
-    cdef Py_ssize_t *box = this.box
-    cdef Py_ssize_t run
-    cdef int role, axis, i
+cdef int nearest_axis(const Plan *this) noexcept nogil:
+    """The axis along which the elements of an input that is copied lie closest, if its memory order
+    differs from out's, or else 0."""
     cdef int nearest = 0
-    cdef bint tiled = False
-    cdef bint whole
-    for role in range(ROLES):
-        this.copied[role] = not is_taken(this, role) or (
-            role == OUT and this.has[MASK] or role == B and this.encode != NULL
-            or this.any_narrow and this.has[role] and this.narrow[role])
-        tiled |= this.copied[role]
-        if nearest or role == OUT or not this.copied[role] or this.step[role][0] == 0:
+    cdef int role, axis
+    for role in range(A, ROLES):
+        if nearest or not this.copied[role] or this.step[role][0] == 0:
             continue
         for axis in range(1, this.axes):
             if 0 < distance(this.step[role][axis]) < distance(this.step[role][nearest]):
                 nearest = axis
+    return nearest
+
+
+cdef Panel lay_tiles(Plan *this) noexcept nogil:
+    """Choose how to walk arrays whose rows the kernels cannot take as they lie, and the shape of
+    the tiles.  Return NULL if there is no such array.
+
+    A tile holds a run of out's memory.  If that would part elements of an input that lie together,
+    because its memory order differs from out's, the axis along which they lie closest becomes axis
+    1, and a tile reaches along it for two cache lines.
+    """
+    cdef Py_ssize_t items = TILE_BYTES // max(this.itemsize, this.size[B])
+    cdef Py_ssize_t line = CACHE_LINE // this.itemsize
+    cdef Py_ssize_t *box = this.box
+    cdef Py_ssize_t run = TRANSPOSED
+    cdef int role, axis, i, nearest
+    cdef bint tiled = False
+    cdef bint whole
+    for role in range(ROLES):
+        this.copied[role] = (this.converted[role] or not is_taken(this, role)
+                             or role == OUT and this.has[MASK])
+        tiled |= this.copied[role]
     # The rows of inputs, if they are short and out's lie end to end, are put together.
     if not tiled and not (this.axes > 1 and is_short(this, this.shape[0])
                           and this.step[OUT][1] == this.shape[0] * this.itemsize):
         return NULL
+    nearest = nearest_axis(this)
     if nearest == 0 and not is_special(this) and takes_elements(this):
         return run_steps
+    for axis in range(nearest):
+        run *= this.shape[axis]
+    if run <= items or this.shape[nearest] < TRANSPOSED:
+        nearest = 0
     for axis in range(nearest, 1, -1):
         swap_axes(this, axis, axis - 1)
     # A tile's axes are in the order of out's memory, where axis 1 comes as late as it was found.
@@ -839,22 +819,29 @@ cdef Panel lay_tiles(Plan *this) noexcept nogil:
     box[0] = min(this.shape[0], items // box[1])
     if line < box[0] < this.shape[0]:
         box[0] -= box[0] % line
-    # Where a run is short, a tile reaches along further axes, as long as those before are whole.
+    # A tile reaches along further axes where its run of out's memory goes on or is short, as long
+    # as those before are whole.
     run = box[0]
     whole = box[0] == this.shape[0]
+    this.row_axis = 1
     for i in range(1, BOX_AXES):
         axis = this.order[i]
         if axis >= this.axes or not whole:
             break
         if axis > 1:
-            if run >= SHORT_RUN or 2 * box[0] * box[1] * box[2] > items:
+            if ((run >= SHORT_RUN and (nearest or this.step[OUT][axis] != run * this.step[OUT][0]))
+                    or 2 * box[0] * box[1] * box[2] > items):
                 break
             this.tiled_axes += 1
         box[axis] = min(this.shape[axis], items // (box[0] * box[1] * box[2] * box[3]
                                                     // box[axis]))
         whole = box[axis] == this.shape[axis]
+        if not whole and box[axis] > TRANSPOSED:
+            box[axis] -= box[axis] % TRANSPOSED
         run *= box[axis]
-    if this.axes > 1:
+        if not nearest:
+            this.row_axis = axis
+    if nearest:
         box[1] = min(this.shape[1], items // (box[0] * box[2] * box[3]))
     for role in range(ROLES):
         this.copied[role] |= this.has[role] and has_gaps(this, role)
@@ -908,16 +895,20 @@ cdef void run_large(int operation, int dtype, void *out, const void *a, const vo
                     const void *parameter, Py_ssize_t step, Py_ssize_t n,
                     bint fresh) noexcept nogil:
     cdef Plan this
+    cdef int role
     this.kernel = active_table.kernel[operation][dtype]
     this.itemsize = active_table.itemsize[dtype]
     this.parameter_step = step
     this.one_by_one = False
     this.tiled_axes = 2
     this.encode = NULL
-    this.any_narrow = False
+    this.rounds = False
     this.has[MASK] = False
     this.data[MASK] = NULL
     this.step[MASK][0] = 0
+    for role in range(ROLES):
+        this.size[role] = this.itemsize
+        this.converted[role] = False
     this.has[OUT] = this.has[A] = True
     this.has[B] = b != NULL
     this.has[PARAMETER] = parameter != NULL
@@ -945,7 +936,7 @@ cdef int parts_of(Py_ssize_t bytes) noexcept nogil:
 
 cdef void walk_panels(const Plan *this, Py_ssize_t bytes) noexcept nogil:
     """Split a walk of `bytes` of memory into as many parts as pay off, each on its own thread."""
-    cdef int parts = 1 if this.any_narrow else parts_of(bytes)
+    cdef int parts = 1 if this.rounds else parts_of(bytes)
     if parts == 1:
         walk_part(this)
     else:
