@@ -82,9 +82,11 @@ def main(argv: list[str] | None = None) -> int:
         ratio, speed = exp(change(*pair)[0]), pair[0].ours.ns / pair[1].ours.ns
         alike = log(ratio) * log(speed) > 0 and abs(log(speed)) > GOOD_HALF_WIDTH
         times = " to ".join(results.time_text(m.ours.ns) for m in pair)
-        own = f"{speed:.2f} times by its own time ({times})"
-        text = f"{word}{'' if alike else ' against rivals alone'}: {pair[0].cell}:"
-        lines += [(ratio, f"{text} {ratio:.2f} times the speed against rivals, {own}")] * bool(word)
+        text = (
+            f"{word}{'' if alike else ' against rivals alone'}: {pair[0].cell}\n  {ratio:.2f}× the"
+        )
+        text += f" speed against rivals, {speed:.2f}× by its own time ({times})"
+        lines += [(ratio, text)] * bool(word)
     print(*(line for _, line in sorted(lines)), sep="\n", end="\n" * bool(lines))
     print(f"{len(pairs)} cells, {len(lines)} beyond the noise")
     return 0

@@ -34,7 +34,7 @@ def run(name: str, rate: float, epochs: int, seed: int) -> list[tuple[int, float
 
 
 def picture(found: dict[str, np.ndarray], rate: float) -> Figure:
-    """The mean over the seeds, and the range of all of them, of [seed, epoch, quantity]."""
+    """The mean over the seeds, and the middle half of them, of [seed, epoch, quantity]."""
     figure = Figure(figsize=(8, 7))
     panels = figure.subplots(2, sharex=True)
     for (name, values), colour in zip(found.items(), (pictures.RED, pictures.BLUE), strict=True):
@@ -42,9 +42,9 @@ def picture(found: dict[str, np.ndarray], rate: float) -> Figure:
         for axes, column in zip(panels, np.moveaxis(values, 2, 0), strict=True):
             axes.plot(epochs, column.mean(axis=0), color=colour, label=name, clip_on=False)
             shade = {"color": colour, "alpha": 0.2, "linewidth": 0}
-            axes.fill_between(epochs, column.min(axis=0), column.max(axis=0), **shade)
-    seeds = len(values)
-    panels[0].set_title(f"Learning rate {rate}: mean and range of {seeds} seeds")
+            axes.fill_between(epochs, *np.quantile(column, (0.25, 0.75), axis=0), **shade)
+    title = f"Learning rate {rate:g}: mean and middle half of {len(values)} seeds"
+    panels[0].set_title(title, pad=12)
     panels[0].set(ylabel=f"units silent on\nevery image, of {HIDDEN}", ylim=(0, HIDDEN))
     panels[1].set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1))
     panels[1].yaxis.set_major_formatter("{x:.0%}")

@@ -125,7 +125,8 @@ def heat_picture(cells: Cells, data: dict[str, Any]) -> Figure | None:
     listed = "".join(f"\n{name}: {label(name)}" for name in operations)
     dashes = "\n–: the operation takes no array of this dtype" * bool(np.isnan(ratios).any())
     axes.set_title(f"Times as fast as NumPy, in place, {HEAT_SIZE:,} elements", pad=16)
-    axes.set_xlabel(f"{caption(data)}{dashes}\nas what NumPy's users write:{listed}", fontsize=11)
+    axes.set_xlabel(f"{caption(data)}{dashes}\nas what NumPy's users write:{listed}", fontsize=11,
+                    loc="left", multialignment="left", labelpad=10)  # fmt: skip
     return figure
 
 
@@ -147,11 +148,11 @@ def programs_picture(data: dict[str, Any]) -> Figure:
     axes.set_yticks(rows, [program["program"].replace(": ", ":\n") for program in programs])
     axes.tick_params(axis="y", labelsize=11, length=0)
     axes.invert_yaxis()
-    axes.set_xlim(0, LONGEST * 1.1)
+    axes.set_xlim(0, LONGEST * 1.15)
     axes.grid(visible=False, axis="y")
     axes.set_axisbelow(True)
     axes.margins(y=0.02)
-    axes.set_title("Whole programs: time, lower is better")
+    axes.set_title("Whole programs: time, lower is better", pad=12)
     cut = f", bars end at {LONGEST}"
     axes.set_xlabel(f"times as long as with relu_ext{cut}\n{caption(data)}", fontsize=12)
     axes.figure.legend(ncols=2, loc="outside lower center")
