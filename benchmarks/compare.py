@@ -82,11 +82,9 @@ def main(argv: list[str] | None = None) -> int:
         ratio, speed = exp(change(*pair)[0]), pair[0].ours.ns / pair[1].ours.ns
         alike = log(ratio) * log(speed) > 0 and abs(log(speed)) > GOOD_HALF_WIDTH
         times = " to ".join(results.time_text(m.ours.ns) for m in pair)
-        text = (
-            f"{word}{'' if alike else ' against rivals alone'}: {pair[0].cell}\n  {ratio:.2f}× the"
-        )
-        text += f" speed against rivals, {speed:.2f}× by its own time ({times})"
-        lines += [(ratio, text)] * bool(word)
+        what = word if alike else f"{word} against rivals alone"
+        text = f"{what}: {pair[0].cell}\n  {ratio:.2f}× the speed against rivals, "
+        lines += [(ratio, f"{text}{speed:.2f}× by its own time ({times})")] * bool(word)
     print(*(line for _, line in sorted(lines)), sep="\n", end="\n" * bool(lines))
     print(f"{len(pairs)} cells, {len(lines)} beyond the noise")
     return 0

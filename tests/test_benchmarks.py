@@ -632,13 +632,10 @@ def test_compare_says_what_changed(tiny, tmp_path, capsys):
         return capsys.readouterr().out
 
     first = next(iter(results.measured(json.loads(tiny.read_text()))))
-    assert f"faster: {first}: 10.00 times the speed against rivals" in changed(1, 0.1, 1)
-    assert f"slower: {first}: 0.10 times the speed against rivals" in changed(1, 10, 1)
+    assert f"faster: {first}\n  10.00× the speed against rivals" in changed(1, 0.1, 1)
+    assert f"slower: {first}\n  0.10× the speed against rivals" in changed(1, 10, 1)
     out = changed(1, 1, 0.1)
-    assert (
-        f"slower against rivals alone: {first}: 0.10 times" in out
-        and "1.00 times by its own" in out
-    )
+    assert f"slower against rivals alone: {first}\n  0.10×" in out and "1.00× by its own" in out
     assert changed(60, 10, 1).count("slower: ") == 60
     assert changed(60, 10, 10).count("slower") == 0
 
