@@ -66,7 +66,7 @@ def file_name(processor: str) -> str:
 
 def commit() -> str | None:
     """The commit of the working tree that contains this file."""
-    options = ("--always", "--exclude=*", "--abbrev=40", "--dirty= with local changes")
+    options = ("--always", "--exclude=*", "--abbrev=10", "--dirty= with local changes")
     git = ["git", "-C", str(Path(__file__).parent), "describe", *options]
     with suppress(OSError, subprocess.CalledProcessError):
         return subprocess.check_output(git, text=True, stderr=subprocess.DEVNULL).strip()
