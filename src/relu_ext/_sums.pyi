@@ -1,28 +1,30 @@
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, overload
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from typing_extensions import Buffer
+from typing_extensions import Buffer, TypeVar
 
 from relu_ext._api import DLPack
 
+Float = TypeVar("Float", bound=np.floating[Any])
+Learned = TypeVar("Learned", bound=np.floating[Any])
 Written = TypeVar("Written", bound=NDArray[Any] | Buffer | DLPack)
+First = TypeVar("First", bound=NDArray[Any] | DLPack, default=Any)
+Second = TypeVar("Second", bound=NDArray[Any] | DLPack, default=Any)
+AtZero: TypeAlias = Literal[0, 1] | None
 
 def compute(
     call: int,
     grad_x: NDArray[Any],
     grad: NDArray[Any],
     x: NDArray[Any],
-    parameter: NDArray[Any],
+    parameter: NDArray[Any] | None,
     learned: NDArray[Any],
 ) -> bool: ...
+@overload
 def add_relu_backward(
-    grad: ArrayLike,
-    output: ArrayLike,
-    y: ArrayLike,
-    /,
-    *,
-    out: tuple[NDArray[Any] | DLPack | None, NDArray[Any] | DLPack | None] | None = None,
-) -> tuple[Any, Any]:
+    grad: NDArray[Float], output: NDArray[Float], y: NDArray[Learned], /
+) -> tuple[NDArray[Float], NDArray[Learned]]:
     """The gradients of a loss through `add_relu`, in one pass: of x, and of a bias or residual y.
 
     Parameters
@@ -43,7 +45,19 @@ def add_relu_backward(
         buffer)`` nothing is allocated.
     """
 
-def add_relu_backward_(grad: Written, output: ArrayLike, y: ArrayLike, /) -> tuple[Written, Any]:
+@overload
+def add_relu_backward(
+    grad: ArrayLike,
+    output: ArrayLike,
+    y: ArrayLike,
+    /,
+    *,
+    out: tuple[First | None, Second | None] | None = None,
+) -> tuple[First, Second]: ...
+@overload
+def add_relu_backward_(
+    grad: Written, output: ArrayLike, y: NDArray[Learned], /
+) -> tuple[Written, NDArray[Learned]]:
     """The gradients through `add_relu` in place: that of x is written over `grad`.
 
     Parameters
@@ -58,15 +72,18 @@ def add_relu_backward_(grad: Written, output: ArrayLike, y: ArrayLike, /) -> tup
         have been overwritten, and a tensor may require a gradient.
     """
 
+@overload
+def add_relu_backward_(
+    grad: Written, output: ArrayLike, y: ArrayLike, /
+) -> tuple[Written, Any]: ...
+@overload
 def add_leaky_relu_backward(
-    grad: ArrayLike,
-    output: ArrayLike,
-    y: ArrayLike,
+    grad: NDArray[Float],
+    output: NDArray[Float],
+    y: NDArray[Learned],
     /,
     negative_slope: ArrayLike = 0.01,
-    *,
-    out: tuple[NDArray[Any] | DLPack | None, NDArray[Any] | DLPack | None] | None = None,
-) -> tuple[Any, Any]:
+) -> tuple[NDArray[Float], NDArray[Learned]]:
     """The gradients of a loss through `add_leaky_relu`, in one pass: of x, and of a bias y.
 
     Parameters
@@ -89,9 +106,20 @@ def add_leaky_relu_backward(
         buffer)`` nothing is allocated.
     """
 
+@overload
+def add_leaky_relu_backward(
+    grad: ArrayLike,
+    output: ArrayLike,
+    y: ArrayLike,
+    /,
+    negative_slope: ArrayLike = 0.01,
+    *,
+    out: tuple[First | None, Second | None] | None = None,
+) -> tuple[First, Second]: ...
+@overload
 def add_leaky_relu_backward_(
-    grad: Written, output: ArrayLike, y: ArrayLike, /, negative_slope: ArrayLike = 0.01
-) -> tuple[Written, Any]:
+    grad: Written, output: ArrayLike, y: NDArray[Learned], /, negative_slope: ArrayLike = 0.01
+) -> tuple[Written, NDArray[Learned]]:
     """The gradients through `add_leaky_relu` in place: that of x is written over `grad`.
 
     Parameters
@@ -108,15 +136,14 @@ def add_leaky_relu_backward_(
         The slope of the forward pass, at least 0.
     """
 
+@overload
+def add_leaky_relu_backward_(
+    grad: Written, output: ArrayLike, y: ArrayLike, /, negative_slope: ArrayLike = 0.01
+) -> tuple[Written, Any]: ...
+@overload
 def prelu_backward(
-    grad: ArrayLike,
-    x: ArrayLike,
-    slope: ArrayLike,
-    /,
-    *,
-    at_zero: Literal[0, 1] | None = None,
-    out: tuple[NDArray[Any] | DLPack | None, NDArray[Any] | DLPack | None] | None = None,
-) -> tuple[Any, Any]:
+    grad: NDArray[Float], x: NDArray[Float], slope: NDArray[Learned], /, *, at_zero: AtZero = None
+) -> tuple[NDArray[Float], NDArray[Learned]]:
     """The gradients of PReLU, whose slope broadcasts as ONNX's, not as torch.nn.functional.prelu.
 
     Parameters
@@ -138,9 +165,20 @@ def prelu_backward(
         buffer)`` nothing is allocated.
     """
 
+@overload
+def prelu_backward(
+    grad: ArrayLike,
+    x: ArrayLike,
+    slope: ArrayLike,
+    /,
+    *,
+    at_zero: AtZero = None,
+    out: tuple[First | None, Second | None] | None = None,
+) -> tuple[First, Second]: ...
+@overload
 def prelu_backward_(
-    grad: Written, x: ArrayLike, slope: ArrayLike, /, *, at_zero: Literal[0, 1] | None = None
-) -> tuple[Written, Any]:
+    grad: Written, x: ArrayLike, slope: NDArray[Learned], /, *, at_zero: AtZero = None
+) -> tuple[Written, NDArray[Learned]]:
     """The gradients of PReLU in place, whose slope broadcasts as ONNX's: `grad` is overwritten.
 
     Parameters
@@ -155,3 +193,8 @@ def prelu_backward_(
         The derivative at x = ±0: the slope if None (PyTorch and ONNX), or 1 (JAX), or 0.  It does not
         change the gradient of the slope.
     """
+
+@overload
+def prelu_backward_(
+    grad: Written, x: ArrayLike, slope: ArrayLike, /, *, at_zero: AtZero = None
+) -> tuple[Written, Any]: ...
