@@ -19,8 +19,8 @@ from relu_ext._table cimport (
     FOLDED, LEAKY_RELU, LEAKY_RELU_BACKWARD, LEAKY_RELU_BACKWARD_0_AT_ZERO,
     LEAKY_RELU_BACKWARD_1_AT_ZERO, LEAKY_RELU_SUBGRADIENT, LEAKY_RELU_SUBGRADIENT_0_AT_ZERO,
     LEAKY_RELU_SUBGRADIENT_1_AT_ZERO, LONGDOUBLE, OUT, PARAMETER, RELU, RELU_BACKWARD,
-    RELU_SUBGRADIENT, RUN, UINT8, UINT16, UINT32, UINT64, AddRow, Decode, Encode, FoldRows,
-    FoldRun, Kernel, KernelTable, Learn, Narrow, Settle, Terms, Widen,
+    RELU_SUBGRADIENT, RUN, SLOPE_AT_ZERO, UINT8, UINT16, UINT32, UINT64, AddRow, Decode, Encode,
+    FoldRows, FoldRun, Kernel, KernelTable, Learn, Narrow, Settle, Terms, Widen,
 )
 
 
@@ -65,14 +65,14 @@ ctypedef fused half:
     float16
     bfloat16
 
-# What a kernel does to one row.
+# What a kernel does to one row.  at_zero is a constant, for operations that choose.
 ctypedef void (*Row)(void *out, const void *a, const void *b, const void *parameter,
-                     Py_ssize_t step, Py_ssize_t n) noexcept nogil
+                     Py_ssize_t step, Py_ssize_t n, int at_zero) noexcept nogil
 
 # Half precision, a block at a time: an operation on BLOCK numbers.  `factors` are the parameters in
 # float32, `any_nan` says whether one of them may be NaN.  The pointers are to one type of `half`.
 ctypedef void (*BlockFunction)(void *out, const void *a, const void *b, const void *parameters,
-                               const float *factors, bint any_nan) noexcept nogil
+                               const float *factors, bint any_nan, int at_zero) noexcept nogil
 
 
 cdef inline const HalfFormat *format_of(const half *unused) noexcept nogil:
@@ -102,7 +102,8 @@ cdef inline void scale_block(half *out, const half *grad, const half *parameters
 
 
 cdef inline void add_block(half *out, const half *a, const half *b, const half *unused_parameters,
-                           const float *unused_factors, bint unused_nan) noexcept nogil:
+                           const float *unused_factors, bint unused_nan,
+                           int unused_choice) noexcept nogil:
     """`total` of _scalar."""
     cdef float addends[BLOCK]
     format_of(b).expand(addends, b)
@@ -111,8 +112,9 @@ cdef inline void add_block(half *out, const half *a, const half *b, const half *
 
 
 cdef inline void run_blocks(BlockFunction function, half *out, const half *a, const half *b,
-                            const half *parameter, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
-    """A kernel of half precision, block by block.
+                            const half *parameter, Py_ssize_t step, Py_ssize_t n,
+                            int at_zero) noexcept nogil:
+    """A row of half precision, block by block.
 
     The last block is copied to where a whole one fits, so that no result depends on its place.
     """
@@ -134,7 +136,8 @@ cdef inline void run_blocks(BlockFunction function, half *out, const half *a, co
     while start + BLOCK <= n:
         if step != 0:
             format_of(parameter).expand(factors, parameter + start)
-        function(out + start, a + start, b + start, parameter + start * step, factors, any_nan)
+        function(out + start, a + start, b + start, parameter + start * step, factors, any_nan,
+                 at_zero)
         start += BLOCK
     if count > 0:
         memset(last, 0, sizeof(last))
@@ -144,25 +147,26 @@ cdef inline void run_blocks(BlockFunction function, half *out, const half *a, co
             memcpy(last[3], parameter + start, count * sizeof(half))
             parameter = last[3]
             format_of(parameter).expand(factors, parameter)
-        function(last[0], last[1], last[2], parameter, factors, any_nan)
+        function(last[0], last[1], last[2], parameter, factors, any_nan, at_zero)
         memcpy(out + start, last[0], count * sizeof(half))
 
 
 cdef inline void run_on_sums(Row row, half *out, const half *x, const half *y,
                              const half *parameter, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
-    """A kernel on x + y, a piece at a time, so that the sums are still in the cache."""
+    """An operation on x + y, a piece at a time, so that the sums are still in the cache."""
     cdef half sums[SUMS]
     cdef Py_ssize_t start = 0
     cdef Py_ssize_t count
     while start < n:
         count = min(n - start, <Py_ssize_t>SUMS)
-        run_blocks(<BlockFunction>add_block[half], sums, x + start, y + start, x, 0, count)
-        row(out + start, sums, sums, parameter + start * step, step, count)
+        run_blocks(<BlockFunction>add_block[half], sums, x + start, y + start, x, 0, count,
+                   SLOPE_AT_ZERO)
+        row(out + start, sums, sums, parameter + start * step, step, count, SLOPE_AT_ZERO)
         start += count
 
 
 cdef void relu_backward_block(half *out, const half *grad, const half *x, const half *at_zero,
-                              const float *factors, bint any_nan) noexcept nogil:
+                              const float *factors, bint any_nan, int unused_choice) noexcept nogil:
     cdef half products[BLOCK]
     cdef int i
     scale_block(products, grad, at_zero, factors, any_nan)
@@ -172,7 +176,7 @@ cdef void relu_backward_block(half *out, const half *grad, const half *x, const 
 
 
 cdef void leaky_relu_block(half *out, const half *x, const half *unused_array, const half *slopes,
-                           const float *factors, bint any_nan) noexcept nogil:
+                           const float *factors, bint any_nan, int unused_choice) noexcept nogil:
     cdef half products[BLOCK]
     cdef int i
     multiply_block(products, x, slopes, factors, any_nan)
@@ -181,32 +185,12 @@ cdef void leaky_relu_block(half *out, const half *x, const half *unused_array, c
 
 
 cdef void leaky_relu_backward_block(half *out, const half *grad, const half *x, const half *slopes,
-                                    const float *factors, bint any_nan) noexcept nogil:
+                                    const float *factors, bint any_nan, int at_zero) noexcept nogil:
     cdef half products[BLOCK]
     cdef int i
     scale_block(products, grad, slopes, factors, any_nan)
     for i in range(BLOCK):
-        out[i] = _scalar.leaky_relu_backward(grad[i], x[i], products[i])
-
-
-cdef void leaky_relu_backward_0_at_zero_block(
-        half *out, const half *grad, const half *x, const half *slopes, const float *factors,
-        bint any_nan) noexcept nogil:
-    cdef half products[BLOCK]
-    cdef int i
-    scale_block(products, grad, slopes, factors, any_nan)
-    for i in range(BLOCK):
-        out[i] = _scalar.leaky_relu_backward_0_at_zero(grad[i], x[i], products[i])
-
-
-cdef void leaky_relu_backward_1_at_zero_block(
-        half *out, const half *grad, const half *x, const half *slopes, const float *factors,
-        bint any_nan) noexcept nogil:
-    cdef half products[BLOCK]
-    cdef int i
-    scale_block(products, grad, slopes, factors, any_nan)
-    for i in range(BLOCK):
-        out[i] = _scalar.leaky_relu_backward_1_at_zero(grad[i], x[i], products[i])
+        out[i] = _scalar.leaky_relu_backward(grad[i], x[i], products[i], at_zero)
 
 
 # int8 with one slope, a block of products at a time.  In place on 2**20 elements, against a loop
@@ -244,7 +228,7 @@ cdef inline Py_ssize_t add_leaky_relu_blocks(int8 *out, const int8 *x, const int
 
 cdef inline void relu_row(number *out, const number *x, const number *unused_array,
                           const number *unused_parameter, Py_ssize_t unused_step,
-                          Py_ssize_t n) noexcept nogil:
+                          Py_ssize_t n, int unused_choice) noexcept nogil:
     cdef Py_ssize_t i
     if _scalar.is_unsigned(<number>0) and out == x:
         return  # relu is the identity
@@ -254,7 +238,7 @@ cdef inline void relu_row(number *out, const number *x, const number *unused_arr
 
 cdef inline void relu_subgradient_row(number *out, const number *x, const number *unused_array,
                                       const number *at_zero, Py_ssize_t step,
-                                      Py_ssize_t n) noexcept nogil:
+                                      Py_ssize_t n, int unused_choice) noexcept nogil:
     cdef Py_ssize_t i
     cdef number value = 0
     # A longdouble has padding, and no vectors that would gain by a loop of their own.
@@ -272,7 +256,7 @@ cdef inline void relu_subgradient_row(number *out, const number *x, const number
 
 cdef inline void relu_backward_row(number *out, const number *grad, const number *x,
                                    const number *at_zero, Py_ssize_t step,
-                                   Py_ssize_t n) noexcept nogil:
+                                   Py_ssize_t n, int unused_choice) noexcept nogil:
     cdef Py_ssize_t i
     cdef number value
     if step == 0:
@@ -288,7 +272,8 @@ cdef inline void relu_backward_row(number *out, const number *grad, const number
                     grad[i], x[i], _scalar.grad_at_zero(grad[i], one(value), <number>0))
             return
     if number is float16 or number is bfloat16:
-        run_blocks(<BlockFunction>relu_backward_block[number], out, grad, x, at_zero, step, n)
+        run_blocks(<BlockFunction>relu_backward_block[number], out, grad, x, at_zero, step, n,
+                   unused_choice)
     elif step == 0:
         value = at_zero[0]
         for i in range(n):
@@ -303,14 +288,16 @@ cdef inline void relu_backward_row(number *out, const number *grad, const number
 
 
 cdef inline void leaky_relu_row(number *out, const number *x, const number *unused_array,
-                                const number *slope, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
+                                const number *slope, Py_ssize_t step, Py_ssize_t n,
+                                int unused_choice) noexcept nogil:
     cdef Py_ssize_t start = 0
     cdef Py_ssize_t i
     cdef number value
     if _scalar.is_unsigned(<number>0) and out == x:
         return  # leaky_relu is the identity
     if number is float16 or number is bfloat16:
-        run_blocks(<BlockFunction>leaky_relu_block[number], out, x, x, slope, step, n)
+        run_blocks(<BlockFunction>leaky_relu_block[number], out, x, x, slope, step, n,
+                   unused_choice)
     elif step == 0:
         value = slope[0]
         if number is int8:
@@ -328,101 +315,40 @@ cdef inline void leaky_relu_row(number *out, const number *x, const number *unus
 
 cdef inline void leaky_relu_subgradient_row(
         number *out, const number *x, const number *unused_array, const number *slope,
-        Py_ssize_t step, Py_ssize_t n) noexcept nogil:
+        Py_ssize_t step, Py_ssize_t n, int at_zero) noexcept nogil:
     cdef Py_ssize_t i
     cdef number value
     if step == 0:
         value = slope[0]
         for i in range(n):
-            out[i] = _scalar.leaky_relu_subgradient(x[i], value)
+            out[i] = _scalar.leaky_relu_subgradient(x[i], value, at_zero)
     else:
         for i in range(n):
-            out[i] = _scalar.leaky_relu_subgradient(x[i], slope[i])
+            out[i] = _scalar.leaky_relu_subgradient(x[i], slope[i], at_zero)
 
 
 cdef inline void leaky_relu_backward_row(number *out, const number *grad, const number *x,
                                          const number *slope, Py_ssize_t step,
-                                         Py_ssize_t n) noexcept nogil:
+                                         Py_ssize_t n, int at_zero) noexcept nogil:
     cdef Py_ssize_t i
     cdef number value
     if number is float16 or number is bfloat16:
-        run_blocks(<BlockFunction>leaky_relu_backward_block[number], out, grad, x, slope, step, n)
+        run_blocks(<BlockFunction>leaky_relu_backward_block[number], out, grad, x, slope, step, n,
+                   at_zero)
     elif step == 0:
         value = slope[0]
         for i in range(n):
-            out[i] = _scalar.leaky_relu_backward(grad[i], x[i], scaled(grad[i], value))
+            out[i] = _scalar.leaky_relu_backward(
+                grad[i], x[i], scaled(grad[i], value), at_zero)
     else:
         for i in range(n):
-            out[i] = _scalar.leaky_relu_backward(grad[i], x[i], scaled(grad[i], slope[i]))
-
-
-cdef inline void leaky_relu_subgradient_0_at_zero_row(
-        number *out, const number *x, const number *unused_array, const number *slope,
-        Py_ssize_t step, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef number value
-    if step == 0:
-        value = slope[0]
-        for i in range(n):
-            out[i] = _scalar.leaky_relu_subgradient_0_at_zero(x[i], value)
-    else:
-        for i in range(n):
-            out[i] = _scalar.leaky_relu_subgradient_0_at_zero(x[i], slope[i])
-
-
-cdef inline void leaky_relu_subgradient_1_at_zero_row(
-        number *out, const number *x, const number *unused_array, const number *slope,
-        Py_ssize_t step, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef number value
-    if step == 0:
-        value = slope[0]
-        for i in range(n):
-            out[i] = _scalar.leaky_relu_subgradient_1_at_zero(x[i], value)
-    else:
-        for i in range(n):
-            out[i] = _scalar.leaky_relu_subgradient_1_at_zero(x[i], slope[i])
-
-
-cdef inline void leaky_relu_backward_0_at_zero_row(
-        number *out, const number *grad, const number *x, const number *slope, Py_ssize_t step,
-        Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef number value
-    if number is float16 or number is bfloat16:
-        run_blocks(<BlockFunction>leaky_relu_backward_0_at_zero_block[number], out, grad, x,
-                   slope, step, n)
-    elif step == 0:
-        value = slope[0]
-        for i in range(n):
-            out[i] = _scalar.leaky_relu_backward_0_at_zero(grad[i], x[i], scaled(grad[i], value))
-    else:
-        for i in range(n):
-            out[i] = _scalar.leaky_relu_backward_0_at_zero(
-                grad[i], x[i], scaled(grad[i], slope[i]))
-
-
-cdef inline void leaky_relu_backward_1_at_zero_row(
-        number *out, const number *grad, const number *x, const number *slope, Py_ssize_t step,
-        Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef number value
-    if number is float16 or number is bfloat16:
-        run_blocks(<BlockFunction>leaky_relu_backward_1_at_zero_block[number], out, grad, x,
-                   slope, step, n)
-    elif step == 0:
-        value = slope[0]
-        for i in range(n):
-            out[i] = _scalar.leaky_relu_backward_1_at_zero(grad[i], x[i], scaled(grad[i], value))
-    else:
-        for i in range(n):
-            out[i] = _scalar.leaky_relu_backward_1_at_zero(
-                grad[i], x[i], scaled(grad[i], slope[i]))
+            out[i] = _scalar.leaky_relu_backward(
+                grad[i], x[i], scaled(grad[i], slope[i]), at_zero)
 
 
 cdef inline void add_relu_row(number *out, const number *x, const number *y,
                               const number *unused_parameter, Py_ssize_t unused_step,
-                              Py_ssize_t n) noexcept nogil:
+                              Py_ssize_t n, int unused_choice) noexcept nogil:
     cdef Py_ssize_t i
     if number is float16 or number is bfloat16:
         run_on_sums(<Row>relu_row[number], out, x, y, x, 0, n)
@@ -433,7 +359,7 @@ cdef inline void add_relu_row(number *out, const number *x, const number *y,
 
 cdef inline void add_leaky_relu_row(number *out, const number *x, const number *y,
                                     const number *slope, Py_ssize_t step,
-                                    Py_ssize_t n) noexcept nogil:
+                                    Py_ssize_t n, int unused_choice) noexcept nogil:
     cdef Py_ssize_t start = 0
     cdef Py_ssize_t i
     cdef number z
@@ -489,7 +415,7 @@ cdef void narrow(float32 *out, const double *a, Py_ssize_t n) noexcept nogil:
 
 # From row to row.
 
-cdef inline void each_element(Row row, char *out, const char *a, const char *b,
+cdef inline void each_element(Row row, int at_zero, char *out, const char *a, const char *b,
                               const char *parameter, Py_ssize_t rows,
                               const Py_ssize_t *row_steps) noexcept nogil:
     """Rows of one element.
@@ -503,14 +429,14 @@ cdef inline void each_element(Row row, char *out, const char *a, const char *b,
     cdef Py_ssize_t parameter_step = row_steps[PARAMETER]
     while rows >= 4:
         keep_scalar()
-        row(out, a, b, parameter, 0, 1)
-        row(out + out_step, a + a_step, b + b_step, parameter + parameter_step, 0, 1)
+        row(out, a, b, parameter, 0, 1, at_zero)
+        row(out + out_step, a + a_step, b + b_step, parameter + parameter_step, 0, 1, at_zero)
         out += 2 * out_step
         a += 2 * a_step
         b += 2 * b_step
         parameter += 2 * parameter_step
-        row(out, a, b, parameter, 0, 1)
-        row(out + out_step, a + a_step, b + b_step, parameter + parameter_step, 0, 1)
+        row(out, a, b, parameter, 0, 1, at_zero)
+        row(out + out_step, a + a_step, b + b_step, parameter + parameter_step, 0, 1, at_zero)
         out += 2 * out_step
         a += 2 * a_step
         b += 2 * b_step
@@ -518,7 +444,7 @@ cdef inline void each_element(Row row, char *out, const char *a, const char *b,
         rows -= 4
     while rows > 0:
         keep_scalar()
-        row(out, a, b, parameter, 0, 1)
+        row(out, a, b, parameter, 0, 1, at_zero)
         out += out_step
         a += a_step
         b += b_step
@@ -526,9 +452,9 @@ cdef inline void each_element(Row row, char *out, const char *a, const char *b,
         rows -= 1
 
 
-cdef inline void each_row(Row row, bint one_by_one, void *first_out, const void *first_a,
-                          const void *first_b, const void *first_parameter, Py_ssize_t step,
-                          Py_ssize_t n, Py_ssize_t rows,
+cdef inline void each_row(Row row, int at_zero, bint one_by_one, void *first_out,
+                          const void *first_a, const void *first_b, const void *first_parameter,
+                          Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows,
                           const Py_ssize_t *row_steps) noexcept nogil:
     """Inlined, so that a short row need not wait for the call of a function: with one, 64 rows of
     64 to 128 float32 take 1.1 to 1.4 times as long, of int8 1.2 to 2.1 times (Zen 5)."""
@@ -537,18 +463,18 @@ cdef inline void each_row(Row row, bint one_by_one, void *first_out, const void 
     cdef const char *b = <const char *>first_b
     cdef const char *parameter = <const char *>first_parameter
     if one_by_one and n == 1 and rows > 1:
-        each_element(row, out, a, b, parameter, rows, row_steps)
+        each_element(row, at_zero, out, a, b, parameter, rows, row_steps)
         return
     while True:
         # Each array by one pointer, where the compiler needs that.
         if SEES_ONE_ARRAY or a != out and b != out:
-            row(out, a, b, parameter, step, n)
+            row(out, a, b, parameter, step, n, at_zero)
         elif a != out:
-            row(out, a, out, parameter, step, n)
+            row(out, a, out, parameter, step, n, at_zero)
         elif b != out:
-            row(out, out, b, parameter, step, n)
+            row(out, out, b, parameter, step, n, at_zero)
         else:
-            row(out, out, out, parameter, step, n)
+            row(out, out, out, parameter, step, n, at_zero)
         rows -= 1
         if rows <= 0:
             return
@@ -565,84 +491,85 @@ cdef inline bint is_half(const number *unused) noexcept nogil:
 cdef void relu(
         number *out, const number *a, const number *b, const number *parameter, Py_ssize_t step,
         Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
-    each_row(<Row>relu_row[number], True, out, a, b, parameter, step, n, rows, row_steps)
+    each_row(<Row>relu_row[number], SLOPE_AT_ZERO, True, out, a, b, parameter, step, n, rows,
+             row_steps)
 
 
 cdef void relu_subgradient(
         number *out, const number *a, const number *b, const number *parameter, Py_ssize_t step,
         Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
-    each_row(<Row>relu_subgradient_row[number], True, out, a, b, parameter, step, n,
+    each_row(<Row>relu_subgradient_row[number], SLOPE_AT_ZERO, True, out, a, b, parameter, step, n,
              rows, row_steps)
 
 
 cdef void relu_backward(
         number *out, const number *a, const number *b, const number *parameter, Py_ssize_t step,
         Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
-    each_row(<Row>relu_backward_row[number], not is_half(out), out, a, b, parameter, step, n,
-             rows, row_steps)
+    each_row(<Row>relu_backward_row[number], SLOPE_AT_ZERO, not is_half(out), out, a, b, parameter,
+             step, n, rows, row_steps)
 
 
 cdef void leaky_relu(
         number *out, const number *a, const number *b, const number *parameter, Py_ssize_t step,
         Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
-    each_row(<Row>leaky_relu_row[number], not is_half(out), out, a, b, parameter, step, n,
-             rows, row_steps)
+    each_row(<Row>leaky_relu_row[number], SLOPE_AT_ZERO, not is_half(out), out, a, b, parameter,
+             step, n, rows, row_steps)
 
 
 cdef void leaky_relu_subgradient(
         number *out, const number *a, const number *b, const number *parameter, Py_ssize_t step,
         Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
-    each_row(<Row>leaky_relu_subgradient_row[number], True, out, a, b, parameter, step, n,
-             rows, row_steps)
+    each_row(<Row>leaky_relu_subgradient_row[number], SLOPE_AT_ZERO, True, out, a, b, parameter,
+             step, n, rows, row_steps)
 
 
 cdef void leaky_relu_backward(
         number *out, const number *a, const number *b, const number *parameter, Py_ssize_t step,
         Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
-    each_row(<Row>leaky_relu_backward_row[number], not is_half(out), out, a, b, parameter, step, n,
-             rows, row_steps)
+    each_row(<Row>leaky_relu_backward_row[number], SLOPE_AT_ZERO, not is_half(out), out, a, b,
+             parameter, step, n, rows, row_steps)
 
 
 cdef void add_relu(
         number *out, const number *a, const number *b, const number *parameter, Py_ssize_t step,
         Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
-    each_row(<Row>add_relu_row[number], not is_half(out), out, a, b, parameter, step, n,
-             rows, row_steps)
+    each_row(<Row>add_relu_row[number], SLOPE_AT_ZERO, not is_half(out), out, a, b, parameter, step,
+             n, rows, row_steps)
 
 
 cdef void add_leaky_relu(
         number *out, const number *a, const number *b, const number *parameter, Py_ssize_t step,
         Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
-    each_row(<Row>add_leaky_relu_row[number], not is_half(out), out, a, b, parameter, step, n,
-             rows, row_steps)
+    each_row(<Row>add_leaky_relu_row[number], SLOPE_AT_ZERO, not is_half(out), out, a, b, parameter,
+             step, n, rows, row_steps)
 
 
 cdef void leaky_relu_subgradient_0_at_zero(
         number *out, const number *a, const number *b, const number *parameter, Py_ssize_t step,
         Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
-    each_row(<Row>leaky_relu_subgradient_0_at_zero_row[number], True, out, a, b, parameter, step, n,
-             rows, row_steps)
+    each_row(<Row>leaky_relu_subgradient_row[number], 0, True, out, a, b, parameter, step, n, rows,
+             row_steps)
 
 
 cdef void leaky_relu_subgradient_1_at_zero(
         number *out, const number *a, const number *b, const number *parameter, Py_ssize_t step,
         Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
-    each_row(<Row>leaky_relu_subgradient_1_at_zero_row[number], True, out, a, b, parameter, step, n,
-             rows, row_steps)
+    each_row(<Row>leaky_relu_subgradient_row[number], 1, True, out, a, b, parameter, step, n, rows,
+             row_steps)
 
 
 cdef void leaky_relu_backward_0_at_zero(
         number *out, const number *a, const number *b, const number *parameter, Py_ssize_t step,
         Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
-    each_row(<Row>leaky_relu_backward_0_at_zero_row[number], not is_half(out), out, a, b, parameter,
-             step, n, rows, row_steps)
+    each_row(<Row>leaky_relu_backward_row[number], 0, not is_half(out), out, a, b, parameter, step,
+             n, rows, row_steps)
 
 
 cdef void leaky_relu_backward_1_at_zero(
         number *out, const number *a, const number *b, const number *parameter, Py_ssize_t step,
         Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *row_steps) noexcept nogil:
-    each_row(<Row>leaky_relu_backward_1_at_zero_row[number], not is_half(out), out, a, b, parameter,
-             step, n, rows, row_steps)
+    each_row(<Row>leaky_relu_backward_row[number], 1, not is_half(out), out, a, b, parameter, step,
+             n, rows, row_steps)
 
 
 include "_maxout.pxi"

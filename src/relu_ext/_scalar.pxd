@@ -10,6 +10,7 @@ make products and sums a block at a time.
 """
 
 from libc.math cimport NAN
+from relu_ext._table cimport SLOPE_AT_ZERO
 
 cdef extern from "_numbers.h" nogil:
     # Unaligned, aliasing typedefs: a buffer may start at any byte and hold another type's memory.
@@ -241,34 +242,24 @@ cdef inline number leaky_relu(number x, number x_times_slope) noexcept nogil:
     return choose(is_negative(x), x_times_slope, x)
 
 
-cdef inline number leaky_relu_subgradient(number x, number slope) noexcept nogil:
+cdef inline number leaky_relu_subgradient(number x, number slope, int at_zero) noexcept nogil:
     """NaN stays."""
     cdef number y = choose(is_negative(x) | is_zero(x), slope, x)
-    return choose(is_positive(x), one(x), y)
+    y = choose(is_positive(x), one(x), y)
+    return at_zero_or(at_zero, x, one(x), y)
 
 
-cdef inline number leaky_relu_backward(number grad, number x,
-                                       number grad_times_slope) noexcept nogil:
-    """Zero and NaN are not positive: they take the slope."""
-    return choose(is_positive(x), grad, grad_times_slope)
+cdef inline number leaky_relu_backward(number grad, number x, number grad_times_slope,
+                                       int at_zero) noexcept nogil:
+    """Zero and NaN are not positive: they take the slope, zero unless `at_zero` is another."""
+    return at_zero_or(at_zero, x, grad, choose(is_positive(x), grad, grad_times_slope))
 
 
-cdef inline number leaky_relu_subgradient_0_at_zero(number x, number slope) noexcept nogil:
-    return choose(is_zero(x), <number>0, leaky_relu_subgradient(x, slope))
-
-
-cdef inline number leaky_relu_subgradient_1_at_zero(number x, number slope) noexcept nogil:
-    return choose(is_zero(x), one(x), leaky_relu_subgradient(x, slope))
-
-
-cdef inline number leaky_relu_backward_0_at_zero(number grad, number x,
-                                                 number grad_times_slope) noexcept nogil:
-    return choose(is_zero(x), <number>0, leaky_relu_backward(grad, x, grad_times_slope))
-
-
-cdef inline number leaky_relu_backward_1_at_zero(number grad, number x,
-                                                 number grad_times_slope) noexcept nogil:
-    return choose(is_zero(x), grad, leaky_relu_backward(grad, x, grad_times_slope))
+cdef inline number at_zero_or(int at_zero, number x, number whole, number y) noexcept nogil:
+    """y, but at x = 0 nothing or the whole, if `at_zero` is 0 or 1; it is a constant."""
+    if at_zero == SLOPE_AT_ZERO:
+        return y
+    return choose(is_zero(x), whole if at_zero == 1 else <number>0, y)
 
 
 cdef inline number slope_term(number x, number grad_times_x) noexcept nogil:

@@ -108,12 +108,7 @@ cdef inline void learn_row(accumulator *terms, bint added, accumulator *out,
         share = scaled(g, factor if step == 0 else slope[i])
         term = _scalar.slope_term(v, product(v, g))
         terms[i] = terms[i] + term if added else term
-        if at_zero == 0:
-            out[i] = _scalar.leaky_relu_backward_0_at_zero(g, v, share)
-        elif at_zero == 1:
-            out[i] = _scalar.leaky_relu_backward_1_at_zero(g, v, share)
-        else:
-            out[i] = _scalar.leaky_relu_backward(g, v, share)
+        out[i] = _scalar.leaky_relu_backward(g, v, share, at_zero)
 
 
 cdef inline void learn(accumulator *terms, accumulator *out, const accumulator *grad,
@@ -161,7 +156,7 @@ cdef void learn_slope_at_zero(
         accumulator *terms, accumulator *out, const accumulator *grad, const accumulator *x,
         const accumulator *slope, Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows,
         const Py_ssize_t *steps) noexcept nogil:
-    learn(terms, out, grad, x, slope, step, n, rows, steps, -1)
+    learn(terms, out, grad, x, slope, step, n, rows, steps, SLOPE_AT_ZERO)
 
 
 # Sums.

@@ -31,6 +31,9 @@ cdef enum:  # dtypes
     UINT64
     DTYPES
 
+cdef enum:  # the derivative of Leaky ReLU at ±0, beside 0 and 1
+    SLOPE_AT_ZERO = 2
+
 cdef enum:  # roles: the arrays of a kernel, in the order of its arguments
     OUT
     A
@@ -155,7 +158,7 @@ cdef struct KernelTable:
     SpreadPieces spread_pieces
     Terms gradient_terms[FLOATS]  # NULL where the gradient is added in its own dtype
     Terms slope_terms[FLOATS]
-    Learn learn[3][FLOATS]  # by what becomes of grad at 0: nothing, all of it, or the slope's share
+    Learn learn[3][FLOATS]  # by the derivative at ±0
     FoldRows fold_rows[FLOATS]  # NULL for the halves
     FoldRun fold_run[FLOATS]
     AddRow add_row[FLOATS]
