@@ -19,9 +19,9 @@ cimport numpy as cnp
 from cpython.exc cimport PyErr_Clear, PyErr_Occurred
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from cpython.long cimport PyLong_CheckExact
-from cpython.ref cimport PyTypeObject
+from cpython.ref cimport PyObject, PyTypeObject
 from libc.math cimport fabs, isinf
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcpy, memset
 from relu_ext._dispatch cimport active_table
 from relu_ext._docs cimport fill_doc
 from relu_ext._ndarrays cimport (
@@ -102,20 +102,19 @@ def _empty(x, /):
 # Which operands an operation has.  The compiler makes constants of these once they are inlined;
 # `check_operands` compares them with the descriptions.
 
+cdef enum:
+    BACKWARD = (1 << RELU_BACKWARD | 1 << LEAKY_RELU_BACKWARD | 1 << LEAKY_RELU_BACKWARD_0_AT_ZERO
+                | 1 << LEAKY_RELU_BACKWARD_1_AT_ZERO)
+    SECOND = BACKWARD | 1 << ADD_RELU | 1 << ADD_LEAKY_RELU
+    NO_PARAMETER = 1 << RELU | 1 << ADD_RELU
+
+
 cdef inline bint has_second(int operation) noexcept:
-    return (operation == RELU_BACKWARD or operation == LEAKY_RELU_BACKWARD or operation == ADD_RELU
-            or operation == ADD_LEAKY_RELU or operation == LEAKY_RELU_BACKWARD_0_AT_ZERO
-            or operation == LEAKY_RELU_BACKWARD_1_AT_ZERO)
+    return SECOND >> operation & 1
 
 
 cdef inline bint has_parameter(int operation) noexcept:
-    return operation != RELU and operation != ADD_RELU
-
-
-cdef inline bint is_backward(int operation) noexcept:
-    return (operation == RELU_BACKWARD or operation == LEAKY_RELU_BACKWARD
-            or operation == LEAKY_RELU_BACKWARD_0_AT_ZERO
-            or operation == LEAKY_RELU_BACKWARD_1_AT_ZERO)
+    return not NO_PARAMETER >> operation & 1
 
 
 # The common call: contiguous ndarrays of one shape.
@@ -150,24 +149,29 @@ cdef inline char *data_of(object x) noexcept:
     return <char *>cnp.PyArray_DATA(<cnp.ndarray>x)
 
 
-cdef bint match(object x, object other) noexcept:
+cdef inline bint match(object x, object other, Py_ssize_t size) noexcept:
     """Whether `other` is an exact ndarray with the shape, memory order, dtype and byte order of x,
-    which is contiguous, and shares all of its memory with x or none."""
+    which is contiguous and has `size` elements, and shares all of its memory with x or none."""
     if not cnp.PyArray_CheckExact(other):
         return False
     cdef cnp.ndarray a = <cnp.ndarray>x
     cdef cnp.ndarray b = <cnp.ndarray>other
-    cdef Py_ssize_t bytes = count(a) * cnp.PyArray_ITEMSIZE(a)
-    return (
-        cnp.PyArray_FLAGS(a) & cnp.PyArray_FLAGS(b) & ORDERS
-        and cnp.PyArray_NDIM(a) == cnp.PyArray_NDIM(b)
-        and (cnp.PyArray_NDIM(a) == 0  # whose dimensions are NULL
-             or memcmp(cnp.PyArray_DIMS(a), cnp.PyArray_DIMS(b),
-                       cnp.PyArray_NDIM(a) * sizeof(cnp.npy_intp)) == 0)
-        and cnp.PyArray_TYPE(a) == cnp.PyArray_TYPE(b)
-        and cnp.PyArray_ISNOTSWAPPED(a) == cnp.PyArray_ISNOTSWAPPED(b)
-        and (data_of(a) == data_of(b) or data_of(a) + bytes <= data_of(b)
-             or data_of(b) + bytes <= data_of(a)))
+    cdef PyArray_Descr *dtype = PyArray_DESCR(<PyArrayObject *>x)
+    cdef PyArray_Descr *other_dtype = PyArray_DESCR(<PyArrayObject *>other)
+    cdef Py_ssize_t distance = data_of(b) - data_of(a)
+    cdef Py_ssize_t bytes = size * cnp.PyArray_ITEMSIZE(a)
+    cdef int i
+    if (not cnp.PyArray_FLAGS(a) & cnp.PyArray_FLAGS(b) & ORDERS
+            or cnp.PyArray_NDIM(a) != cnp.PyArray_NDIM(b)
+            or dtype != other_dtype and (
+                dtype.type_num != other_dtype.type_num
+                or cnp.PyArray_ISNOTSWAPPED(a) != cnp.PyArray_ISNOTSWAPPED(b))
+            or distance != 0 and -bytes < distance < bytes):
+        return False
+    for i in range(cnp.PyArray_NDIM(a)):
+        if cnp.PyArray_DIMS(a)[i] != cnp.PyArray_DIMS(b)[i]:
+            return False
+    return True
 
 
 cdef inline void compute(int operation, int dtype, void *out, const void *x, const void *y,
@@ -187,64 +191,52 @@ cdef inline object new_like(object x):
         not cnp.PyArray_FLAGS(array) & cnp.NPY_ARRAY_C_CONTIGUOUS)
 
 
-cdef struct Real:
-    # A Python number.
-    double value
-    bint is_int
-
-
-cdef inline bint read_number(object value, Real *real) noexcept:
+cdef inline bint read_number(object value, double *number, bint *is_int) noexcept:
     """Read a Python int or float; False for anything else, and for an int that no double holds."""
-    real.is_int = PyLong_CheckExact(value)
+    is_int[0] = PyLong_CheckExact(value)
     if PyFloat_CheckExact(value):
-        real.value = PyFloat_AS_DOUBLE(value)
+        number[0] = PyFloat_AS_DOUBLE(value)
         return True
-    if not real.is_int:
+    if not is_int[0]:
         return False
-    real.value = PyLong_AsDouble(value)
-    if real.value == -1 and PyErr_Occurred() != NULL:
+    number[0] = PyLong_AsDouble(value)
+    if number[0] == -1 and PyErr_Occurred() != NULL:
         PyErr_Clear()
         return False
     return True
 
 
-cdef inline bint convert(const Real *real, int dtype, Number *number) noexcept:
-    """Write a number in a dtype as NumPy would, where C can; it runs no Python.
+cdef bint convert(object value, int dtype, Number *number) noexcept:
+    """Write a Python number in a dtype as NumPy would, where C can; it runs no Python.
 
     Return False for other dtypes, and for a number out of range, about which NumPy warns.
     """
+    cdef double real
+    cdef bint is_int
+    if not read_number(value, &real, &is_int):
+        return False
     if dtype == FLOAT32:
-        number.float32 = <float>real.value
-        return not isinf(number.float32) or isinf(real.value)
+        number.float32 = <float>real
+        return not isinf(number.float32) or isinf(real)
     if dtype == FLOAT64:
-        number.float64 = real.value
+        number.float64 = real
         return True
-    if real.value == 0 and real.is_int:
-        memset(number, 0, sizeof(Number))
-        return True
-    return False
+    memset(number, 0, sizeof(Number))
+    return real == 0 and is_int
 
 
-cdef bint pack(object value, int dtype, object x, Number *number) noexcept:
-    """Write a number in the dtype of an ndarray, as NumPy would: a Python number, or NumPy's own
-    (a scalar or an array without dimensions) of the dtype of `x`.
-
-    Return False to leave the value to the ufunc: a value of another type, a float that promotes
-    integers, or a number out of range, about which NumPy warns or raises.  If the answer is True,
-    no Python has run.
-    """
-    cdef Real real
+cdef bint pack_any(object value, int dtype, object x, Number *number) noexcept:
+    """`pack` for the numbers and dtypes that are not the most common."""
+    cdef double real
+    cdef bint is_int
     cdef PyArray_Descr *descr = PyArray_DESCR(<PyArrayObject *>x)
-    if read_number(value, &real):
-        if dtype > LONGDOUBLE and not real.is_int:
-            return False
-        if convert(&real, dtype, number):
+    if read_number(value, &real, &is_int):
+        if convert(value, dtype, number):
             return True
-        if dtype == FLOAT32 or (
-                dtype == FLOAT16 and LARGEST_FLOAT16 < fabs(real.value) and not isinf(real.value)
-                or dtype == BFLOAT16 and real.value != 0 and not isinf(real.value)
-                and not SMALLEST_BFLOAT16 <= fabs(real.value) <= LARGEST_BFLOAT16
-                and real.value == real.value):
+        if dtype > LONGDOUBLE and not is_int or dtype == FLOAT32 or (
+                dtype == FLOAT16 and LARGEST_FLOAT16 < fabs(real) and not isinf(real)
+                or dtype == BFLOAT16 and real != 0 and not isinf(real)
+                and not SMALLEST_BFLOAT16 <= fabs(real) <= LARGEST_BFLOAT16 and real == real):
             return False
         if PyArray_Pack(descr, number, value) < 0:
             PyErr_Clear()
@@ -263,36 +255,65 @@ cdef bint pack(object value, int dtype, object x, Number *number) noexcept:
     return False
 
 
+cdef inline bint pack(object value, int dtype, object x, Number *number) noexcept:
+    """Write a number in the dtype of an ndarray, as NumPy would: a Python number, or NumPy's own
+    (a scalar or an array without dimensions) of the dtype of `x`.
+
+    Return False to leave the value to the ufunc: a value of another type, a float that promotes
+    integers, or a number out of range, about which NumPy warns or raises.  If the answer is True,
+    no Python has run.
+    """
+    if dtype == FLOAT32 and PyFloat_CheckExact(value):
+        number.float32 = <float>PyFloat_AS_DOUBLE(value)
+        if not isinf(number.float32):
+            return True
+    return pack_any(value, dtype, x, number)
+
+
 # Every other call that is walked: any layout, broadcasting, tensors.
 
 cdef enum:  # what an argument is
     OTHER
-    ARRAY  # an exact ndarray of a dtype that the operation has a kernel for
+    ARRAY  # an exact ndarray
     TENSOR  # one that `borrow` takes
-    NUMBER
+    NUMBER  # in the dtype of the first argument
+    WIDE_NUMBER  # NumPy's float64, beside float32 in place
 
 
-cdef int kind_of(int operation, str name, object x) except -1:
+cdef int kind_of(str name, object x) except -1:
     if cnp.PyArray_CheckExact(x):
-        return ARRAY if array_dtype(operation, x) >= 0 else OTHER
+        return ARRAY  # `describe` judges its dtype
     return TENSOR if is_value(name, x) else OTHER
 
 
-cdef int kind_of_input(int operation, str name, object x, object first, int first_kind, Real *real,
-                       Number *number) except -1:
+cdef int kind_of_input(int operation, str name, object x, object first, int first_kind,
+                       bint in_place, Number *number) except -1:
     """The kind of an input other than the first one, which is an array or a tensor.
 
-    A number is written to `number` in the dtype of an array, or read to `real` for a tensor, whose
-    dtype is not known before it is borrowed.
+    A number is written to `number` in the dtype of an array.  The dtype of a tensor is not known
+    before it is borrowed.
     """
-    if first_kind == ARRAY:
-        if pack(x, array_dtype(operation, first), first, number):
+    cdef int dtype
+    cdef double real
+    cdef bint is_int
+    if first_kind == TENSOR:
+        if read_number(x, &real, &is_int):
             return NUMBER
-    elif read_number(x, real):
+        return kind_of(name, x)
+    dtype = array_dtype(operation, first)
+    if pack(x, dtype, first, number):
         return NUMBER
-    if cnp.PyArray_CheckExact(x):
-        return ARRAY  # `describe_input` judges its dtype
-    return TENSOR if is_value(name, x) else OTHER
+    if in_place and dtype == FLOAT32 and type(x) is FLOAT64_SCALAR:
+        PyArray_ScalarAsCtype(x, &real)
+        if operation != ADD_LEAKY_RELU and <double><float>real == real:
+            # The result is the same: a product of two numbers of float32 is exact in float64, and
+            # a sum is rounded there so late that rounding it again changes nothing.  A sum that
+            # takes part in a product is not rounded in between.
+            number.float32 = <float>real
+            return NUMBER
+        number.float64 = real
+        return WIDE_NUMBER
+    return kind_of(name, x)
 
 
 cdef bint describe(int kind, object x, int operation, Operand *operand) noexcept:
@@ -303,30 +324,13 @@ cdef bint describe(int kind, object x, int operation, Operand *operand) noexcept
     return operand.dtype >= 0
 
 
-cdef bint describe_input(int operation, int kind, object x, int first_kind, object first,
-                         const Operand *first_described, const Real *real, Number *number,
-                         Operand *operand) noexcept:
-    """Describe an input of any kind other than the first one, in that one's dtype.  No Python runs.
-    """
-    if kind != NUMBER:
-        return (describe(kind, x, operation, operand)
-                and agree(first, first_described, x, operand))
+cdef bint describe_number(int kind, object x, int first_kind, int dtype, Number *number,
+                          Operand *operand) noexcept:
+    """Describe a number beside a first argument of a dtype.  No Python runs."""
     operand.data = <char *>number
     operand.axes = 0
-    operand.dtype = first_described.dtype
-    return first_kind == ARRAY or convert(real, first_described.dtype, number)
-
-
-cdef bint describe_sign(object x, object grad, Operand *operand) noexcept:
-    """Describe the x of a backward function, an ndarray, if grad's dtype takes in its dtype without
-    loss, so that the result has grad's.  No Python runs."""
-    cdef PyArray_Descr *dtype = PyArray_DESCR(<PyArrayObject *>x)
-    cdef PyArray_Descr *common = PyArray_DESCR(<PyArrayObject *>grad)
-    describe_ndarray(x, native_dtype(dtype), operand)
-    return operand.dtype >= 0 and (
-        dtype.type_num == common.type_num
-        or operand.dtype != native_dtype(common)
-        and cnp.PyArray_CanCastSafely(dtype.type_num, common.type_num))
+    operand.dtype = FLOAT64 if kind == WIDE_NUMBER else dtype
+    return first_kind == ARRAY or convert(x, dtype, number)
 
 
 cdef inline bint is_bool(object x) noexcept:
@@ -341,36 +345,29 @@ cdef bint agree(object x, const Operand *a, object y, const Operand *b) noexcept
     return a.dtype == b.dtype and not is_bool(x) and not is_bool(y)
 
 
-cdef bint is_contiguous(const Operand *operand) noexcept:
-    cdef Py_ssize_t step = active_table.itemsize[operand.dtype]
-    cdef int i
-    for i in range(operand.axes - 1, -1, -1):
-        if operand.strides[i] * operand.stride_unit != step and operand.shape[i] != 1:
-            return False
-        step *= operand.shape[i]
-    return True
+cdef bint is_sign(object x, const Operand *described, object grad,
+                  const Operand *first) noexcept:
+    """Whether grad's dtype takes in the dtype of the x of a backward function without loss, so that
+    the result has grad's."""
+    return (cnp.PyArray_CheckExact(x) and cnp.PyArray_CheckExact(grad)
+            and described.dtype != first.dtype and cnp.PyArray_CanCastSafely(
+                cnp.PyArray_TYPE(<cnp.ndarray>x), cnp.PyArray_TYPE(<cnp.ndarray>grad)))
 
 
 cdef bint is_one_run(const Operand *out, const Operand *x) noexcept:
     """Whether an input lies as `out` does, from the first byte to the last, and is `out` itself or
     disjoint from it."""
-    cdef Py_ssize_t bytes
-    if out.axes != x.axes or out.axes > 0 and memcmp(
-            out.shape, x.shape, out.axes * sizeof(Py_ssize_t)) != 0:
-        return False
-    if out.data == x.data:
-        return is_contiguous(out) and is_contiguous(x)
-    bytes = size_of_operand(out) * active_table.itemsize[out.dtype]
-    return (is_contiguous(out) and is_contiguous(x)
-            and (out.data + bytes <= x.data or x.data + bytes <= out.data))
-
-
-cdef inline Py_ssize_t size_of_operand(const Operand *x) noexcept:
-    cdef Py_ssize_t size = 1
+    cdef Py_ssize_t bytes = active_table.itemsize[out.dtype]
     cdef int i
-    for i in range(x.axes):
-        size *= x.shape[i]
-    return size
+    if out.axes != x.axes:
+        return False
+    for i in range(out.axes - 1, -1, -1):
+        if out.shape[i] != x.shape[i] or out.shape[i] != 1 and (
+                out.strides[i] * out.stride_unit != bytes
+                or x.strides[i] * x.stride_unit != bytes):
+            return False
+        bytes *= out.shape[i]
+    return out.data == x.data or not -bytes < x.data - out.data < bytes
 
 
 cdef object compute_walked(int operation, object x, object y, object parameter, object out,
@@ -379,83 +376,104 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
     None if this call is not walked."""
     cdef Operand described[WALKED]
     cdef const Operand *operands[WALKED]
-    cdef Number numbers[2]
-    cdef Real reals[2]
+    cdef Number numbers[ROLES]
+    cdef PyObject *given[ROLES]
+    cdef int kinds[ROLES]
     cdef Plan laid
     cdef Py_ssize_t shape[MOST_AXES]
     cdef Py_ssize_t strides[MOST_AXES]
-    cdef int y_kind = OTHER
-    cdef int parameter_kind = OTHER
-    cdef int out_kind
     cdef bint fresh = out is None
-    cdef bint new_is_array
-    cdef str name = <str>(in_place_names if out is x else names)[operation]
+    cdef bint in_place = out is x
+    cdef str name = <str>(in_place_names if in_place else names)[operation]
+    cdef bint new_is_array, one_run
+    cdef int dtype, role, raised
+    cdef Py_ssize_t size
+    given[A] = <PyObject *>x
+    given[B] = <PyObject *>y if has_second(operation) else NULL
+    given[PARAMETER] = <PyObject *>parameter if has_parameter(operation) else NULL
 
     # First what may run Python: questions to tensors, numbers, a new tensor.
-    cdef int kind = kind_of(operation, name, x)
-    if kind == OTHER:
+    kinds[A] = kinds[OUT] = kind_of(name, x)
+    if kinds[A] == OTHER or kinds[A] == ARRAY and array_dtype(operation, x) < 0:
         return None
-    new_is_array = fresh and kind == ARRAY
-    if has_second(operation):
-        y_kind = kind_of_input(operation, name, y, x, kind, &reals[0], &numbers[0])
-        if y_kind == OTHER or new_is_array and y_kind == TENSOR:
-            return None
-    if has_parameter(operation):
-        parameter_kind = kind_of_input(
-            operation, name, parameter, x, kind, &reals[1], &numbers[1])
-        if parameter_kind == OTHER or new_is_array and parameter_kind == TENSOR:
-            return None
+    new_is_array = fresh and kinds[A] == ARRAY
+    for role in range(B, ROLES):
+        if given[role] != NULL:
+            kinds[role] = kind_of_input(operation, name, <object>given[role], x, kinds[A], in_place,
+                                        &numbers[role])
+            if kinds[role] == OTHER or new_is_array and kinds[role] == TENSOR:
+                return None
     if where is not True and not (
             cnp.PyArray_CheckExact(where) and cnp.PyArray_ISBOOL(<cnp.ndarray>where)):
         return None
-    out_kind = kind
-    if fresh and kind == TENSOR:
+    if fresh and kinds[A] == TENSOR:
         out = new_tensor(name, x)
-    if not new_is_array and out is not x:
-        out_kind = kind_of(operation, name, out)
-        if out_kind == OTHER:
+    if not new_is_array and not in_place:
+        kinds[OUT] = kind_of(name, out)
+        if kinds[OUT] == OTHER:
             return None
 
     # From here on no Python runs: it could give an operand other memory, shape or dtype.
-    operands[OUT] = operands[B] = operands[PARAMETER] = operands[MASK] = NULL
-    operands[A] = &described[A]
-    if not describe(kind, x, operation, &described[A]):
+    if not describe(kinds[A], x, operation, &described[A]):
         return None
-    if has_second(operation):
-        operands[B] = &described[B]
-        if is_backward(operation) and kind == ARRAY and y_kind == ARRAY:
-            if not describe_sign(y, x, &described[B]):
+    dtype = described[A].dtype
+    one_run = kinds[A] == TENSOR and where is True
+    operands[OUT] = operands[MASK] = NULL
+    for role in range(A, ROLES):
+        operands[role] = NULL if given[role] == NULL else &described[role]
+        if role == A or given[role] == NULL:
+            continue
+        if kinds[role] >= NUMBER:
+            if not describe_number(kinds[role], <object>given[role], kinds[A], described[A].dtype,
+                                   &numbers[role], &described[role]):
                 return None
-        elif not describe_input(operation, y_kind, y, kind, x, &described[A], &reals[0],
-                                &numbers[0], &described[B]):
+        elif kinds[role] == ARRAY and role == B and BACKWARD >> operation & 1:
+            describe_ndarray(
+                <object>given[role],
+                native_dtype(PyArray_DESCR(<PyArrayObject *>given[role])), &described[role])
+            if described[B].dtype < 0:
+                return None
+        elif not describe(kinds[role], <object>given[role], operation, &described[role]):
             return None
-    if has_parameter(operation):
-        operands[PARAMETER] = &described[PARAMETER]
-        if not describe_input(operation, parameter_kind, parameter, kind, x, &described[A],
-                              &reals[1], &numbers[1], &described[PARAMETER]):
+        one_run &= role == B or kinds[role] == NUMBER
+        if kinds[role] == NUMBER or kinds[role] != WIDE_NUMBER and agree(
+                x, &described[A], <object>given[role], &described[role]):
+            continue
+        if (in_place and kinds[A] == ARRAY and described[A].dtype == FLOAT32
+                and described[role].dtype == FLOAT64):
+            dtype = FLOAT64
+        elif not (role == B and BACKWARD >> operation & 1
+                  and is_sign(y, &described[B], x, &described[A])):
             return None
+    if dtype != described[A].dtype:
+        for role in range(B, ROLES):
+            # A Python number takes the wider dtype.
+            if given[role] != NULL and kinds[role] == NUMBER and convert(
+                    <object>given[role], dtype, &numbers[role]):
+                described[role].dtype = dtype
     if where is not True:
         operands[MASK] = &described[MASK]
         describe_ndarray(where, UINT8, &described[MASK])
     if not new_is_array:
         operands[OUT] = &described[OUT]
-        if out is x:
+        if in_place:
             described[OUT] = described[A]
-        elif not (describe(out_kind, out, operation, &described[OUT])
+        elif not (describe(kinds[OUT], out, operation, &described[OUT])
                   and agree(x, &described[A], out, &described[OUT])):
             return None
         if not described[OUT].writeable:
             return None
-        if (kind == TENSOR and where is True and is_one_run(&described[OUT], &described[A])
-                and (not has_second(operation) or is_one_run(&described[OUT], &described[B]))
-                and (not has_parameter(operation) or parameter_kind == NUMBER)):
+        if (one_run and is_one_run(&described[OUT], &described[A])
+                and (given[B] == NULL or is_one_run(&described[OUT], &described[B]))):
             # What contiguous ndarrays get: 25 ns less than with a plan.
-            compute(operation, described[OUT].dtype, described[OUT].data, described[A].data,
-                    described[B].data if has_second(operation) else NULL,
-                    described[PARAMETER].data if has_parameter(operation) else NULL,
-                    size_of_operand(&described[OUT]), fresh)
+            size = 1
+            for role in range(described[OUT].axes):
+                size *= described[OUT].shape[role]
+            compute(operation, dtype, described[OUT].data, described[A].data,
+                    described[B].data if given[B] != NULL else NULL,
+                    described[PARAMETER].data if given[PARAMETER] != NULL else NULL, size, fresh)
             return out
-    if not start_plan(&laid, operation, described[A].dtype, operands, fresh):
+    if not start_plan(&laid, operation, dtype, operands, fresh):
         return None
     if new_is_array:
         if laid.axes == 0:
@@ -468,84 +486,20 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
     settle(&laid)
     if not (fresh or is_safe(&laid)):
         return None
-    walk_laid(&laid)
-    return out
-
-
-cdef inline void walk_laid(Plan *laid) noexcept:
-    if size_of(laid) * laid.itemsize < GIL_BYTES:
-        walk(laid)
+    if laid.rounds:
+        take_back_exceptions(0, False)
+    if size_of(&laid) * laid.itemsize < GIL_BYTES:
+        walk(&laid)
     else:
         with nogil:
-            walk(laid)
-
-
-cdef inline int kernel_dtype_of(object x) noexcept:
-    return native_dtype(PyArray_DESCR(<PyArrayObject *>x)) if cnp.PyArray_CheckExact(x) else -1
-
-
-# In place on float32 with float64: what the ufunc gives, and its warnings.
-
-cdef bint describe_float(object x, double *number, Operand *operand) noexcept:
-    """Describe an input that is float32 or float64: an ndarray, NumPy's scalar or a Python number.
-    No Python runs."""
-    cdef Real real
-    if cnp.PyArray_CheckExact(x):
-        describe_ndarray(x, native_dtype(PyArray_DESCR(<PyArrayObject *>x)), operand)
-        return operand.dtype == FLOAT32 or operand.dtype == FLOAT64
-    operand.data = <char *>number
-    operand.axes = 0
-    operand.dtype = FLOAT64
-    if type(x) is FLOAT64_SCALAR:
-        PyArray_ScalarAsCtype(x, number)
-        return True
-    if not read_number(x, &real):
-        return False
-    number[0] = real.value
-    return True
-
-
-cdef object compute_narrow(int operation, object x, object y, object parameter):
-    """Compute in float64 over a float32 `x`.  Return it, or None if this call is not walked."""
-    cdef Operand described[ROLES]
-    cdef const Operand *operands[WALKED]
-    cdef double numbers[2]
-    cdef Plan laid
-    cdef int raised
-    operands[OUT] = operands[A] = &described[A]
-    operands[B] = operands[PARAMETER] = operands[MASK] = NULL
-    if not (describe_float(x, &numbers[0], &described[A]) and described[A].dtype == FLOAT32
-            and cnp.PyArray_CheckExact(x) and described[A].writeable):
-        return None
-    if has_second(operation):
-        operands[B] = &described[B]
-        if not describe_float(y, &numbers[0], &described[B]):
-            return None
-    if has_parameter(operation):
-        operands[PARAMETER] = &described[PARAMETER]
-        if not describe_float(parameter, &numbers[1], &described[PARAMETER]):
-            return None
-    if not (is_double(y) or is_double(parameter)):
-        return None
-    if not start_plan(&laid, operation, FLOAT64, operands, False):
-        return None
-    settle(&laid)
-    if not is_safe(&laid):
-        return None
-    take_back_exceptions(0, False)
-    walk_laid(&laid)
-    raised = numpy_exceptions()
-    take_back_exceptions(0, False)
-    if raised:
-        PyUFunc_GiveFloatingpointErrors((<str>names[operation]).encode(), raised)
-    return x
-
-
-cdef bint is_double(object x) noexcept:
-    """Whether an operand gives float64 with a float32 array."""
-    if cnp.PyArray_CheckExact(x):
-        return cnp.PyArray_TYPE(<cnp.ndarray>x) == cnp.NPY_FLOAT64
-    return type(x) is FLOAT64_SCALAR
+            walk(&laid)
+    if laid.rounds:
+        # What the ufunc would warn of: its result is rounded, too.
+        raised = numpy_exceptions()
+        take_back_exceptions(0, False)
+        if raised:
+            PyUFunc_GiveFloatingpointErrors((<str>names[operation]).encode(), raised)
+    return out
 
 
 # The two bodies of the public functions.
@@ -553,19 +507,21 @@ cdef bint is_double(object x) noexcept:
 cdef inline object evaluate(int operation, object x, object y, object parameter, object out, where,
                             casting, order, dtype, subok):
     cdef Number number
+    cdef Py_ssize_t size
     cdef int kernel_dtype
     if casting is SAME_KIND and order is K_ORDER and dtype is None and subok is True:
         kernel_dtype = contiguous_dtype(operation, x)
+        size = count(x) if kernel_dtype >= 0 else 0
         if (where is True and kernel_dtype >= 0
-                and (out is None or match(x, out) and is_writeable(out))
+                and (out is None or match(x, out, size) and is_writeable(out))
                 and cnp.PyArray_NDIM(<cnp.ndarray>x) > 0
                 and (not has_second(operation)
-                     or match(x, y) and (out is None or match(out, y)))
+                     or match(x, y, size) and (out is None or match(out, y, size)))
                 and (not has_parameter(operation) or pack(parameter, kernel_dtype, x, &number))):
             result = new_like(x) if out is None else out
             compute(operation, kernel_dtype, data_of(result), data_of(x),
                     data_of(y) if has_second(operation) else NULL,
-                    &number if has_parameter(operation) else NULL, count(x), out is None)
+                    &number if has_parameter(operation) else NULL, size, out is None)
             return result
         result = compute_walked(operation, x, y, parameter, out, where)
         if result is not None:
@@ -575,17 +531,17 @@ cdef inline object evaluate(int operation, object x, object y, object parameter,
 
 cdef inline object evaluate_in_place(int operation, object x, object y, object parameter):
     cdef Number number
+    cdef Py_ssize_t size
     cdef int kernel_dtype = contiguous_dtype(operation, x)
-    if (kernel_dtype >= 0 and is_writeable(x)
-            and (not has_second(operation) or match(x, y))
-            and (not has_parameter(operation) or pack(parameter, kernel_dtype, x, &number))):
-        compute(operation, kernel_dtype, data_of(x), data_of(x),
-                data_of(y) if has_second(operation) else NULL,
-                &number if has_parameter(operation) else NULL, count(x), False)
-        return x
+    if kernel_dtype >= 0 and is_writeable(x):
+        size = count(x)
+        if ((not has_second(operation) or match(x, y, size))
+                and (not has_parameter(operation) or pack(parameter, kernel_dtype, x, &number))):
+            compute(operation, kernel_dtype, data_of(x), data_of(x),
+                    data_of(y) if has_second(operation) else NULL,
+                    &number if has_parameter(operation) else NULL, size, False)
+            return x
     if compute_walked(operation, x, y, parameter, x, True) is not None:
-        return x
-    if kernel_dtype_of(x) == FLOAT32 and compute_narrow(operation, x, y, parameter) is not None:
         return x
     return call_in_place(operation, x, y, parameter)
 
