@@ -612,11 +612,13 @@ cdef inline bint lies_as_a_tile(const Plan *this, int role, const Box *box,
                                 Py_ssize_t *step) noexcept nogil:
     """Whether an array's part of a box lies in memory as in a tile of its own dtype, whose steps
     are written to `step`."""
+    cdef Py_ssize_t bytes = this.size[role]
     cdef bint so = True
     cdef int i
     for i in range(BOX_AXES):
-        step[i] = box.tile_step[i] // this.itemsize * this.size[role]
-        so &= box.shape[i] == 1 or box.step[role][i] == step[i]
+        step[i] = bytes
+        so &= box.shape[i] == 1 or box.step[role][i] == bytes
+        bytes *= box.shape[i]
     return so
 
 
