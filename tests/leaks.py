@@ -8,6 +8,7 @@ for ten calls, and the reference counts of all arguments and dtypes end as they 
 import argparse
 import array
 import contextlib
+import gc
 import os
 import sys
 import time
@@ -301,16 +302,20 @@ def leak(call, count):
     """What `count` calls leave behind, in words, or None."""
     with contextlib.redirect_stdout(None):
         call.run(WARM_UP)
-    # Again, because a full garbage collection meanwhile empties the interpreter's free lists: calls
-    # then fill them with up to 91 blocks, once. What each call leaves is found every time.
-    return grown(call, count) and grown(call, count) and grown(call, count)
+    if not grown(call, count):
+        return None
+    # Again, between full collections: they free what hangs together in circles, and empty the
+    # interpreter's free lists, which calls then fill with up to 91 blocks, once.
+    gc.collect()
+    return grown(call, count, gc.collect)
 
 
-def grown(call, count):
+def grown(call, count, finish=bool):
     """What is found after as many calls that was not there before, in words, or None."""
     with contextlib.redirect_stdout(None):
         references, blocks, memory = call.references(), sys.getallocatedblocks(), resident()
         call.run(count)
+        finish()
         blocks, memory = sys.getallocatedblocks() - blocks, resident() - memory
         if call.references() != references:
             return f"{call}: reference counts {references} became {call.references()}"
