@@ -11,7 +11,6 @@ cdef extern from "_numbers.h" nogil:
 
 cdef enum:
     CHUNK = 256  # columns of which the rows are added at a time
-    HALF_FOLDED = FOLDED // 2
     LANES = RUN // FOLDED
 
 ctypedef fused accumulator:
@@ -89,77 +88,76 @@ cdef void slope_terms(accumulator *terms, const summand *grad, const summand *x,
             terms[i] = _scalar.slope_term(x[i], product(x[i], grad[i]))
 
 
-cdef inline const accumulator *row(const accumulator *rows, Py_ssize_t step, int i) noexcept nogil:
-    return <const accumulator *>(<const char *>rows + i * step)
+# Both results in one pass.
+
+cdef extern from "_four_rows.h" nogil:
+    void four_rows_of_float32 "relu_ext_float32_four_rows"(
+        float32 *terms, float32 *out, const float32 *grad, const float32 *x, const float32 *slope,
+        Py_ssize_t step, Py_ssize_t n, int rows, const Py_ssize_t *row_steps,
+        float32 (*learn)(float32 *, float32, float32, float32, int) noexcept nogil, int call)
+    void four_rows_of_float64 "relu_ext_float64_four_rows"(
+        float64 *terms, float64 *out, const float64 *grad, const float64 *x, const float64 *slope,
+        Py_ssize_t step, Py_ssize_t n, int rows, const Py_ssize_t *row_steps,
+        float64 (*learn)(float64 *, float64, float64, float64, int) noexcept nogil, int call)
 
 
-# Both results of PReLU in one pass, where that is not a block of halves.
-
-cdef inline void learn_row(accumulator *terms, bint added, accumulator *out,
-                           const accumulator *grad, const accumulator *x, const accumulator *slope,
-                           Py_ssize_t step, Py_ssize_t n, int at_zero) noexcept nogil:
-    """One row, whose terms are written, or added to those of an earlier row."""
-    cdef accumulator factor = slope[0]
-    cdef accumulator g, v, share, term
-    cdef Py_ssize_t i
-    for i in range(n):
-        g = grad[i]
-        v = x[i]
-        share = scaled(g, factor if step == 0 else slope[i])
-        term = _scalar.slope_term(v, product(v, g))
-        terms[i] = terms[i] + term if added else term
-        out[i] = _scalar.leaky_relu_backward(g, v, share, at_zero)
+cdef inline accumulator learn_one(accumulator *term, accumulator grad, accumulator x,
+                                  accumulator slope, int call) noexcept nogil:
+    """Return what becomes of grad, and write what is added."""
+    cdef accumulator share = scaled(grad, slope)
+    if call == ADD_RELU_BACKWARD:
+        term[0] = _scalar.relu_backward(grad, x, <accumulator>0)
+        return term[0]
+    term[0] = _scalar.slope_term(x, product(x, grad))
+    return _scalar.leaky_relu_backward(grad, x, share, call - PRELU_BACKWARD_0_AT_ZERO)
 
 
 cdef inline void learn(accumulator *terms, accumulator *out, const accumulator *grad,
                        const accumulator *x, const accumulator *slope, Py_ssize_t step,
-                       Py_ssize_t n, Py_ssize_t rows, const Py_ssize_t *steps,
-                       int at_zero) noexcept nogil:
-    """Up to FOLDED rows, of which the upper half is added to the terms of the lower one."""
-    cdef accumulator *own = terms
-    cdef Py_ssize_t i
-    for i in range(rows):
-        if i == HALF_FOLDED:
-            own = terms
-        if step == 0 and i < HALF_FOLDED:
-            learn_row(own, False, out, grad, x, slope, 0, n, at_zero)
-        elif step == 0:
-            learn_row(own, True, out, grad, x, slope, 0, n, at_zero)
-        elif i < HALF_FOLDED:
-            learn_row(own, False, out, grad, x, slope, 1, n, at_zero)
-        else:
-            learn_row(own, True, out, grad, x, slope, 1, n, at_zero)
-        if rows == 1:
-            return
-        own += n
-        out = <accumulator *>(<char *>out + steps[OUT])
-        grad = row(grad, steps[A], 1)
-        x = row(x, steps[B], 1)
-        slope = row(slope, steps[PARAMETER], 1)
+                       Py_ssize_t n, int rows, const Py_ssize_t *row_steps,
+                       int call) noexcept nogil:
+    if accumulator is float32:
+        four_rows_of_float32(terms, out, grad, x, slope, step, n, rows, row_steps,
+                             learn_one[float32], call)
+    elif accumulator is float64:
+        four_rows_of_float64(terms, out, grad, x, slope, step, n, rows, row_steps,
+                             learn_one[float64], call)
 
 
-cdef void learn_0_at_zero(
+cdef void learn_bias(
         accumulator *terms, accumulator *out, const accumulator *grad, const accumulator *x,
-        const accumulator *slope, Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows,
-        const Py_ssize_t *steps) noexcept nogil:
-    learn(terms, out, grad, x, slope, step, n, rows, steps, 0)
+        const accumulator *slope, Py_ssize_t step, Py_ssize_t n,
+        int rows, const Py_ssize_t *row_steps) noexcept nogil:
+    learn(terms, out, grad, x, slope, 0, n, rows, row_steps, ADD_RELU_BACKWARD)
 
 
-cdef void learn_1_at_zero(
+cdef void learn_slope_0_at_zero(
         accumulator *terms, accumulator *out, const accumulator *grad, const accumulator *x,
-        const accumulator *slope, Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows,
-        const Py_ssize_t *steps) noexcept nogil:
-    learn(terms, out, grad, x, slope, step, n, rows, steps, 1)
+        const accumulator *slope, Py_ssize_t step, Py_ssize_t n,
+        int rows, const Py_ssize_t *row_steps) noexcept nogil:
+    learn(terms, out, grad, x, slope, step, n, rows, row_steps, PRELU_BACKWARD_0_AT_ZERO)
 
 
-cdef void learn_slope_at_zero(
+cdef void learn_slope_1_at_zero(
         accumulator *terms, accumulator *out, const accumulator *grad, const accumulator *x,
-        const accumulator *slope, Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows,
-        const Py_ssize_t *steps) noexcept nogil:
-    learn(terms, out, grad, x, slope, step, n, rows, steps, SLOPE_AT_ZERO)
+        const accumulator *slope, Py_ssize_t step, Py_ssize_t n,
+        int rows, const Py_ssize_t *row_steps) noexcept nogil:
+    learn(terms, out, grad, x, slope, step, n, rows, row_steps, PRELU_BACKWARD_1_AT_ZERO)
+
+
+cdef void learn_slope(
+        accumulator *terms, accumulator *out, const accumulator *grad, const accumulator *x,
+        const accumulator *slope, Py_ssize_t step, Py_ssize_t n,
+        int rows, const Py_ssize_t *row_steps) noexcept nogil:
+    learn(terms, out, grad, x, slope, step, n, rows, row_steps, PRELU_BACKWARD)
 
 
 # Sums.
+
+cdef inline const accumulator *row(const accumulator *rows, Py_ssize_t step,
+                                   Py_ssize_t i) noexcept nogil:
+    return <const accumulator *>(<const char *>rows + i * step)
+
 
 cdef inline void add_eight(accumulator *sums, const accumulator *first, Py_ssize_t step,
                            Py_ssize_t n) noexcept nogil:
@@ -177,23 +175,36 @@ cdef inline void add_eight(accumulator *sums, const accumulator *first, Py_ssize
         sums[i] = ((a[i] + b[i]) + (c[i] + d[i])) + ((e[i] + f[i]) + (g[i] + h[i]))
 
 
+cdef inline void add_four(accumulator *sums, const accumulator *a, Py_ssize_t step,
+                          Py_ssize_t n) noexcept nogil:
+    cdef const accumulator *b = row(a, step, 2)
+    cdef const accumulator *c = row(a, step, 1)
+    cdef const accumulator *d = row(a, step, 3)
+    cdef Py_ssize_t i
+    for i in range(n):
+        sums[i] = (a[i] + b[i]) + (c[i] + d[i])
+
+
 cdef inline void fold_all(accumulator *sums, const accumulator *rows, Py_ssize_t step,
                           Py_ssize_t count, Py_ssize_t n) noexcept nogil:
-    """Fold FOLDED rows, or half of them, of n <= CHUNK columns.
+    """Fold FOLDED, eight or four rows of n <= CHUNK columns.
 
     Sums are made in local arrays, so that the compiler need not ask whether they overlap the rows.
     """
     cdef accumulator even[CHUNK]
     cdef accumulator odd[CHUNK]
     cdef Py_ssize_t i
-    if count == HALF_FOLDED:
-        add_eight(even, rows, step, n)
-        memcpy(sums, even, n * sizeof(accumulator))
+    if count == FOLDED:
+        add_eight(even, rows, 2 * step, n)
+        add_eight(odd, row(rows, step, 1), 2 * step, n)
+        for i in range(n):
+            sums[i] = even[i] + odd[i]
         return
-    add_eight(even, rows, 2 * step, n)
-    add_eight(odd, row(rows, step, 1), 2 * step, n)
-    for i in range(n):
-        sums[i] = even[i] + odd[i]
+    if count == 4:
+        add_four(even, rows, step, n)
+    else:
+        add_eight(even, rows, step, n)
+    memcpy(sums, even, n * sizeof(accumulator))
 
 
 cdef inline void fold_matrix(accumulator *sums, const accumulator *rows, Py_ssize_t count,
@@ -223,23 +234,19 @@ cdef inline void fold_matrix(accumulator *sums, const accumulator *rows, Py_ssiz
 cdef void fold_rows(accumulator *sums, const accumulator *rows, Py_ssize_t step, Py_ssize_t count,
                     Py_ssize_t n) noexcept nogil:
     cdef accumulator gathered[RUN]
+    cdef bint is_whole = count == FOLDED or count == 8 or count == 4
     cdef Py_ssize_t columns, i
     if n * count <= RUN and step == n * <Py_ssize_t>sizeof(accumulator):
         fold_matrix(sums, rows, count, n)
         return
-    if count == FOLDED or count == HALF_FOLDED:
-        while n > CHUNK:
-            fold_all(sums, rows, step, count, CHUNK)
-            sums += CHUNK
-            rows += CHUNK
-            n -= CHUNK
-        fold_all(sums, rows, step, count, n)
-        return
     while n > 0:
-        columns = min(n, <Py_ssize_t>LANES)
-        for i in range(count):
-            memcpy(gathered + i * columns, row(rows, step, <int>i), columns * sizeof(accumulator))
-        fold_matrix(sums, gathered, count, columns)
+        columns = min(n, <Py_ssize_t>(CHUNK if is_whole else LANES))
+        if is_whole:
+            fold_all(sums, rows, step, count, columns)
+        else:
+            for i in range(count):
+                memcpy(gathered + i * columns, row(rows, step, i), columns * sizeof(accumulator))
+            fold_matrix(sums, gathered, count, columns)
         sums += columns
         rows += columns
         n -= columns
@@ -300,12 +307,14 @@ cdef void fill_sums(KernelTable *table) noexcept:
     table.slope_terms[FLOAT32] = <Terms>slope_terms[float32, float32]
     table.slope_terms[FLOAT64] = <Terms>slope_terms[float64, float64]
     table.slope_terms[LONGDOUBLE] = <Terms>slope_terms[longdouble, longdouble]
-    table.learn[0][FLOAT32] = <Learn>learn_0_at_zero[float32]
-    table.learn[0][FLOAT64] = <Learn>learn_0_at_zero[float64]
-    table.learn[1][FLOAT32] = <Learn>learn_1_at_zero[float32]
-    table.learn[1][FLOAT64] = <Learn>learn_1_at_zero[float64]
-    table.learn[2][FLOAT32] = <Learn>learn_slope_at_zero[float32]
-    table.learn[2][FLOAT64] = <Learn>learn_slope_at_zero[float64]
+    table.learn[ADD_RELU_BACKWARD][FLOAT32] = <Learn>learn_bias[float32]
+    table.learn[ADD_RELU_BACKWARD][FLOAT64] = <Learn>learn_bias[float64]
+    table.learn[PRELU_BACKWARD_0_AT_ZERO][FLOAT32] = <Learn>learn_slope_0_at_zero[float32]
+    table.learn[PRELU_BACKWARD_0_AT_ZERO][FLOAT64] = <Learn>learn_slope_0_at_zero[float64]
+    table.learn[PRELU_BACKWARD_1_AT_ZERO][FLOAT32] = <Learn>learn_slope_1_at_zero[float32]
+    table.learn[PRELU_BACKWARD_1_AT_ZERO][FLOAT64] = <Learn>learn_slope_1_at_zero[float64]
+    table.learn[PRELU_BACKWARD][FLOAT32] = <Learn>learn_slope[float32]
+    table.learn[PRELU_BACKWARD][FLOAT64] = <Learn>learn_slope[float64]
     table.settle[FLOAT16] = <Settle>settle[float16, float32]
     table.settle[BFLOAT16] = <Settle>settle[bfloat16, float32]
     table.settle[FLOAT32] = <Settle>settle[float32, float32]

@@ -28,9 +28,10 @@ from relu_ext._ndarrays cimport (
 )
 from relu_ext._operand cimport Operand
 from relu_ext._table cimport (
-    FLOAT32, FLOAT64, FLOATS, FOLDED, LEAKY_RELU_BACKWARD, LEAKY_RELU_BACKWARD_0_AT_ZERO,
-    LEAKY_RELU_BACKWARD_1_AT_ZERO, OUT, PARAMETER, RELU_BACKWARD, ROLES, RUN, A, B, AddRow,
-    FoldRows, FoldRun, Learn, Settle, Terms,
+    ADD_LEAKY_RELU_BACKWARD, ADD_RELU_BACKWARD, FLOAT32, FLOAT64, FLOATS, FOLDED,
+    LEAKY_RELU_BACKWARD, LEAKY_RELU_BACKWARD_0_AT_ZERO, LEAKY_RELU_BACKWARD_1_AT_ZERO, OUT,
+    PARAMETER, PRELU_BACKWARD, PRELU_BACKWARD_0_AT_ZERO, RELU_BACKWARD, ROLES, RUN, SUMMED, A, B,
+    AddRow, FoldRows, FoldRun, Learn, Settle, Terms,
 )
 from relu_ext._threads cimport Part, share
 from relu_ext._walk cimport (
@@ -67,12 +68,13 @@ cdef extern from "numpy/ndarrayobject.h":
 
 cdef enum:
     SUMS = MASK  # the walker's plan has no mask here; in its place is what is learned
-    HALF_FOLDED = FOLDED // 2
     LARGEST_ITEM = 16
     # Rows that lie end to end are computed as one run: as many as stay in the first-level cache,
     # or a block of up to this size.
     FLAT_BYTES = 16384
     FLAT_BLOCK_BYTES = 65536
+    # Shorter rows of a bias are computed end to end, and then added.
+    LEARN_COLUMNS = 256
     CELLS = 64  # runs whose sums are kept until there is a block of them
     SMALL_SCRATCH = 8192  # bytes, on the stack
 
@@ -83,7 +85,7 @@ cdef struct Job:
     # Axis 0 of the plan has columns, or is a run; axis 1 has the rows, which are summed (or of runs
     # what is cut to pieces); axis 2 has groups, whose sums are apart.
     Plan plan
-    Learn learn  # NULL: the kernel and the terms are computed one after the other
+    Learn learn  # of four rows; NULL: the kernel and the terms are computed one after the other
     Terms terms  # NULL: `out` itself is added
     bint before  # the terms are made of grad and x, which the kernel may overwrite
     FoldRows fold_rows
@@ -147,8 +149,10 @@ cdef bint lay(Job *job, int operation, int dtype, int result_dtype,
     job.pieces = (plan.shape[0] + RUN - 1) // RUN if job.along else 1
     job.rows = plan.shape[1] * job.pieces
     job.blocks = (job.rows + FOLDED - 1) // FOLDED
-    job.most = TILE_BYTES // job.sum_size // (FOLDED if job.learn == NULL else HALF_FOLDED)
-    job.end_to_end = (not job.along and not job.before and plan.shape[2] == 1
+    job.most = TILE_BYTES // job.sum_size // FOLDED
+    if not job.before and not job.along and plan.shape[0] < LEARN_COLUMNS:
+        job.learn = NULL
+    job.end_to_end = (not job.along and not job.before and job.learn == NULL and plan.shape[2] == 1
                       and plan.step[PARAMETER][0] == 0 and plan.step[PARAMETER][1] == 0)
     for role in range(PARAMETER):
         job.end_to_end &= plan.step[role][1] == plan.shape[0] * plan.itemsize
@@ -166,6 +170,18 @@ cdef inline void place(const Job *job, Py_ssize_t column, Py_ssize_t row, Py_ssi
 
 # Blocks.
 
+cdef inline void learn(const Job *job, char *terms, char **at, Py_ssize_t columns,
+                       int rows) noexcept nogil:
+    """Compute one row, or four of a block, and add their terms."""
+    cdef Py_ssize_t steps[ROLES]
+    cdef int role
+    if rows > 1:
+        for role in range(ROLES):
+            steps[role] = FOLDED // 4 * job.plan.step[role][1]
+    job.learn(terms, at[OUT], at[A], at[B], at[PARAMETER], job.plan.parameter_step, columns, rows,
+              steps)
+
+
 cdef inline void take_terms(const Job *job, char *terms, char **at, Py_ssize_t columns,
                             Py_ssize_t rows) noexcept nogil:
     cdef int role = A if job.before else OUT
@@ -175,35 +191,37 @@ cdef inline void take_terms(const Job *job, char *terms, char **at, Py_ssize_t c
                   at[B] + i * job.plan.step[B][1], columns)
 
 
-cdef inline void learn_rows(const Job *job, char *terms, char **at, Py_ssize_t columns,
-                            Py_ssize_t rows) noexcept nogil:
-    cdef Py_ssize_t steps[ROLES]
-    cdef int role
-    for role in range(ROLES):
-        steps[role] = job.plan.step[role][1]
-    job.learn(terms, at[OUT], at[A], at[B], at[PARAMETER], job.plan.parameter_step, columns, rows,
-              steps)
+cdef inline char *compute_terms(const Job *job, char *terms, char **at, Py_ssize_t columns,
+                                Py_ssize_t rows, bint computed) noexcept nogil:
+    """Compute some rows, if they are not yet computed.  Return where their terms are."""
+    if job.before:
+        take_terms(job, terms, at, columns, rows)
+    if not computed:
+        run_columns(&job.plan, at, columns, rows)
+    if job.terms == NULL:
+        return at[OUT]
+    if not job.before:
+        take_terms(job, terms, at, columns, rows)
+    return terms
 
 
 cdef void add_tile(const Job *job, char **at, Py_ssize_t columns, Py_ssize_t rows, bint computed,
                    char *sums) noexcept nogil:
-    """Compute up to FOLDED rows, if they are not yet computed, and fold them."""
-    cdef Tile terms
-    if job.learn != NULL:
-        learn_rows(job, terms.bytes, at, columns, rows)
-        job.fold_rows(sums, terms.bytes, columns * job.sum_size,
-                      min(rows, <Py_ssize_t>HALF_FOLDED), columns)
+    """Compute up to FOLDED rows and fold them."""
+    cdef Tile tile
+    cdef char *terms
+    cdef Py_ssize_t width = columns * job.sum_size
+    cdef int role, i
+    if job.learn != NULL and rows == FOLDED:
+        for i in range(FOLDED // 4):
+            learn(job, tile.bytes + i * width, at, columns, 4)
+            for role in range(ROLES):
+                at[role] += job.plan.step[role][1]
+        job.fold_rows(sums, tile.bytes, width, FOLDED // 4, columns)
         return
-    if job.before:
-        take_terms(job, terms.bytes, at, columns, rows)
-    if not computed:
-        run_columns(&job.plan, at, columns, rows)
-    if job.terms == NULL:
-        job.fold_rows(sums, at[OUT], job.plan.step[OUT][1], rows, columns)
-        return
-    if not job.before:
-        take_terms(job, terms.bytes, at, columns, rows)
-    job.fold_rows(sums, terms.bytes, columns * job.sum_size, rows, columns)
+    terms = compute_terms(job, tile.bytes, at, columns, rows, computed)
+    job.fold_rows(sums, terms, job.plan.step[OUT][1] if job.terms == NULL else width, rows,
+                  columns)
 
 
 cdef void add_rows(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t first,
@@ -224,28 +242,20 @@ cdef void add_rows(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, 
 cdef void add_run(const Job *job, char **at, Py_ssize_t n, char *sums,
                   Py_ssize_t step) noexcept nogil:
     """Compute a part of a run and fold each of its pieces into a sum."""
-    cdef Tile terms
-    cdef char *start[WALKED]
+    cdef Tile tile
     cdef Py_ssize_t count
-    cdef Py_ssize_t done = 0
     cdef int role
-    if not job.before:
-        run_columns(&job.plan, at, n, 1)
-    for role in range(WALKED):
-        start[role] = at[role]
-    while done < n:
-        count = min(n - done, <Py_ssize_t>RUN)
+    while n > 0:
+        count = min(n, <Py_ssize_t>RUN)
         if job.learn != NULL:
-            learn_rows(job, terms.bytes, at, count, 1)
-        elif job.terms != NULL:
-            take_terms(job, terms.bytes, at, count, 1)
-        job.fold_run(sums, at[OUT] if job.terms == NULL else terms.bytes, count)
-        for role in range(WALKED):
+            learn(job, tile.bytes, at, count, 1)
+            job.fold_run(sums, tile.bytes, count)
+        else:
+            job.fold_run(sums, compute_terms(job, tile.bytes, at, count, 1, False), count)
+        for role in range(ROLES):
             at[role] += count * job.plan.step[role][0]
         sums += step
-        done += count
-    if job.before and job.learn == NULL:
-        run_columns(&job.plan, start, n, 1)
+        n -= count
 
 
 cdef void add_runs(const Job *job, char *sums, Py_ssize_t first_row, Py_ssize_t rows,
@@ -374,12 +384,7 @@ cdef bint perform(Job *job) noexcept nogil:
 
 # The calls.
 
-cdef enum:  # by number
-    ADD_RELU
-    ADD_LEAKY_RELU
-    PRELU  # and two more: with 0 and 1 at zero, and with the slope
-
-cdef int operations[5]
+cdef int operations[SUMMED]  # that compute grad_x
 operations[:] = [
     RELU_BACKWARD, LEAKY_RELU_BACKWARD, LEAKY_RELU_BACKWARD_0_AT_ZERO,
     LEAKY_RELU_BACKWARD_1_AT_ZERO, LEAKY_RELU_BACKWARD,
@@ -424,12 +429,11 @@ cdef bint run(int call, object grad_x, object grad, object x, object parameter, 
     cdef bint done
     cdef int i
     job.sum_size = active_table.itemsize[summing_dtype(dtype)]
-    job.before = call >= PRELU
+    job.before = call >= PRELU_BACKWARD_0_AT_ZERO
     job.terms = active_table.gradient_terms[dtype]
-    job.learn = NULL
+    job.learn = active_table.learn[call][dtype]
     if job.before:
         job.terms = active_table.slope_terms[dtype]
-        job.learn = active_table.learn[call - PRELU][dtype]
     job.fold_rows = active_table.fold_rows[summing_dtype(dtype)]
     job.fold_run = active_table.fold_run[summing_dtype(dtype)]
     job.add_row = active_table.add_row[summing_dtype(dtype)]
@@ -480,6 +484,7 @@ cdef object at_once(int call, object grad, object x, object parameter, object y,
     cdef int dtype = float_dtype(grad)
     cdef int result_dtype = dtype
     cdef bint is_new
+    cdef double real
     cdef object array = None
     if (dtype < 0 or float_dtype(x) != dtype or not has_shape_of(grad, x)
             or cnp.PyArray_NDIM(<cnp.ndarray>grad) == 0
@@ -489,17 +494,19 @@ cdef object at_once(int call, object grad, object x, object parameter, object y,
         result_dtype = float_dtype(y)
         if result_dtype < 0 or summing_dtype(result_dtype) != summing_dtype(dtype):
             return None
-    elif call < PRELU:
+    elif call < PRELU_BACKWARD_0_AT_ZERO:
         return None
-    if call == ADD_RELU:
+    if call == ADD_RELU_BACKWARD:
         memset(&number, 0, sizeof(number))
-    elif PyFloat_CheckExact(parameter) and (
-            call >= PRELU or PyFloat_AS_DOUBLE(parameter) >= 0) and dtype == FLOAT32:
-        number.float32 = <float>PyFloat_AS_DOUBLE(parameter)
-    elif PyFloat_CheckExact(parameter) and (
-            call >= PRELU or PyFloat_AS_DOUBLE(parameter) >= 0) and dtype == FLOAT64:
-        number.float64 = PyFloat_AS_DOUBLE(parameter)
-    elif call >= PRELU and float_dtype(parameter) == dtype:
+    elif PyFloat_CheckExact(parameter):
+        real = PyFloat_AS_DOUBLE(parameter)
+        if real < 0 and call == ADD_LEAKY_RELU_BACKWARD or dtype != FLOAT32 and dtype != FLOAT64:
+            return None
+        if dtype == FLOAT32:
+            number.float32 = <float>real
+        else:
+            number.float64 = real
+    elif call >= PRELU_BACKWARD_0_AT_ZERO and float_dtype(parameter) == dtype:
         array = parameter
     else:
         return None
@@ -547,7 +554,9 @@ cdef int chosen_at_zero(str name, at_zero) except -1:
 
 
 cdef inline int prelu_call(str name, at_zero) except -1:
-    return PRELU + (2 if at_zero is None else chosen_at_zero(name, at_zero))
+    if at_zero is None:
+        return PRELU_BACKWARD
+    return PRELU_BACKWARD_0_AT_ZERO + chosen_at_zero(name, at_zero)
 
 
 def add_relu_backward(grad, output, y, /, *, out=None):
@@ -576,7 +585,7 @@ def add_relu_backward(grad, output, y, /, *, out=None):
     >>> grad_bias
     array([ 7., 14.])
     """
-    return backward(ADD_RELU, grad, output, None, y, out, False)
+    return backward(ADD_RELU_BACKWARD, grad, output, None, y, out, False)
 
 
 def add_relu_backward_(grad, output, y, /):
@@ -595,7 +604,7 @@ def add_relu_backward_(grad, output, y, /):
     >>> grad_bias
     array([ 7., 14.])
     """
-    return backward(ADD_RELU, grad, output, None, y, None, True)
+    return backward(ADD_RELU_BACKWARD, grad, output, None, y, None, True)
 
 
 def add_leaky_relu_backward(grad, output, y, /, negative_slope=0.01, *, out=None):
@@ -616,7 +625,7 @@ def add_leaky_relu_backward(grad, output, y, /, negative_slope=0.01, *, out=None
     >>> grad_bias
     array([ 9.5, 14. ])
     """
-    return backward(ADD_LEAKY_RELU, grad, output, negative_slope, y, out, False)
+    return backward(ADD_LEAKY_RELU_BACKWARD, grad, output, negative_slope, y, out, False)
 
 
 def add_leaky_relu_backward_(grad, output, y, /, negative_slope=0.01):
@@ -633,7 +642,7 @@ def add_leaky_relu_backward_(grad, output, y, /, negative_slope=0.01):
     >>> grad_x is grad
     True
     """
-    return backward(ADD_LEAKY_RELU, grad, output, negative_slope, y, None, True)
+    return backward(ADD_LEAKY_RELU_BACKWARD, grad, output, negative_slope, y, None, True)
 
 
 def prelu_backward(grad, x, slope, /, *, at_zero=None, out=None):

@@ -114,16 +114,24 @@ cdef enum:
     FOLDED = 16  # rows
     RUN = 512  # numbers along a row, a power of two and a multiple of FOLDED
 
+cdef enum:  # what is computed with a sum
+    ADD_RELU_BACKWARD
+    ADD_LEAKY_RELU_BACKWARD
+    PRELU_BACKWARD_0_AT_ZERO
+    PRELU_BACKWARD_1_AT_ZERO
+    PRELU_BACKWARD
+    SUMMED
+
 # terms[i] is the gradient itself, in the dtype in which it is added, or what it adds to the
 # gradient of a slope.
 ctypedef void (*Terms)(void *terms, const void *grad, const void *x, Py_ssize_t n) noexcept nogil
 
-# Both results of PReLU's backward pass on 1 to FOLDED rows, all in one dtype: out, and what an
-# element adds to the gradient of the slope.  Rows of terms lie end to end; row FOLDED / 2 and those
-# after it are added to the first rows of terms.  `terms` overlaps no other array; for the others,
-# see the kernel for rows.
+# Both results on four rows, all in one dtype: out, and terms[i] = (t0 + t2) + (t1 + t3) of what the
+# elements of the rows add to the gradient of the bias or the slope; or on one row, which has one
+# slope, and whose terms are t0.  The slopes of all rows are the same.  `terms` overlaps no other
+# array; for the others, see the kernel for rows.
 ctypedef void (*Learn)(void *terms, void *out, const void *grad, const void *x, const void *slope,
-                       Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows,
+                       Py_ssize_t step, Py_ssize_t n, int rows,
                        const Py_ssize_t *row_steps) noexcept nogil
 
 # sums[i] = rows[i] in each of 1 to FOLDED rows, `step` bytes apart, folded.
@@ -158,7 +166,7 @@ cdef struct KernelTable:
     SpreadPieces spread_pieces
     Terms gradient_terms[FLOATS]  # NULL where the gradient is added in its own dtype
     Terms slope_terms[FLOATS]
-    Learn learn[3][FLOATS]  # by the derivative at ±0
+    Learn learn[SUMMED][FLOATS]  # NULL for halves, longdouble and the bias of a Leaky ReLU
     FoldRows fold_rows[FLOATS]  # NULL for the halves
     FoldRun fold_run[FLOATS]
     AddRow add_row[FLOATS]

@@ -1,0 +1,76 @@
+/* Loops over four rows at once, or one.
+ *
+ * Contract: no row overlaps another one, and each input is the output itself or apart from it.  So
+ * no turn of the loop depends on another one, for which compilers have a pragma and Cython none. */
+#ifndef RELU_EXT_FOUR_ROWS_H
+#define RELU_EXT_FOUR_ROWS_H
+
+#include "_numbers.h"
+
+#if defined(__clang__)
+#define RELU_EXT_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#elif defined(__GNUC__)
+#define RELU_EXT_INDEPENDENT _Pragma("GCC ivdep")
+#elif defined(_MSC_VER)
+#define RELU_EXT_INDEPENDENT __pragma(loop(ivdep))
+#else
+#define RELU_EXT_INDEPENDENT
+#endif
+
+#define RELU_EXT_ROW(TYPE, FIRST, ROLE, NUMBER) \
+    ((TYPE *)((char *)(FIRST) + (NUMBER) * row_steps[ROLE]))
+
+#define RELU_EXT_ROWS(TYPE, NUMBER)                                       \
+    TYPE *out##NUMBER = RELU_EXT_ROW(TYPE, out, 0, NUMBER);               \
+    const TYPE *grad##NUMBER = RELU_EXT_ROW(const TYPE, grad, 1, NUMBER); \
+    const TYPE *x##NUMBER = RELU_EXT_ROW(const TYPE, x, 2, NUMBER);       \
+    TYPE t##NUMBER
+
+/* All is read before anything is written, so that nothing is read twice. */
+#define RELU_EXT_EACH_COLUMN(TYPE, SLOPE)                                                  \
+    RELU_EXT_INDEPENDENT                                                                   \
+    for (i = 0; i < n; i++) {                                                              \
+        const TYPE own = SLOPE;                                                            \
+        const TYPE g0 = grad0[i], g1 = grad1[i], g2 = grad2[i], g3 = grad3[i];             \
+        const TYPE v0 = x0[i], v1 = x1[i], v2 = x2[i], v3 = x3[i];                         \
+        const TYPE y0 = learn(&t0, g0, v0, own, call), y1 = learn(&t1, g1, v1, own, call); \
+        const TYPE y2 = learn(&t2, g2, v2, own, call), y3 = learn(&t3, g3, v3, own, call); \
+        out0[i] = y0;                                                                      \
+        out1[i] = y1;                                                                      \
+        out2[i] = y2;                                                                      \
+        out3[i] = y3;                                                                      \
+        terms[i] = (t0 + t2) + (t1 + t3);                                                  \
+    }
+
+/* One row with one slope, or four.  `learn` returns what becomes of a number and writes its term. */
+#define RELU_EXT_DEFINE_FOUR_ROWS(TYPE)                                             \
+    static CYTHON_INLINE void TYPE##_four_rows(                                     \
+        TYPE *terms, TYPE *out, const TYPE *grad, const TYPE *x, const TYPE *slope, \
+        Py_ssize_t step, Py_ssize_t n, int rows, const Py_ssize_t *row_steps,       \
+        TYPE (*learn)(TYPE *, TYPE, TYPE, TYPE, int), int call)                     \
+    {                                                                               \
+        const TYPE factor = slope[0];                                               \
+        TYPE term;                                                                  \
+        Py_ssize_t i;                                                               \
+        if (rows == 1) {                                                            \
+            RELU_EXT_INDEPENDENT                                                    \
+            for (i = 0; i < n; i++) {                                               \
+                out[i] = learn(&term, grad[i], x[i], factor, call);                 \
+                terms[i] = term;                                                    \
+            }                                                                       \
+            return;                                                                 \
+        }                                                                           \
+        RELU_EXT_ROWS(TYPE, 0);                                                     \
+        RELU_EXT_ROWS(TYPE, 1);                                                     \
+        RELU_EXT_ROWS(TYPE, 2);                                                     \
+        RELU_EXT_ROWS(TYPE, 3);                                                     \
+        if (step == 0) {                                                            \
+            RELU_EXT_EACH_COLUMN(TYPE, factor)                                      \
+        } else {                                                                    \
+            RELU_EXT_EACH_COLUMN(TYPE, slope[i])                                    \
+        }                                                                           \
+    }
+RELU_EXT_DEFINE_FOUR_ROWS(relu_ext_float32)
+RELU_EXT_DEFINE_FOUR_ROWS(relu_ext_float64)
+
+#endif
