@@ -69,8 +69,8 @@ cdef extern from "numpy/ndarrayobject.h":
 cdef enum:
     SUMS = MASK  # the walker's plan has no mask here; in its place is what is learned
     LARGEST_ITEM = 16
-    # Rows that lie end to end are computed as one run: as many as stay in the first-level cache,
-    # or a block of up to this size.
+    # Rows that lie end to end are computed as one run: as many as stay in the first-level cache, or
+    # a block of up to this size.
     FLAT_BYTES = 16384
     FLAT_BLOCK_BYTES = 65536
     # Shorter rows of a bias are computed end to end, and then added.
@@ -409,6 +409,10 @@ cdef inline bint has_shape_of(object x, object other) noexcept:
     return cnp.PyArray_SAMESHAPE(<cnp.ndarray>x, <cnp.ndarray>other)
 
 
+cdef inline bint has_dtype_of(object x, object other) noexcept:
+    return float_dtype(x) == float_dtype(other)
+
+
 cdef inline bint is_writeable(object x) noexcept:
     return cnp.PyArray_FLAGS(<cnp.ndarray>x) & cnp.NPY_ARRAY_WRITEABLE
 
@@ -428,6 +432,11 @@ cdef bint run(int call, object grad_x, object grad, object x, object parameter, 
     cdef int result_dtype = float_dtype(learned)
     cdef bint done
     cdef int i
+    # Python may have run since the caller looked at the arrays.
+    if (dtype < 0 or float_dtype(grad) != dtype or float_dtype(x) != dtype or result_dtype < 0
+            or summing_dtype(result_dtype) != summing_dtype(dtype)
+            or parameter is not None and float_dtype(parameter) != dtype):
+        return False
     job.sum_size = active_table.itemsize[summing_dtype(dtype)]
     job.before = call >= PRELU_BACKWARD_0_AT_ZERO
     job.terms = active_table.gradient_terms[dtype]
@@ -482,7 +491,6 @@ cdef object at_once(int call, object grad, object x, object parameter, object y,
     """
     cdef Number number
     cdef int dtype = float_dtype(grad)
-    cdef int result_dtype = dtype
     cdef bint is_new
     cdef double real
     cdef object array = None
@@ -491,8 +499,8 @@ cdef object at_once(int call, object grad, object x, object parameter, object y,
             or cnp.PyArray_SIZE(<cnp.ndarray>grad) == 0):
         return None
     if cnp.PyArray_CheckExact(y):
-        result_dtype = float_dtype(y)
-        if result_dtype < 0 or summing_dtype(result_dtype) != summing_dtype(dtype):
+        if float_dtype(y) < 0 or (
+                cnp.PyArray_SIZE(<cnp.ndarray>y) > cnp.PyArray_SIZE(<cnp.ndarray>grad)):
             return None
     elif call < PRELU_BACKWARD_0_AT_ZERO:
         return None
@@ -506,7 +514,7 @@ cdef object at_once(int call, object grad, object x, object parameter, object y,
             number.float32 = <float>real
         else:
             number.float64 = real
-    elif call >= PRELU_BACKWARD_0_AT_ZERO and float_dtype(parameter) == dtype:
+    elif call >= PRELU_BACKWARD_0_AT_ZERO and cnp.PyArray_CheckExact(parameter):
         array = parameter
     else:
         return None
@@ -516,12 +524,12 @@ cdef object at_once(int call, object grad, object x, object parameter, object y,
             return None
         grad_x, learned = <tuple>out
     is_new = learned is None
-    if not (grad_x is None or float_dtype(grad_x) == dtype and has_shape_of(grad_x, grad)
+    if not (grad_x is None or cnp.PyArray_CheckExact(grad_x) and has_shape_of(grad_x, grad)
             and is_writeable(grad_x)):
         return None
-    if not (is_new or float_dtype(learned) == result_dtype and is_writeable(learned) and (
-            has_shape_of(learned, y) if cnp.PyArray_CheckExact(y)
-            else cnp.PyArray_NDIM(<cnp.ndarray>learned) == 0)):
+    if not (is_new or cnp.PyArray_CheckExact(learned) and is_writeable(learned) and (
+            has_dtype_of(learned, y) and has_shape_of(learned, y) if cnp.PyArray_CheckExact(y)
+            else has_dtype_of(learned, grad) and cnp.PyArray_NDIM(<cnp.ndarray>learned) == 0)):
         return None
     if grad_x is None:
         grad_x = PyArray_NewLikeArray(<PyArrayObject *>grad, cnp.NPY_KEEPORDER, NULL, 0)
@@ -677,8 +685,7 @@ def prelu_backward(grad, x, slope, /, *, at_zero=None, out=None):
     >>> grad_slope
     array([-26., -32.])
     """
-    return backward(
-        prelu_call("prelu_backward", at_zero), grad, x, slope, slope, out, False)
+    return backward(prelu_call("prelu_backward", at_zero), grad, x, slope, slope, out, False)
 
 
 def prelu_backward_(grad, x, slope, /, *, at_zero=None):
@@ -697,8 +704,7 @@ def prelu_backward_(grad, x, slope, /, *, at_zero=None):
     >>> grad_slope
     array([-26., -32.])
     """
-    return backward(
-        prelu_call("prelu_backward_", at_zero), grad, x, slope, slope, None, True)
+    return backward(prelu_call("prelu_backward_", at_zero), grad, x, slope, slope, None, True)
 
 
 # What docstrings say of an operand.
