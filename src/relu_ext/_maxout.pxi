@@ -5,7 +5,7 @@
 # functions that know the size of an item alone (_pieces.h).
 
 from relu_ext._scalar cimport uint8
-from relu_ext._table cimport MOST_SIDE, MaxoutRows
+from relu_ext._table cimport MOST_SIDE, MaxoutRows, Pieces
 
 cdef extern from "_pieces.h" nogil:
     int lanes_of "RELU_EXT_LANES"(int size)
@@ -25,7 +25,6 @@ cdef extern from "_pieces.h" nogil:
 
 cdef enum:
     MOST_LANES = 32
-    MOST_ROWS = 4  # that are compared at a time
     ROW_BLOCK = 512  # elements
 
 
@@ -38,6 +37,11 @@ cdef inline void meet(number x, int piece, number *best, number *best_rank,
     best[0] = _scalar.winner(other, rank, best[0], x)
     best_rank[0] = _scalar.winner(other, rank, other, rank)
     best_piece[0] = _scalar.winner(other, rank, best_piece[0], <number>piece)
+
+
+cdef inline int set_winner(number *winner, int piece) noexcept nogil:
+    winner[0] = <number>piece
+    return 0
 
 
 cdef inline int meet_all(int lane, number *best, number *winner, const number *items, int first,
@@ -63,10 +67,9 @@ cdef inline int meet_all(int lane, number *best, number *winner, const number *i
     return 0
 
 
-cdef inline void compare(number *out, number *winners, const char *x, const Py_ssize_t *offset,
-                         int first, int pieces, bint champion, Py_ssize_t step, Py_ssize_t n,
-                         Py_ssize_t rows, Py_ssize_t row_step, const int some, const int layout,
-                         const int groups, const bint counted) noexcept nogil:
+cdef inline void compare(const Pieces *pieces, number *out, number *winners, const char *x,
+                         Py_ssize_t n, Py_ssize_t rows, Py_ssize_t row_step, const int some,
+                         const int layout, const int groups, const bint counted) noexcept nogil:
     """`some` pieces at a time, of which there are `groups`, or, if that is 0, any number; then the
     last ones may meet again."""
     cdef int lanes = lanes_of(sizeof(number))
@@ -74,44 +77,40 @@ cdef inline void compare(number *out, number *winners, const char *x, const Py_s
     cdef number items[MOST_SIDE * MOST_LANES]
     cdef number best[MOST_LANES]
     cdef number winner[MOST_LANES]
-    cdef Py_ssize_t own[MOST_SIDE]
+    cdef Py_ssize_t offset[MOST_SIDE]
+    cdef Py_ssize_t step = pieces.step if layout == APART else sizeof(number)
     cdef Py_ssize_t place, start, row, i
+    cdef int first = pieces.first
     cdef int piece, next
     cdef int lane = 0
     if layout == SIDE:
-        step = some * sizeof(number)
-    if layout == ROWS:
-        step = sizeof(number)
-    own[0] = offset[0]
-    own[1] = offset[1]
-    own[2] = offset[2]
-    own[3] = offset[3]
+        step *= some
+    for piece in range(MOST_SIDE):
+        offset[piece] = pieces.offset[piece]
     for row in range(rows):
         i = 0
         while i < n:
             place = place_of(i, n, lanes)
             start = row * row_step + place * step
             place += row * n
-            if groups == 1:
-                take(items, x + start, own, some, layout, sizeof(number), step)
-                each_lane(lane, lanes, meet_all(lane, best, winner, items, first, some, False,
-                                                counted))
-            elif groups == 2:
-                take(items, x + start, own, some, layout, sizeof(number), step)
-                take(items + some * lanes, x + start, own + some, some, layout,
-                     sizeof(number), step)
-                each_lane(lane, lanes, meet_all(lane, best, winner, items, first, 2 * some, False,
-                                                counted))
+            if groups:
+                take(items, x + start, offset, some, layout, sizeof(number), step)
+                if groups == 2:
+                    take(items + some * lanes, x + start, offset + some, some, layout,
+                         sizeof(number), step)
+                each_lane(lane, lanes, meet_all(lane, best, winner, items, first, groups * some,
+                                                False, counted))
             else:
-                if champion:
+                if pieces.champion:
                     copy_vector(best, out + place, bytes)
                     if counted:
                         copy_vector(winner, winners + place, bytes)
                 next = 0
-                while next < pieces:
-                    piece = min(next, pieces - some)
-                    take(items, x + start, offset + piece, some, layout, sizeof(number), step)
-                    if next == 0 and not champion:
+                while next < pieces.count:
+                    piece = min(next, pieces.count - some)
+                    take(items, x + start, pieces.offset + piece, some, layout, sizeof(number),
+                         step)
+                    if next == 0 and not pieces.champion:
                         copy_vector(best, items, bytes)
                         each_lane(lane, lanes, set_winner(&winner[lane], first))
                     each_lane(lane, lanes, meet_all(lane, best, winner, items, first + piece, some,
@@ -123,58 +122,36 @@ cdef inline void compare(number *out, number *winners, const char *x, const Py_s
             i += lanes
 
 
-cdef inline int set_winner(number *winner, int piece) noexcept nogil:
-    winner[0] = <number>piece
-    return 0
-
-
-cdef inline void compare_all(number *out, number *winners, const char *x, const Py_ssize_t *offset,
-                             int first, int pieces, int side, bint champion, Py_ssize_t step,
+cdef inline void compare_all(const Pieces *pieces, number *out, number *winners, const char *x,
                              Py_ssize_t n, Py_ssize_t rows, Py_ssize_t row_step,
                              const bint counted) noexcept nogil:
-    if side == 0:
-        compare(out, winners, x, offset, first, pieces, champion, step, n, rows, row_step,
-                4, APART, 0, counted)
-    elif side == 1 and pieces == 2:
-        compare(out, winners, x, offset, first, pieces, champion, step, n, rows, row_step,
-                2, ROWS, 1, counted)
-    elif side == 1 and pieces == 3:
-        compare(out, winners, x, offset, first, pieces, champion, step, n, rows, row_step,
-                3, ROWS, 1, counted)
-    elif side == 1 and pieces == 4 and not champion:
-        compare(out, winners, x, offset, first, pieces, champion, step, n, rows, row_step,
-                4, ROWS, 1, counted)
-    elif side == 1:
-        compare(out, winners, x, offset, first, pieces, champion, step, n, rows, row_step,
-                4, ROWS, 0, counted)
-    elif side == 2 and pieces == 2:
-        compare(out, winners, x, offset, first, pieces, champion, step, n, rows, row_step,
-                2, SIDE, 1, counted)
-    elif side == 2 and pieces == 4:
-        compare(out, winners, x, offset, first, pieces, champion, step, n, rows, row_step,
-                2, SIDE, 2, counted)
-    elif side == 2:
-        compare(out, winners, x, offset, first, pieces, champion, step, n, rows, row_step,
-                2, SIDE, 0, counted)
-    elif side == 3 and pieces == 3:
-        compare(out, winners, x, offset, first, pieces, champion, step, n, rows, row_step,
-                3, SIDE, 1, counted)
-    elif side == 3:
-        compare(out, winners, x, offset, first, pieces, champion, step, n, rows, row_step,
-                3, SIDE, 0, counted)
-    elif side == 4 and pieces == 4:
-        compare(out, winners, x, offset, first, pieces, champion, step, n, rows, row_step,
-                4, SIDE, 1, counted)
-    elif side == 4:
-        compare(out, winners, x, offset, first, pieces, champion, step, n, rows, row_step,
-                4, SIDE, 0, counted)
+    """Each layout that is a kernel of its own, and the others by any number of groups."""
+    cdef int count = 0 if pieces.champion else pieces.count
+    if pieces.side == 0:
+        compare(pieces, out, winners, x, n, rows, row_step, 4, APART, 0, counted)
+    elif pieces.side == 1 and count == 2:
+        compare(pieces, out, winners, x, n, rows, row_step, 2, ROWS, 1, counted)
+    elif pieces.side == 1 and count == 3:
+        compare(pieces, out, winners, x, n, rows, row_step, 3, ROWS, 1, counted)
+    elif pieces.side == 1 and count == 4:
+        compare(pieces, out, winners, x, n, rows, row_step, 4, ROWS, 1, counted)
+    elif pieces.side == 1:
+        compare(pieces, out, winners, x, n, rows, row_step, 4, ROWS, 0, counted)
+    elif pieces.side == 2 and count == 2:
+        compare(pieces, out, winners, x, n, rows, row_step, 2, SIDE, 1, counted)
+    elif pieces.side == 2:
+        compare(pieces, out, winners, x, n, rows, row_step, 2, SIDE, 2, counted)
+    elif pieces.side == 3 and count == 3:
+        compare(pieces, out, winners, x, n, rows, row_step, 3, SIDE, 1, counted)
+    elif pieces.side == 3:
+        compare(pieces, out, winners, x, n, rows, row_step, 3, SIDE, 0, counted)
+    elif pieces.side == 4:
+        compare(pieces, out, winners, x, n, rows, row_step, 4, SIDE, 1, counted)
     else:
-        compare(out, winners, x, offset, first, pieces, champion, step, n, rows, row_step,
-                5, SIDE, 1, counted)
+        compare(pieces, out, winners, x, n, rows, row_step, 5, SIDE, 1, counted)
 
 
-cdef void maxout_rows(number *out, uint8 *which, const char *x, const Py_ssize_t *offset,
-                      int first, int pieces, int side, bint champion, Py_ssize_t step,
+cdef void maxout_rows(number *out, uint8 *which, const char *x, const Pieces *pieces,
                       Py_ssize_t n, Py_ssize_t rows, Py_ssize_t row_step) noexcept nogil:
     # A local array and not the caller's, because compilers know that no row overlaps a local one.
     cdef number winners[ROW_BLOCK + MOST_LANES]
@@ -186,14 +163,14 @@ cdef void maxout_rows(number *out, uint8 *which, const char *x, const Py_ssize_t
             # What is left for the next block is never less than a vector.
             count = n - start if n - start <= ROW_BLOCK + MOST_LANES else ROW_BLOCK
             if which == NULL:
-                compare_all(out + start, winners, x + start * step, offset, first, pieces, side,
-                            champion, step, count, together, row_step, False)
+                compare_all(pieces, out + start, winners, x + start * pieces.step, count, together,
+                            row_step, False)
             else:
-                if champion:  # in one row
+                if pieces.champion:  # in one row
                     for i in range(count):
                         winners[i] = <number>which[start + i]
-                compare_all(out + start, winners, x + start * step, offset, first, pieces, side,
-                            champion, step, count, together, row_step, True)
+                compare_all(pieces, out + start, winners, x + start * pieces.step, count, together,
+                            row_step, True)
                 for i in range(together * count):
                     which[start + i] = <uint8>winners[i]
             start += count

@@ -8,7 +8,7 @@ an array are read again once everything is allocated, because Python may run unt
 
 cimport numpy as cnp
 from cpython.long cimport PyLong_AsLongAndOverflow, PyLong_CheckExact
-from libc.string cimport memcmp, memset
+from libc.string cimport memcmp, memcpy, memset
 from relu_ext._dispatch cimport active_table
 from relu_ext._ndarrays cimport (
     PyArray_DESCR, PyArray_Descr, PyArrayObject, describe_ndarray, is_bfloat16, native_dtype,
@@ -16,7 +16,7 @@ from relu_ext._ndarrays cimport (
 )
 from relu_ext._operand cimport Operand
 from relu_ext._scalar cimport uint8
-from relu_ext._table cimport BFLOAT16, FLOAT16, MOST_SIDE, OUT, UINT8, A, B
+from relu_ext._table cimport BFLOAT16, FLOAT16, MOST_SIDE, OUT, UINT8, A, B, Pieces
 from relu_ext._tensors cimport is_tensor, new_result
 from relu_ext._walk cimport (
     GIL_BYTES, MOST_AXES, Plan, lay_axes, new_layout, size_of, walk_panels,
@@ -33,17 +33,17 @@ cnp.import_array()
 
 cdef enum:
     NUMBERED = 256  # pieces that a byte can number; NumPy reduces more of them
-    # Where pieces lie neither in rows nor side by side, up to ROWS of them at a time are moved to
-    # rows that take 16 KiB together, half of a first-level cache.  Neighbouring rows must not begin
-    # at the same place in a page.
+    # Where no kernel knows how pieces lie, up to ROWS of them at a time are moved to rows that take
+    # 16 KiB together, half of a first-level cache.  Neighbouring rows must not begin at the same
+    # place in a page.
     ROWS = 8
     ROW_BYTES = 2048
     ROW_STEP = ROW_BYTES + 64
-    CLEAR_BYTES = 4096  # of a gradient that are set to 0 before the winners are placed
+    LONGEST_VECTOR = 64  # bytes
 
-cdef enum:  # the arrays of a job as roles of the walker's plan; its axes are in the order of X
-    X = OUT
-    Y = A
+cdef enum:  # the arrays of a job as roles of the walker's plan, whose axes are in the order of Y
+    Y = OUT
+    X = A
     WHICH = B
 
 cdef object uint8_dtype = np.dtype(np.uint8)
@@ -63,47 +63,30 @@ cdef struct Job:
     # x has the axes of the pieces besides those of y.  The forward pass computes y and which from
     # x, and the backward pass computes x from y and which.
     int dtype
-    Py_ssize_t pieces
-    Py_ssize_t offset[NUMBERED]  # of each piece from the first one, in bytes; else 0
-    int side  # as for the kernels, -1 where pieces lie in another way
+    Pieces pieces
+    Py_ssize_t offset[NUMBERED]
     Operand first  # the first pieces: x without the axes of the pieces
     Py_ssize_t shape[MOST_AXES]
     Py_ssize_t strides[MOST_AXES]
-    Plan laid  # the first pieces, y and, if there is one, which
+    Plan laid  # y, the first pieces and, if there is one, which
 
 
-cdef struct Scratch:
-    char rows[ROWS * ROW_STEP]
-    char values[ROW_BYTES]  # of y
-    uint8 numbers[ROW_BYTES]
-
-
-# Blocks: n elements in each of some rows, along axes 0 and 1 of the plan.
-
-ctypedef void (*Block)(const Plan *this, Scratch *scratch, char *x, char *y, char *which,
-                       Py_ssize_t n, Py_ssize_t rows) noexcept nogil
-
+# Panels: some rows of n elements, along axes 0 and 1 of the plan.
 
 cdef inline Py_ssize_t row_step(const Plan *this, int role) noexcept nogil:
-    return this.step[role][1] if this.axes > 1 else 0
+    return this.step[role][1] if this.axes > 1 else this.step[role][0] * this.shape[0]
 
 
-cdef inline bint is_dense(const Plan *this, int role, Py_ssize_t size, Py_ssize_t n,
-                          Py_ssize_t rows) noexcept nogil:
-    """Whether the items of y or which follow each other, through all rows."""
-    return this.step[role][0] == size and (rows == 1 or row_step(this, role) == n * size)
+cdef inline bint is_dense(const Plan *this, int role, Py_ssize_t size) noexcept nogil:
+    """Whether the items of y or which follow each other, through all rows of a panel."""
+    return (this.shape[0] == 1 or this.step[role][0] == size) and (
+        this.axes == 1 or row_step(this, role) == this.shape[0] * size)
 
 
-cdef inline int compared(const Job *job) noexcept nogil:
-    """A single piece is compared with itself."""
-    return <int>max(<Py_ssize_t>2, job.pieces)
-
-
-cdef void take_block(const Plan *this, char *to, const char *x, const Py_ssize_t *offset,
-                     int pieces, Py_ssize_t n, Py_ssize_t rows) noexcept nogil:
+cdef void take_pieces(const Plan *this, char *to, const char *x, const Py_ssize_t *offset,
+                      int pieces, Py_ssize_t n, Py_ssize_t rows) noexcept nogil:
     """Move some pieces to rows of their own."""
     cdef Py_ssize_t size = this.itemsize
-    cdef Py_ssize_t step = this.step[X][0]
     cdef int piece = 0
     cdef int together
     cdef Py_ssize_t row
@@ -112,125 +95,87 @@ cdef void take_block(const Plan *this, char *to, const char *x, const Py_ssize_t
         while (piece + together < pieces
                and offset[piece + together] == offset[piece] + together * size):
             together += 1
-        if together == 1:
-            active_table.copy(to + piece * ROW_STEP, size, n * size, x + offset[piece], step,
-                              row_step(this, X), n, rows, size)
-        else:
-            for row in range(rows):
-                active_table.copy(
-                    to + piece * ROW_STEP + row * n * size, size, ROW_STEP,
-                    x + offset[piece] + row * row_step(this, X), step, size, n, together, size)
+        for row in range(rows if together > 1 else 1):
+            active_table.copy(
+                to + piece * ROW_STEP + row * n * size, size, ROW_STEP if together > 1 else n * size,
+                x + offset[piece] + row * row_step(this, X), this.step[X][0],
+                size if together > 1 else row_step(this, X), n, together if together > 1 else rows,
+                size)
         piece += together
 
 
-cdef void reduce_block(const Plan *this, Scratch *scratch, char *x, char *y, char *which,
-                       Py_ssize_t n, Py_ssize_t rows) noexcept nogil:
+cdef void reduce_moved(const Plan *this, char *y, uint8 *which, const char *x, Py_ssize_t n,
+                       Py_ssize_t rows) noexcept nogil:
     cdef const Job *job = <const Job *>this.job
-    cdef Py_ssize_t size = this.itemsize
     cdef Py_ssize_t count = n * rows
-    cdef int lanes = active_table.lanes[job.dtype]
-    cdef bint y_fits = is_dense(this, Y, size, n, rows) and count >= lanes
-    cdef bint which_fits = is_dense(this, WHICH, 1, n, rows) and count >= lanes
-    cdef char *values = y if y_fits else scratch.values
-    cdef uint8 *numbers = <uint8 *>which if which_fits else scratch.numbers
-    cdef int pieces = compared(job)
+    cdef Py_ssize_t lanes = active_table.lanes[job.dtype]
+    cdef char moved[ROWS * ROW_STEP]
+    cdef char values[LONGEST_VECTOR]
+    cdef uint8 numbers[LONGEST_VECTOR]
+    cdef Pieces some
     cdef int piece = 0
-    cdef int some
-    while piece < pieces:
-        some = min(ROWS, pieces - piece)
-        if piece > 0 and some < 4:  # as few as the kernel takes
-            piece -= 4 - some
-            some = 4
-        take_block(this, scratch.rows, x, job.offset + piece, some, n, rows)
-        active_table.maxout_rows[job.dtype](values, NULL if which == NULL else numbers,
-                                            scratch.rows, row_offset, piece, some, 1, piece > 0,
-                                            size, max(count, lanes), 1, 0)
-        piece += some
-    if not y_fits:
-        active_table.copy(y, this.step[Y][0], row_step(this, Y), values, size, n * size, n, rows,
-                          size)
-    if which != NULL and not which_fits:
-        active_table.copy(which, this.step[WHICH][0], row_step(this, WHICH), <char *>numbers, 1, n,
-                          n, rows, 1)
-
-
-cdef void spread_block(const Plan *this, Scratch *scratch, char *x, char *y, char *which,
-                       Py_ssize_t n, Py_ssize_t rows) noexcept nogil:
-    cdef const Job *job = <const Job *>this.job
-    cdef Py_ssize_t size = this.itemsize
-    if not is_dense(this, Y, size, n, rows):
-        active_table.copy(scratch.values, size, n * size, y, this.step[Y][0], row_step(this, Y), n,
-                          rows, size)
-        y = scratch.values
-    if not is_dense(this, WHICH, 1, n, rows):
-        active_table.copy(<char *>scratch.numbers, 1, n, which, this.step[WHICH][0],
-                          row_step(this, WHICH), n, rows, 1)
-        which = <char *>scratch.numbers
-    active_table.spread_pieces(
-        x, job.offset, <int>job.pieces, job.side, this.step[X][0], row_step(this, X), y,
-        <const uint8 *>which, n, rows, size)
-
-
-cdef inline void each_block(const Plan *this, char **start, Py_ssize_t first, Py_ssize_t rows,
-                            Py_ssize_t room, Block block) noexcept nogil:
-    """The rows of a panel from `first` on, in blocks of up to `room` elements."""
-    cdef Scratch scratch
-    cdef Py_ssize_t n = this.shape[0]
-    cdef Py_ssize_t row = first
-    cdef Py_ssize_t at, count
-    cdef char *which
-    while row < rows:
-        count = max(<Py_ssize_t>1, min(rows - row, room // n))
-        at = 0
-        while at < n:
-            which = start[WHICH] + row * row_step(this, WHICH) + at * this.step[WHICH][0]
-            block(this, &scratch,
-                  start[X] + row * row_step(this, X) + at * this.step[X][0],
-                  start[Y] + row * row_step(this, Y) + at * this.step[Y][0],
-                  which if this.has[WHICH] else NULL, min(room, n - at), count)
-            at += min(room, n - at)
-        row += count
-
-
-cdef inline bint needs_no_scratch(const Plan *this, Py_ssize_t rows) noexcept nogil:
-    return ((<const Job *>this.job).side >= 0
-            and is_dense(this, Y, this.itemsize, this.shape[0], rows)
-            and (not this.has[WHICH] or is_dense(this, WHICH, 1, this.shape[0], rows)))
+    some.side, some.step, some.offset = 1, this.itemsize, row_offset
+    while piece < job.pieces.count:
+        some.first, some.count = piece, min(ROWS, job.pieces.count - piece)
+        some.champion = piece > 0
+        if piece > 0 and some.count < 4:  # the fewest
+            some.first, some.count = job.pieces.count - 4, 4
+        take_pieces(this, moved, x, job.offset + some.first, some.count, n, rows)
+        active_table.maxout_rows[job.dtype](
+            y if count >= lanes else values,
+            NULL if which == NULL else which if count >= lanes else numbers, moved, &some,
+            max(count, lanes), 1, 0)
+        piece += ROWS
+    if count < lanes:
+        memcpy(y, values, count * this.itemsize)
+        if which != NULL:
+            memcpy(which, numbers, count)
 
 
 cdef inline Py_ssize_t rows_in_place(const Plan *this, Py_ssize_t rows) noexcept nogil:
-    """How many rows may be read and written at least a vector long, without leaving the panel."""
+    """How many rows a kernel may reduce where they are, and read and write at least a vector long,
+    without leaving the panel."""
+    cdef const Job *job = <const Job *>this.job
     cdef Py_ssize_t n = this.shape[0]
     cdef Py_ssize_t step = this.step[X][0]
-    cdef Py_ssize_t more = active_table.lanes[(<const Job *>this.job).dtype] - n
+    cdef Py_ssize_t more = active_table.lanes[job.dtype] - n
+    if job.pieces.side < 0:
+        return 0
     if more <= 0:
         return rows
-    if (<const Job *>this.job).side == 0 or more > 2 * n or row_step(this, X) < n * step:
+    if job.pieces.side == 0 or more > 2 * n or row_step(this, X) < n * step:
         return 0
-    return rows - max((more * step - 1) // row_step(this, X), (more - 1) // n) - 1
+    more = rows - 1 - max((more * step - 1) // row_step(this, X), (more - 1) // n)
+    return max(<Py_ssize_t>0, more)
 
 
 cdef void reduce_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
     cdef const Job *job = <const Job *>this.job
-    cdef Py_ssize_t done = 0
-    if needs_no_scratch(this, rows):
-        done = max(done, rows_in_place(this, rows))
-        active_table.maxout_rows[job.dtype](
-            start[Y], <uint8 *>start[WHICH] if this.has[WHICH] else NULL, start[X], job.offset, 0,
-            compared(job), job.side, False, this.step[X][0], this.shape[0], done,
-            row_step(this, X))
-    if done < rows:
-        each_block(this, start, done, rows, ROW_BYTES // this.itemsize, reduce_block)
+    cdef Py_ssize_t n = this.shape[0]
+    cdef Py_ssize_t room = ROW_BYTES // this.itemsize
+    cdef Py_ssize_t row = rows_in_place(this, rows)
+    cdef uint8 *which = <uint8 *>start[WHICH] if this.has[WHICH] else NULL
+    cdef Py_ssize_t at, count
+    active_table.maxout_rows[job.dtype](start[Y], which, start[X], &job.pieces, n, row,
+                                        row_step(this, X))
+    while row < rows:
+        count = max(<Py_ssize_t>1, min(rows - row, room // n))
+        at = 0
+        while at < n:
+            reduce_moved(this, start[Y] + (row * n + at) * this.itemsize,
+                         NULL if which == NULL else which + row * n + at,
+                         start[X] + row * row_step(this, X) + at * this.step[X][0],
+                         min(room, n - at), count)
+            at += room
+        row += count
 
 
 cdef void spread_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
     cdef const Job *job = <const Job *>this.job
-    cdef Py_ssize_t room = ROW_BYTES // this.itemsize
-    if job.side > 1 and needs_no_scratch(this, rows):
-        room = this.shape[0] * rows
-    elif job.side != 1:
-        room = min(room, max(<Py_ssize_t>1, CLEAR_BYTES // (job.pieces * this.itemsize)))
-    each_block(this, start, 0, rows, room, spread_block)
+    active_table.spread_pieces(
+        start[X], job.offset, job.pieces.count, job.pieces.side, this.step[X][0],
+        row_step(this, X), start[Y], <const uint8 *>start[WHICH], this.shape[0], rows,
+        this.itemsize)
 
 
 # Jobs.
@@ -275,9 +220,9 @@ cdef Py_ssize_t describe_pieces(Job *job, cnp.ndarray x, const Axes *axes) noexc
     return pieces
 
 
-cdef bint lie_side_by_side(const Job *job, Py_ssize_t side) noexcept nogil:
-    cdef Py_ssize_t piece, first
-    for piece in range(job.pieces):
+cdef bint lie_side_by_side(const Job *job, int side) noexcept nogil:
+    cdef int piece, first
+    for piece in range(job.pieces.count):
         first = piece // side * side
         if job.offset[piece] != job.offset[first] + (piece - first) * job.laid.itemsize:
             return False
@@ -285,13 +230,15 @@ cdef bint lie_side_by_side(const Job *job, Py_ssize_t side) noexcept nogil:
 
 
 cdef int side_of(const Job *job) noexcept nogil:
-    """As for the kernels; -1 where pieces lie in another way."""
-    cdef Py_ssize_t step = job.laid.step[X][0]
-    cdef Py_ssize_t side = step // job.laid.itemsize
-    if (side * job.laid.itemsize == step and 1 <= side <= MOST_SIDE and job.pieces % side == 0
-            and (side < MOST_SIDE or side == job.pieces) and lie_side_by_side(job, side)):
+    """As the kernels count it."""
+    cdef int count = job.pieces.count
+    cdef Py_ssize_t side = job.laid.step[X][0] // job.laid.itemsize
+    if (side * job.laid.itemsize == job.laid.step[X][0] and 1 <= side <= MOST_SIDE
+            and (side % 2 == 1 and side < MOST_SIDE and count % side == 0 or count == side
+                 or side == 2 and count == 4) and lie_side_by_side(job, <int>side)):
         return <int>side
-    return 0 if job.pieces >= 4 and lie_side_by_side(job, job.pieces) else -1
+    return 0 if count >= 4 and (lie_side_by_side(job, count)
+                                or count % 4 == 0 and lie_side_by_side(job, 4)) else -1
 
 
 cdef int perform(str name, Job *job, cnp.ndarray x, const Axes *axes, cnp.ndarray y, object which,
@@ -299,20 +246,27 @@ cdef int perform(str name, Job *job, cnp.ndarray x, const Axes *axes, cnp.ndarra
     """Describe all arrays, when no more Python will run, and compute."""
     cdef Operand operands[2]
     cdef Plan *this = &job.laid
+    cdef Py_ssize_t pieces = job.pieces.count
     cdef Py_ssize_t bytes, i
-    cdef bint valid = describe_pieces(job, x, axes) == job.pieces
+    cdef bint valid = describe_pieces(job, x, axes) == pieces
     describe_ndarray(y, job.dtype, &operands[0])
     if which is not None:
         describe_ndarray(which, UINT8, &operands[1])
-    for i in range(job.pieces, NUMBERED):  # what `which` may hold while others change it
+    for i in range(pieces, NUMBERED):  # what `which` may hold while others change it
         job.offset[i] = 0
     valid = valid and native_dtype(PyArray_DESCR(<PyArrayObject *>x)) == job.dtype
-    valid = valid and lay_axes(this, active_table.itemsize[job.dtype], &job.first, &operands[0],
+    valid = valid and lay_axes(this, active_table.itemsize[job.dtype], &operands[0], &job.first,
                                NULL if which is None else &operands[1], NULL)
+    valid = valid and is_dense(this, Y, this.itemsize) and (
+        which is None or is_dense(this, WHICH, 1))
     if not valid:
         raise RuntimeError(f"{name}: an array changed its shape or its dtype during the call")
-    bytes = size_of(this) * job.pieces * this.itemsize
-    job.side = side_of(job)
+    bytes = size_of(this) * pieces * this.itemsize
+    job.pieces.side = side_of(job)
+    # A single piece is compared with itself.
+    job.pieces.count = <int>pieces if pieces > 1 or backward else 2
+    job.pieces.first, job.pieces.champion = 0, False
+    job.pieces.step, job.pieces.offset = this.step[X][0], job.offset
     this.panel = spread_panel if backward else reduce_panel
     this.job = job
     if bytes >= GIL_BYTES:
@@ -394,6 +348,11 @@ cdef tuple outputs(str name, out, int number):
     return (<tuple>out + (None,))[:2]
 
 
+cdef inline bint has_shape(cnp.ndarray array, int axes, const Py_ssize_t *shape) noexcept:
+    return cnp.PyArray_NDIM(array) == axes and (  # without axes the dimensions are NULL
+        axes == 0 or memcmp(cnp.PyArray_DIMS(array), shape, axes * sizeof(Py_ssize_t)) == 0)
+
+
 cdef checked_out(str name, out, dtype, int axes, const Py_ssize_t *shape):
     """Return an exact ndarray over the memory of `out`, which holds a result of `dtype`."""
     cdef cnp.ndarray array
@@ -405,11 +364,9 @@ cdef checked_out(str name, out, dtype, int axes, const Py_ssize_t *shape):
     elif not cnp.PyArray_Check(out):  # not isinstance, which believes what an object says it is
         raise TypeError(f"{name}: out is a {type(out).__name__}, neither ndarray nor tensor")
     array = out if cnp.PyArray_CheckExact(out) else np.asarray(out)
-    # Without axes the dimensions are NULL.
-    if cnp.PyArray_NDIM(array) != axes or axes and memcmp(
-            cnp.PyArray_DIMS(array), shape, axes * sizeof(Py_ssize_t)):
+    if not has_shape(array, axes, shape):
         expected = tuple([shape[axis] for axis in range(axes)])
-        raise ValueError(f"{name}: expected an out of shape {expected}, not {(<object>array).shape}")
+        raise ValueError(f"{name}: expected an out of shape {expected}, not {np.shape(array)}")
     if not cnp.PyArray_FLAGS(array) & cnp.NPY_ARRAY_WRITEABLE:
         raise ValueError(f"{name}: out is read-only")
     # NumPy also allows a cast of a number to text and to any structure.
@@ -440,12 +397,16 @@ cdef object delivered(result, out, array, tuple operands):
 
 # Forward.
 
-cdef inline object new_like(PyArray_Descr *dtype, Py_ssize_t itemsize, const Operand *first):
-    """Return a new array of the shape of the first pieces, in the order of their axes in memory."""
+cdef object target(Job *job, out, dtype, bint any_out, x, other):
+    """Where y or which is computed: `out`, or a new array, which lies in memory in the order of
+    x, or in C's order as `out` does."""
     cdef Py_ssize_t shape[MOST_AXES]
     cdef Py_ssize_t strides[MOST_AXES]
-    new_layout(shape, strides, itemsize, first, NULL)
-    return new_array(dtype, first.axes, shape, strides, False)
+    if takes(out, dtype, x, other) and out.flags.c_contiguous:
+        return out
+    new_layout(shape, strides, dtype.itemsize, &job.first, NULL)
+    return new_array(<PyArray_Descr *>dtype, job.first.axes, shape, NULL if any_out else strides,
+                     False)
 
 
 cdef tuple reduce_many(array, tuple axes, Py_ssize_t pieces, bint is_half):
@@ -544,11 +505,12 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
     cdef Job job
     cdef Axes axes
     cdef bint counted = return_which
+    cdef Py_ssize_t pieces
     cdef tuple numbers = (axis,) if PyLong_CheckExact(axis) else as_numbers("maxout", "axis", axis)
     array = native_array("maxout", x, &job.dtype)
     find_axes("maxout", numbers, cnp.PyArray_NDIM(<cnp.ndarray>array), &axes)
-    job.pieces = describe_pieces(&job, <cnp.ndarray>array, &axes)
-    if job.pieces <= 0:
+    pieces = describe_pieces(&job, <cnp.ndarray>array, &axes)
+    if pieces <= 0:
         raise ValueError(f"maxout: axis {axis} has length 0, so there is no maximum")
 
     y_out = which_out = y_given = which_given = None
@@ -557,21 +519,19 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
         y_out = checked_out("maxout", y_given, array.dtype, job.first.axes, job.shape)
         which_out = checked_out("maxout", which_given, uint8_dtype, job.first.axes, job.shape)
         if which_out is not None and (which_out.dtype.kind not in "iu"
-                                      or np.iinfo(which_out.dtype).max < job.pieces - 1):
+                                      or np.iinfo(which_out.dtype).max < pieces - 1):
             raise TypeError(f"maxout: out of dtype {which_out.dtype} for which cannot number "
-                            f"{job.pieces} pieces")
-    if job.pieces > NUMBERED:
-        y, which = reduce_many(array, numbers, job.pieces, job.dtype in (FLOAT16, BFLOAT16))
+                            f"{pieces} pieces")
+    if pieces > NUMBERED:
+        y, which = reduce_many(array, numbers, pieces, job.dtype in (FLOAT16, BFLOAT16))
         if which_given is None:
-            which = which.astype(np.min_scalar_type(job.pieces - 1))
+            which = which.astype(np.min_scalar_type(pieces - 1))
     else:
-        y = y_out
-        if not takes(y_out, array.dtype, array, which_out):
-            y = new_like(PyArray_DESCR(<PyArrayObject *>array), active_table.itemsize[job.dtype],
-                         &job.first)
-        which = which_out
-        if counted and not takes(which_out, uint8_dtype, array, y_out):
-            which = new_like(<PyArray_Descr *>uint8_dtype, 1, &job.first)
+        y = target(&job, y_out, array.dtype, out is not None, array, which_out)
+        which = None
+        if counted:
+            which = target(&job, which_out, uint8_dtype, out is not None, array, y_out)
+        job.pieces.count = <int>pieces
         perform("maxout", &job, <cnp.ndarray>array, &axes, <cnp.ndarray>y, which, False)
     if out is not None or x is not array or cnp.PyArray_NDIM(<cnp.ndarray>y) == 0:
         y = delivered(y, y_given, y_out, (x,))
@@ -607,13 +567,21 @@ cdef object numbered(cnp.ndarray which, Py_ssize_t pieces):
     return which.astype(np.uint8)
 
 
-cdef object spread_many(grad, which, tuple shape, tuple lengths, tuple axes):
+cdef object spread_many(grad, which, tuple lengths, tuple axes):
     """The gradient of more pieces than a byte can number, by NumPy; in C's order."""
-    x = np.zeros((prod(shape), prod(lengths)), grad.dtype)
-    place = np.broadcast_to(which, shape).astype(np.intp).reshape(-1)
-    x[np.arange(len(x)), place] = np.broadcast_to(grad, shape).reshape(-1)
-    x = np.moveaxis(x.reshape(shape + lengths), range(-len(lengths), 0), axes)
+    x = np.zeros((grad.size, prod(lengths)), grad.dtype)
+    x[np.arange(grad.size), which.reshape(-1).astype(np.intp)] = grad.reshape(-1)
+    x = np.moveaxis(x.reshape(grad.shape + lengths), range(-len(lengths), 0), axes)
     return np.ascontiguousarray(x)
+
+
+cdef object contiguous(array, int axes, const Py_ssize_t *shape):
+    """Return the array, broadcast and in C's order."""
+    cdef int axis
+    if (cnp.PyArray_FLAGS(<cnp.ndarray>array) & cnp.NPY_ARRAY_C_CONTIGUOUS
+            and has_shape(<cnp.ndarray>array, axes, shape)):
+        return array
+    return np.broadcast_to(array, tuple([shape[axis] for axis in range(axes)])).copy()
 
 
 def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
@@ -700,6 +668,7 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
     total = prod(lengths)
     grad_array = native_array("maxout_backward", grad, &job.dtype)
     which_array = as_array("maxout_backward", which)
+    is_plain = grad is grad_array and which is which_array
     if which_array.dtype.kind not in "iu":
         raise TypeError("maxout_backward: which has dtype "
                         f"{which_array.dtype.type.__name__}, not an integer one")
@@ -715,7 +684,6 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
     find_axes("maxout_backward", numbers, count + <int>len(numbers), &axes)
     if total * max(cnp.PyArray_SIZE(grad_array), cnp.PyArray_SIZE(which_array)) >= 1 << 62:
         raise ValueError(f"maxout_backward: a result of {total} pieces is too large")
-    job.pieces = total
     # The shape of the result, axis by axis.
     memset(shape, -1, sizeof(shape))
     for i in range(axes.count):
@@ -726,21 +694,22 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
             number += 1
     is_empty = any([kept[i] == 0 for i in range(count)])
     if not is_empty:
-        which_array = numbered(which_array, job.pieces)
+        which_array = contiguous(numbered(which_array, total), count, kept)
+        grad_array = contiguous(grad_array, count, kept)
 
     given = outputs("maxout_backward", out, 1)[0]
     x_out = checked_out("maxout_backward", given, grad_array.dtype, count + axes.count, shape)
     x = x_out
-    if job.pieces > NUMBERED and not is_empty:
-        x = spread_many(grad_array, which_array, tuple([kept[i] for i in range(count)]), lengths,
-                        numbers)
+    if total > NUMBERED and not is_empty:
+        x = spread_many(grad_array, which_array, lengths, numbers)
     else:
         if not takes(x_out, grad_array.dtype, grad_array, which_array):
             x = new_array(PyArray_DESCR(<PyArrayObject *>grad_array), count + axes.count, shape,
                           NULL, False)
         if not is_empty:
+            job.pieces.count = total
             perform("maxout_backward", &job, <cnp.ndarray>x, &axes, <cnp.ndarray>grad_array,
                     which_array, True)
-    if given is None and grad is grad_array and which is which_array:
+    if given is None and is_plain:
         return x
     return delivered(x, given, x_out, (grad, which))

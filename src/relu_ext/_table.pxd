@@ -80,31 +80,37 @@ ctypedef void (*Narrow)(void *out, const double *a, Py_ssize_t n) noexcept nogil
 # Copies whole cache lines past the caches; both addresses are aligned to one.
 ctypedef void (*StreamCopy)(char *to, const char *source, Py_ssize_t bytes) noexcept nogil
 
-# Maxout.  out and which are `rows` rows of n elements, end to end; which may be NULL.  Piece p of
-# element i lies `offset[p] + i * step` bytes from its row of x, and those rows begin row_step bytes
-# apart.  With a side of 1, step is the size of an item; with one above, `side` pieces lie side by
-# side, next to those of the next element; with 0, all pieces lie side by side, and step is any.
-# Pieces are numbered from `first`.  With a champion, of one row alone, out[i] already holds the
+# Maxout.  Piece p of element i lies `offset[p] + i * step` bytes from its row of x: with a side of
+# 1 anywhere, and step is the size of an item; with 2 to MOST_SIDE, so many pieces side by side, and
+# next to those of the next element; with 0, all side by side or each four of them; with -1, in
+# another way, of which only the gradient has a kernel.
+cdef enum:
+    MOST_SIDE = 5
+
+cdef struct Pieces:
+    int count  # at most 256
+    int first  # the number of the first one
+    bint champion
+    int side
+    Py_ssize_t step
+    const Py_ssize_t *offset  # at least MOST_SIDE; to the 256th for the gradient, 0 behind `count`
+
+# out and which are `rows` rows of n elements, end to end; which may be NULL.  Rows of x begin
+# row_step bytes apart.  With a champion, of one row and a side of 1 alone, out[i] already holds the
 # piece that won before them, and which[i] its number.  Rows of fewer than `lanes` elements are read
-# and written as if they had so many, in their order.  There are two or three pieces in rows without
-# a champion, or at least four, as with a side of 0; of MOST_SIDE side by side, no others.
-ctypedef void (*MaxoutRows)(void *out, unsigned char *which, const char *x,
-                            const Py_ssize_t *offset, int first, int pieces, int side,
-                            bint champion, Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows,
-                            Py_ssize_t row_step) noexcept nogil
+# and written as if they had so many, in their order.  Of the sides 0 and 1 with a champion there
+# are at least four pieces; of the side 2 two or four; of those above 3 one group.
+ctypedef void (*MaxoutRows)(void *out, unsigned char *which, const char *x, const Pieces *pieces,
+                            Py_ssize_t n, Py_ssize_t rows, Py_ssize_t row_step) noexcept nogil
 
 # The gradient: in each row, the item at x + offset[which[i]] + i * step is grad[i], and the other
-# pieces are 0, whatever which holds; the offsets behind those of the pieces are 0.  Rows of grad
-# and which lie end to end.  `side` is as for `MaxoutRows`, or -1.
+# pieces are 0, whatever which holds.  Rows of grad and which lie end to end.
 ctypedef void (*SpreadPieces)(char *x, const Py_ssize_t *offset, int pieces, int side,
                               Py_ssize_t step, Py_ssize_t row_step, const char *grad,
                               const unsigned char *which, Py_ssize_t n, Py_ssize_t rows,
                               Py_ssize_t size) noexcept nogil
 
-# In all of these, no buffer overlaps another, and any alignment will do.  There are at most 256
-# pieces, and at most MOST_SIDE of them lie side by side.
-cdef enum:
-    MOST_SIDE = 5
+# In all of these, no buffer overlaps another, and any alignment will do.
 
 # Sums.  The terms of a dtype below FLOAT32 are added in float32, all others in their own dtype.
 # Numbers are folded: the upper half of them is added to the lower one, again and again, until one
