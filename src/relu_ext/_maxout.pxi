@@ -39,11 +39,6 @@ cdef inline void meet(number x, int piece, number *best, number *best_rank,
     best_piece[0] = _scalar.winner(other, rank, best_piece[0], <number>piece)
 
 
-cdef inline int set_winner(number *winner, int piece) noexcept nogil:
-    winner[0] = <number>piece
-    return 0
-
-
 cdef inline int meet_all(int lane, number *best, number *winner, const number *items, int first,
                          const int pieces, const bint champion, const bint counted) noexcept nogil:
     cdef int lanes = lanes_of(sizeof(number))
@@ -93,29 +88,26 @@ cdef inline void compare(const Pieces *pieces, number *out, number *winners, con
             place = place_of(i, n, lanes)
             start = row * row_step + place * step
             place += row * n
-            if groups:
-                take(items, x + start, offset, some, layout, sizeof(number), step)
-                if groups == 2:
-                    take(items + some * lanes, x + start, offset + some, some, layout,
-                         sizeof(number), step)
-                each_lane(lane, lanes, meet_all(lane, best, winner, items, first, groups * some,
-                                                False, counted))
+            take(items, x + start, offset, some, layout, sizeof(number), step)
+            if groups == 2:
+                take(items + some * lanes, x + start, offset + some, some, layout, sizeof(number),
+                     step)
+            if groups == 0 and layout == ROWS and pieces.champion:
+                copy_vector(best, out + place, bytes)
+                if counted:
+                    copy_vector(winner, winners + place, bytes)
+                each_lane(lane, lanes, meet_all(lane, best, winner, items, first, some, True,
+                                                counted))
             else:
-                if pieces.champion:
-                    copy_vector(best, out + place, bytes)
-                    if counted:
-                        copy_vector(winner, winners + place, bytes)
-                next = 0
-                while next < pieces.count:
-                    piece = min(next, pieces.count - some)
-                    take(items, x + start, pieces.offset + piece, some, layout, sizeof(number),
-                         step)
-                    if next == 0 and not pieces.champion:
-                        copy_vector(best, items, bytes)
-                        each_lane(lane, lanes, set_winner(&winner[lane], first))
-                    each_lane(lane, lanes, meet_all(lane, best, winner, items, first + piece, some,
-                                                    True, counted))
-                    next += some
+                each_lane(lane, lanes, meet_all(lane, best, winner, items, first,
+                                                max(1, groups) * some, False, counted))
+            next = some
+            while groups == 0 and next < pieces.count:
+                piece = min(next, pieces.count - some)
+                take(items, x + start, pieces.offset + piece, some, layout, sizeof(number), step)
+                each_lane(lane, lanes, meet_all(lane, best, winner, items, first + piece, some,
+                                                True, counted))
+                next += some
             copy_vector(out + place, best, bytes)
             if counted:
                 copy_vector(winners + place, winner, bytes)

@@ -257,8 +257,8 @@ cdef int perform(str name, Job *job, cnp.ndarray x, const Axes *axes, cnp.ndarra
     valid = valid and native_dtype(PyArray_DESCR(<PyArrayObject *>x)) == job.dtype
     valid = valid and lay_axes(this, active_table.itemsize[job.dtype], &operands[0], &job.first,
                                NULL if which is None else &operands[1], NULL)
-    valid = valid and is_dense(this, Y, this.itemsize) and (
-        which is None or is_dense(this, WHICH, 1))
+    valid = valid and (size_of(this) == 0 or is_dense(this, Y, this.itemsize) and (
+        which is None or is_dense(this, WHICH, 1)))
     if not valid:
         raise RuntimeError(f"{name}: an array changed its shape or its dtype during the call")
     bytes = size_of(this) * pieces * this.itemsize
@@ -397,15 +397,16 @@ cdef object delivered(result, out, array, tuple operands):
 
 # Forward.
 
-cdef object target(Job *job, out, dtype, bint any_out, x, other):
+cdef object target(const Job *job, out, PyArray_Descr *dtype, Py_ssize_t itemsize, bint any_out, x,
+                   other):
     """Where y or which is computed: `out`, or a new array, which lies in memory in the order of
     x, or in C's order as `out` does."""
     cdef Py_ssize_t shape[MOST_AXES]
     cdef Py_ssize_t strides[MOST_AXES]
-    if takes(out, dtype, x, other) and out.flags.c_contiguous:
+    if out is not None and takes(out, <object>dtype, x, other) and out.flags.c_contiguous:
         return out
-    new_layout(shape, strides, dtype.itemsize, &job.first, NULL)
-    return new_array(<PyArray_Descr *>dtype, job.first.axes, shape, NULL if any_out else strides,
+    new_layout(shape, strides, itemsize, &job.first, NULL)
+    return new_array(dtype, job.first.axes, shape, NULL if any_out else strides,
                      False)
 
 
@@ -527,10 +528,12 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
         if which_given is None:
             which = which.astype(np.min_scalar_type(pieces - 1))
     else:
-        y = target(&job, y_out, array.dtype, out is not None, array, which_out)
+        y = target(&job, y_out, PyArray_DESCR(<PyArrayObject *>array),
+                   active_table.itemsize[job.dtype], out is not None, array, which_out)
         which = None
         if counted:
-            which = target(&job, which_out, uint8_dtype, out is not None, array, y_out)
+            which = target(&job, which_out, <PyArray_Descr *>uint8_dtype, 1, out is not None, array,
+                           y_out)
         job.pieces.count = <int>pieces
         perform("maxout", &job, <cnp.ndarray>array, &axes, <cnp.ndarray>y, which, False)
     if out is not None or x is not array or cnp.PyArray_NDIM(<cnp.ndarray>y) == 0:

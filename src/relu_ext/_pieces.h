@@ -96,20 +96,24 @@ RELU_EXT_ALWAYS __m128i relu_ext_part(const char *x, int part, ptrdiff_t step, c
 RELU_EXT_ALWAYS void relu_ext_join(void *to, const __m128i *parts, const int bytes)
 {
 #if defined(__AVX2__)
-    __m256i pairs[2];
-    int i;
-    RELU_EXT_EACH(i, bytes / 32)
-    pairs[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(parts[2 * i]), parts[2 * i + 1], 1);
+#define RELU_EXT_PAIR(i) \
+    _mm256_inserti128_si256(_mm256_castsi128_si256(parts[i]), parts[(i) + 1], 1)
 #if defined(__AVX512F__)
     if (bytes == 64) {
-        const __m512i all = _mm512_inserti64x4(_mm512_castsi256_si512(pairs[0]), pairs[1], 1);
+        const __m512i all =
+            _mm512_inserti64x4(_mm512_castsi256_si512(RELU_EXT_PAIR(0)), RELU_EXT_PAIR(2), 1);
         memcpy(to, &all, 64);
         return;
     }
 #endif
-    memcpy(to, pairs, 32);
+    if (bytes == 32) {
+        _mm256_storeu_si256((__m256i *)to, RELU_EXT_PAIR(0));
+        return;
+    }
+#undef RELU_EXT_PAIR
 #endif
-    (void)to, (void)parts, (void)bytes;
+    memcpy(to, parts, 16);
+    (void)bytes;
 }
 
 /* Takes apart a vector of elements of `pieces` items that lie side by side, or of four items each
@@ -133,7 +137,7 @@ RELU_EXT_ALWAYS void relu_ext_join(void *to, const __m128i *parts, const int byt
         vector all[8], rest[8];                                                                    \
         int i, k, piece, parted;                                                                   \
         RELU_EXT_EACH(i, pieces)                                                                   \
-        if (bytes == BYTES)                                                                        \
+        if (!apart && bytes == BYTES)                                                              \
             memcpy(&all[i], x + i * BYTES, BYTES);                                                 \
         else {                                                                                     \
             __m128i parts[BYTES / 16];                                                             \
