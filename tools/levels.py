@@ -1,8 +1,9 @@
 """Fail where a CPU level is slower than the one below it, on the machine that runs this.
 
-Every operation and dtype, at every level against the next one down, in runs that alternate: what is
-below REPORTED of the lower level's speed (the median of the pairs) is printed, and what misses
-FAILED twice fails. Maxout is measured by numbers of pieces, places and windows.
+Every operation and dtype, the sums and maxout included, at every level against the next one down,
+in runs that alternate: what is below REPORTED of the lower level's speed (the median of the pairs)
+is printed, and what misses FAILED twice fails. Maxout is measured by numbers of pieces, places and
+windows.
 
     taskset -c 0 python tools/levels.py [PATTERN]
 
@@ -42,12 +43,30 @@ def elementwise() -> Iterator[Case]:
             arrays = [numbers(dtype, (SIZE,), seed) for seed in range(len(operation.arrays))]
             out = np.empty_like(arrays[0])
             name = f"{operation.name} {dtype.name}"
-            yield name, partial(out_of_place, *arrays, out=out)
+            # An integer slope, because the default would make floating-point numbers of integers.
+            slope = [2] if operation.parameter == "negative_slope" and dtype.kind != "f" else []
+            yield name, partial(out_of_place, *arrays, *slope, out=out)
             if operation.parameter == "negative_slope" and dtype.kind == "f":
                 slopes = numbers(dtype, (SIZE,), 9)
                 yield name + " slopes", partial(out_of_place, *arrays, slopes, out=out)
 
 
+def sums() -> Iterator[Case]:
+    """The gradients that are summed too: of a bias and of slopes, one for each column or row."""
+    for character in filter(lambda character: np.dtype(character).kind == "f", NUMBERS):
+        dtype = np.dtype(character)
+        grad, x = (numbers(dtype, (SIZE // 64, 64), seed) for seed in range(2))
+        for what, shape in {"columns": (64,), "rows": (SIZE // 64, 1), "all": (1, 1)}.items():
+            learned = numbers(dtype, shape, 9)
+            for name in ("add_relu_backward", "add_leaky_relu_backward", "prelu_backward"):
+                function = getattr(relu_ext, name)
+                yield (
+                    f"{name} {what} {dtype.name}",
+                    partial(function, grad, x, learned, out=(grad, np.empty_like(learned))),
+                )
+
+
+NUMBERS = max((operation.dtypes for operation in OPERATIONS), key=len)
 MAXOUTS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     **{f"{pieces} last": ((SIZE // 4, pieces), (1,)) for pieces in (2, 3, 4, 5, 8, 9)},
     "4 first": ((4, SIZE // 4), (0,)),
@@ -61,7 +80,7 @@ MAXOUTS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 def maxout() -> Iterator[Case]:
     for what, (shape, axes) in MAXOUTS.items():
         pieces = tuple(shape[axis] for axis in axes)
-        for character in OPERATIONS[1].dtypes:
+        for character in NUMBERS:
             dtype = np.dtype(character)
             x = numbers(dtype, shape, 0)
             y, which = relu_ext.maxout(x, axes, return_which=True)
@@ -109,7 +128,7 @@ def main() -> int:
     pattern = sys.argv[1] if len(sys.argv) > 1 else ""
     levels = relu_ext.cpu_levels()
     slower = measured = 0
-    for name, call in (*elementwise(), *maxout()):
+    for name, call in (*elementwise(), *sums(), *maxout()):
         if pattern not in name:
             continue
         for lower, upper in pairwise(levels.available):

@@ -25,9 +25,8 @@ def maxout(
     Parameters
     ----------
     x : array_like
-        At least one axis; floating (ml_dtypes' bfloat16 included), integer or bool.  It may be a
-        PyTorch tensor on the CPU.  A subclass of ndarray is taken as a plain array; a mask is
-        ignored.
+        Floating (ml_dtypes' bfloat16 included), integer or bool.  It may be a PyTorch tensor on the
+        CPU.  A subclass of ndarray is taken as a plain array; a mask is ignored.
     axis : int or tuple of int, default -1
         The axis of the pieces, of length 1 or more, or several of them.
     out : ndarray or tensor, or tuple of them, optional

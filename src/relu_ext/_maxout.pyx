@@ -95,12 +95,10 @@ cdef void take_pieces(const Plan *this, char *to, const char *x, const Py_ssize_
         while (piece + together < pieces
                and offset[piece + together] == offset[piece] + together * size):
             together += 1
-        for row in range(rows if together > 1 else 1):
-            active_table.copy(
-                to + piece * ROW_STEP + row * n * size, size, ROW_STEP if together > 1 else n * size,
-                x + offset[piece] + row * row_step(this, X), this.step[X][0],
-                size if together > 1 else row_step(this, X), n, together if together > 1 else rows,
-                size)
+        for row in range(rows):
+            active_table.copy(to + piece * ROW_STEP + row * n * size, size, ROW_STEP,
+                              x + offset[piece] + row * row_step(this, X), this.step[X][0], size,
+                              n, together, size)
         piece += together
 
 
@@ -143,7 +141,7 @@ cdef inline Py_ssize_t rows_in_place(const Plan *this, Py_ssize_t rows) noexcept
         return 0
     if more <= 0:
         return rows
-    if job.pieces.side == 0 or more > 2 * n or row_step(this, X) < n * step:
+    if job.pieces.side == 0 or row_step(this, X) < n * step:
         return 0
     more = rows - 1 - max((more * step - 1) // row_step(this, X), (more - 1) // n)
     return max(<Py_ssize_t>0, more)
@@ -430,9 +428,8 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
     Parameters
     ----------
     x : array_like
-        At least one axis; floating (ml_dtypes' bfloat16 included), integer or bool.  It may be a
-        PyTorch tensor on the CPU.  A subclass of ndarray is taken as a plain array; a mask is
-        ignored.
+        Floating (ml_dtypes' bfloat16 included), integer or bool.  It may be a PyTorch tensor on the
+        CPU.  A subclass of ndarray is taken as a plain array; a mask is ignored.
     axis : int or tuple of int, default -1
         The axis of the pieces, of length 1 or more, or several of them.
     out : ndarray or tensor, or tuple of them, optional
@@ -460,8 +457,8 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
         array of `x`, `out` is no ndarray or tensor or cannot hold the result, or `axis` is neither
         an integer nor a tuple of them; None is not, so name all axes.
     BufferError
-        If the memory of a tensor does not hold its value, or if something else depends on it: if it
-        requires a gradient, has a tangent, is sparse, or is a lazy negation.
+        If the memory of a tensor is not its value, or something else depends on it: if it requires
+        a gradient, has a tangent, is sparse, or is a lazy negation.
     ValueError
         If there are no pieces, `axis` is empty or names an axis twice, or `out` is read-only or of
         another shape.
@@ -486,8 +483,8 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
     Pad with -inf.  Windows that overlap are views by ``sliding_window_view``.  Of several NaN in a
     window PyTorch's ``max_pool2d`` returns the last and we the first.
 
-    Up to 256 pieces the result lies in memory in the order of the axes of `x`; of more it is in C's
-    order.
+    Up to 256 pieces a new result lies in memory in the order of the axes of `x`; of more it is in
+    C's order.
 
     Examples
     --------

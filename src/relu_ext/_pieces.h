@@ -84,8 +84,10 @@ RELU_EXT_ALWAYS __m128i relu_ext_part(const char *x, int part, ptrdiff_t step, c
     uint64_t wide[2];
     uint32_t narrow[4];
     int i;
-    if (size >= 4)
-        return _mm_loadu_si128((const __m128i *)(x + part * 4 / size * step + part * 16 % (4 * size)));
+    if (size >= 4) {
+        x += part * 4 / size * step + part * 16 % (4 * size);
+        return _mm_loadu_si128((const __m128i *)x);
+    }
     RELU_EXT_EACH(i, 2) memcpy(&wide[i], x + (part * 2 + i) * step, 8);
     if (size == 2)
         return _mm_set_epi64x((long long)wide[1], (long long)wide[0]);
@@ -119,7 +121,8 @@ RELU_EXT_ALWAYS void relu_ext_join(void *to, const __m128i *parts, const int byt
 /* Takes apart a vector of elements of `pieces` items that lie side by side, or of four items each
  * and `step` bytes apart. Successive elements fill a part of each vector before the next part. Of
  * two or four pieces, the even and the odd items are parted again and again. Of an odd number, the
- * items of a piece lie at different places of the vectors: they are chosen, then permuted. */
+ * items of a piece lie at different places of the vectors: they are chosen, then permuted; AVX-512
+ * does both at once. */
 #define RELU_EXT_DEFINE_TAKE(BITS, ...)                                                            \
     RELU_EXT_ALWAYS void relu_ext_take##BITS(char *rows, const char *x, const int pieces,          \
                                              const int apart, ptrdiff_t step)                      \
@@ -162,14 +165,21 @@ RELU_EXT_ALWAYS void relu_ext_join(void *to, const __m128i *parts, const int byt
                 rest[piece] = all[0];                                                              \
                 _Pragma("GCC unroll 8") for (i = 1; i < pieces; i++)                               \
                 {                                                                                  \
+                    const vector source = lane * (item)pieces + (item)(piece - i * LANES);         \
                     const vector here =                                                            \
-                        (vector)((place + (item)(i * items)) % (item)pieces == (item)piece);       \
-                    rest[piece] =                                                                  \
-                        __builtin_shuffle(rest[piece], all[i], lane + (here & (item)LANES));       \
+                        bytes == 64                                                                \
+                            ? (vector)(source < (item)LANES)                                       \
+                            : (vector)((place + (item)(i * items)) % (item)pieces == (item)piece); \
+                    rest[piece] = __builtin_shuffle(                                               \
+                        rest[piece], all[i],                                                       \
+                        bytes != 64 ? lane + (here & (item)LANES)                                  \
+                        : i == 1 ? source + (item)LANES                                            \
+                                 : (here & (source + (item)LANES)) | (~here & lane));              \
                 }                                                                                  \
-                rest[piece] = __builtin_shuffle(                                                   \
-                    rest[piece],                                                                   \
-                    part + ((place * (item)pieces + (item)piece) & (item)(items - 1)));            \
+                if (bytes != 64)                                                                   \
+                    rest[piece] = __builtin_shuffle(                                               \
+                        rest[piece],                                                               \
+                        part + ((place * (item)pieces + (item)piece) & (item)(items - 1)));        \
             }                                                                                      \
         RELU_EXT_EACH(i, pieces)                                                                   \
         relu_ext_copy_vector(rows + i * BYTES, pieces % 2 ? &rest[i] : &all[i], BYTES);            \
