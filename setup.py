@@ -86,6 +86,10 @@ GCC_KERNEL_FLAGS = [
 # -O3, because GCC 12 vectorises no ReLU at -O2.
 # Clang would warn of 69 inline helpers of Cython that modules do not use.
 UNIX_FLAGS = ["-O3", "-g0", "-Wno-unused-function"]
+# Two thirds of the size.  Of these, a call with a small array runs the loop of `ufuncs` alone:
+# 1,023 instructions instead of 1,016.  The front door would run 274 instead of 191.
+COLD = {"_dispatch", "_dlpack", "_openmp", "_threads", "ufuncs"}
+COLD_FLAGS = ["-Os"]
 OPENMP_FLAGS = ["-fopenmp"]
 
 # For tests: RELU_EXT_SANITIZE=address,undefined. What they find ends the process.
@@ -124,7 +128,11 @@ def extension(name: str) -> Extension:
         [str(PACKAGE / f"{source}.pyx")],
         include_dirs=[str(PACKAGE), np.get_include()],
         depends=[str(header) for header in PACKAGE.glob("*.h")],
-        define_macros=[("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")],
+        define_macros=[
+            ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),
+            # A wheel is compressed anyway, and an import need not expand them.
+            ("CYTHON_COMPRESS_STRINGS", "0"),
+        ],
     )
 
 
@@ -209,7 +217,7 @@ class BuildExtensions(build_ext):
         name = extension.name.removeprefix("relu_ext.")
         unix = self.compiler.compiler_type == "unix"
         if unix:
-            extension.extra_compile_args += UNIX_FLAGS
+            extension.extra_compile_args += UNIX_FLAGS + COLD_FLAGS * (name in COLD)
         if name.startswith("_kernels_") and unix:
             level = levels[name.removeprefix("_kernels_")]
             extension.extra_compile_args += KERNEL_FLAGS + level.flags

@@ -96,7 +96,7 @@ def level_of(path: Path) -> str:
 
 
 def kernels(objdump: str, path: Path) -> tuple[str, dict[tuple[str, str], str]]:
-    """The machine, and the disassembly of each kernel and of what it calls, by operation and dtype."""
+    """The machine, and the code of each kernel and of what it calls, by operation and dtype."""
     listing = subprocess.run(
         [objdump, "--disassemble", "--no-show-raw-insn", path],
         check=True,

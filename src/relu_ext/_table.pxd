@@ -41,11 +41,11 @@ cdef enum:  # roles: the arrays of a kernel, in the order of its arguments
     PARAMETER
     ROLES
 
-# out[i] = operation(a[i], b[i], parameter[i * step]) for n elements of each of `rows` rows, at least
-# one, in the dtype's own type throughout.  Operations of one array ignore b, and those without a
-# parameter ignore parameter.  step is 1 for an array of parameters (PReLU), 0 for a single one.
-# Each row is row_steps[role] bytes further in each array; for a single row, row_steps may be NULL.
-# Each input is out itself or disjoint from it; any alignment; any n >= 0; no Python.
+# out[i] = operation(a[i], b[i], parameter[i * step]) for n elements of each of `rows` rows, at
+# least one, in the dtype's own type throughout.  Operations of one array ignore b, and those
+# without a parameter ignore parameter.  step is 1 for an array of parameters (PReLU), 0 for a
+# single one.  Each row is row_steps[role] bytes further in each array; for a single row, row_steps
+# may be NULL.  Each input is out itself or disjoint from it; any alignment; any n >= 0; no Python.
 ctypedef void (*Kernel)(void *out, const void *a, const void *b, const void *parameter,
                         Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows,
                         const Py_ssize_t *row_steps) noexcept nogil
@@ -60,7 +60,8 @@ ctypedef void (*CopyBox)(char *to, const Py_ssize_t *to_step, const char *source
                          const Py_ssize_t *step, const Py_ssize_t *shape,
                          Py_ssize_t itemsize) noexcept nogil
 
-# The same as for a matrix, but only where the byte of a mask is not 0: nothing is written elsewhere.
+# The same as for a matrix, but only where the byte of a mask is not 0: nothing is written
+# elsewhere.
 ctypedef void (*CopyWhere)(char *to, Py_ssize_t to_column, Py_ssize_t to_row,
                            const char *source, Py_ssize_t column, Py_ssize_t row,
                            const char *mask, Py_ssize_t mask_column, Py_ssize_t mask_row,
