@@ -22,12 +22,11 @@ from relu_ext._walk cimport (
     GIL_BYTES, MOST_AXES, Plan, lay_axes, new_layout, size_of, walk_panels,
 )
 
+from importlib import import_module
 from math import prod
 from operator import index
 
 import numpy as np
-
-from relu_ext._exporters import array_over, writeable_array
 
 cnp.import_array()
 
@@ -310,11 +309,16 @@ cdef int find_axes(str name, tuple numbers, int axes, Axes *found) except -1:
     return 0
 
 
+cdef exporters():
+    """The module _exporters, which is imported when it is first needed: that takes 0.3 ms."""
+    return import_module("relu_ext._exporters")
+
+
 cdef as_array(str name, x):
     """Return an exact ndarray: over the memory of a tensor, or what NumPy makes of x."""
     if cnp.PyArray_CheckExact(x):
         return x
-    array = np.asarray(array_over(name, x) if is_tensor(x) else x)
+    array = np.asarray(exporters().array_over(name, x) if is_tensor(x) else x)
     if array.dtype == object and array.ndim == 0:
         raise TypeError(f"{name}: NumPy makes no array of numbers of a {type(x).__name__}; "
                         "convert it first")
@@ -358,7 +362,7 @@ cdef checked_out(str name, out, dtype, int axes, const Py_ssize_t *shape):
     if out is None:
         return None
     if is_tensor(out):
-        out = writeable_array(name, out)
+        out = exporters().writeable_array(name, out)
     elif not cnp.PyArray_Check(out):  # not isinstance, which believes what an object says it is
         raise TypeError(f"{name}: out is a {type(out).__name__}, neither ndarray nor tensor")
     array = out if cnp.PyArray_CheckExact(out) else np.asarray(out)
