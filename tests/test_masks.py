@@ -133,6 +133,36 @@ def test_a_mask_in_the_memory_of_the_output():
             assert_same_bits(out, expected, f"{dtype} {shift=}")
 
 
+@each_operation
+def test_where_with_tensors(level, operation):
+    """As with ndarrays, whether the tensors are walked or go through the ufunc."""
+    torch = pytest.importorskip("torch", exc_type=ImportError)
+    for dtype, (name, mask) in itertools.product((np.dtype(c) for c in "fehd"), MASKS.items()):
+        parameter = samples.parameters(operation, dtype)[0]
+        sources = inputs_of(operation, dtype)
+        before = samples.values(dtype, FLAT.size, seed=9).reshape(SHAPE)
+        masks = [mask]
+        if min(mask.strides, default=0) >= 0:
+            masks.append(torch.from_numpy(mask.copy()))
+        for (layout, lay_out), chosen in itertools.product(OUTPUTS.items(), masks):
+            context = f"{dtype} {name} {layout} {type(chosen)}"
+            expected = before.copy()
+            operation.front(*sources, parameter=parameter, out=expected, where=mask)
+            tensors = [torch.from_numpy(lay_out(source)) for source in sources]
+            out = torch.from_numpy(lay_out(before))
+            result = operation.front(*tensors, parameter=parameter, out=out, where=chosen)
+            assert result is out
+            assert_same_bits(out.numpy(), expected, context)
+            array = lay_out(before)
+            result = operation.front(*tensors, parameter=parameter, out=array, where=chosen)
+            assert result is array
+            assert_same_bits(array, expected, context)
+            new = operation.front(*tensors, parameter=parameter, where=chosen)
+            assert type(new) is torch.Tensor
+            everywhere = np.broadcast_to(mask, SHAPE)
+            assert_same_bits(new.numpy()[everywhere], expected[everywhere], context)
+
+
 # The signs of x.
 
 BACKWARD = [o for o in samples.OPERATIONS if o.name.endswith("backward")]

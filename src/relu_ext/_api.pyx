@@ -55,6 +55,7 @@ cdef extern from "Python.h":
 cdef extern from "numpy/ndarrayobject.h":
     int PyArray_Pack(PyArray_Descr *, void *, object)
     void PyArray_ScalarAsCtype(object, void *) noexcept
+    object PyArray_Scalar(void *, PyArray_Descr *, object)
 
 cdef extern from "numpy/ufuncobject.h":
     int PyUFunc_GiveFloatingpointErrors(const char *name, int exceptions) except -1
@@ -80,7 +81,9 @@ cdef enum:
 cdef double LARGEST_FLOAT16 = 65504.0
 cdef double LARGEST_BFLOAT16 = 3.3895313892515355e38
 cdef double SMALLEST_BFLOAT16 = 1.1754943508222875e-38  # below, its cast may report an underflow
+cdef tuple SCALARS = (ufuncs.np.floating, ufuncs.np.integer)
 cdef object FLOAT64_SCALAR = ufuncs.np.float64
+cdef object LONGDOUBLE_SCALAR = ufuncs.np.longdouble
 cdef str SAME_KIND = "same_kind"
 cdef str K_ORDER = "K"
 cdef tuple operations = ufuncs.in_order
@@ -303,17 +306,31 @@ cdef int kind_of_input(int operation, str name, object x, object first, int firs
     dtype = array_dtype(operation, first)
     if pack(x, dtype, first, number):
         return NUMBER
-    if in_place and dtype == FLOAT32 and type(x) is FLOAT64_SCALAR:
-        PyArray_ScalarAsCtype(x, &real)
-        if operation != ADD_LEAKY_RELU and <double><float>real == real:
-            # The result is the same: a product of two numbers of float32 is exact in float64, and
-            # a sum is rounded there so late that rounding it again changes nothing.  A sum that
-            # takes part in a product is not rounded in between.
-            number.float32 = <float>real
+    if in_place and isinstance(x, SCALARS):
+        if operation != ADD_LEAKY_RELU and pack_exactly(x, dtype, first, number):
             return NUMBER
-        number.float64 = real
-        return WIDE_NUMBER
+        if dtype == FLOAT32 and type(x) is FLOAT64_SCALAR:
+            PyArray_ScalarAsCtype(x, number)
+            return WIDE_NUMBER
     return kind_of(name, x)
+
+
+cdef bint pack_exactly(object value, int dtype, object x, Number *number) except -1:
+    """Write a NumPy scalar of another dtype in the floating dtype of an ndarray that is written in
+    place, if that holds it exactly.
+
+    Then the result is the same: a product of two numbers of this dtype is exact in the dtype of the
+    scalar, and a sum is rounded there so late that rounding it again changes nothing.  That is not
+    so for a longdouble and float64, nor for a sum that takes part in a product.
+    """
+    if dtype > LONGDOUBLE or isinstance(value, LONGDOUBLE_SCALAR):
+        return False
+    cdef double real = value
+    if not pack_any(real, dtype, x, number):
+        return False
+    if dtype == FLOAT32:
+        return number.float32 == real
+    return <double>PyArray_Scalar(number, PyArray_DESCR(<PyArrayObject *>x), None) == real
 
 
 cdef bint describe(int kind, object x, int operation, Operand *operand) noexcept:
@@ -600,14 +617,6 @@ cdef object call(int operation, object x, object y, object parameter, object out
 
 cdef object call_in_place(int operation, object x, object y, object parameter):
     """Call the ufunc with x as its output."""
-    as_python_number = general_calls().as_python_number
-    if operation != ADD_LEAKY_RELU:
-        # A sum that takes part in a product would be rounded in the dtype of the scalar.
-        number = as_python_number(x, parameter) if has_parameter(operation) else None
-        addend = as_python_number(x, y) if operation == ADD_RELU else y
-        if ((number is not parameter or addend is not y)
-                and compute_walked(operation, x, addend, number, x, True) is not None):
-            return x
     return general_calls().call_ufunc_in_place(
         operations[operation], operands_of(operation, x, y, parameter))
 

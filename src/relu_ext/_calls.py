@@ -69,26 +69,6 @@ def call_ufunc_in_place(ufunc: np.ufunc, operands: tuple[Any, ...]) -> Any:
     )
 
 
-def as_python_number(x: Any, value: Any) -> Any:
-    """Return a NumPy scalar as a Python number, if the floating dtype of an ndarray `x` holds it
-    exactly, or else the value as it is.
-
-    In place the result is the same: a product of two numbers of this dtype is exact in the dtype of
-    the scalar, and a sum is rounded there so late that rounding it again changes nothing.  That is
-    not so for a longdouble and float64.
-    """
-    if type(x) is not np.ndarray or not issubclass(type(value), (np.floating, np.integer)):
-        return value
-    if not np.issubdtype(x.dtype, np.floating) and x.dtype.name != "bfloat16":
-        return value
-    if issubclass(type(value), np.longdouble):
-        return value
-    number = value.item()
-    with np.errstate(all="ignore"):
-        exact = float(x.dtype.type(number)) == number
-    return float(number) if exact else value
-
-
 # Errors.
 
 
