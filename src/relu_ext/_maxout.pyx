@@ -17,7 +17,7 @@ from relu_ext._ndarrays cimport (
 from relu_ext._operand cimport Operand
 from relu_ext._scalar cimport uint8
 from relu_ext._table cimport BFLOAT16, FLOAT16, MOST_SIDE, OUT, UINT8, A, B, Pieces
-from relu_ext._tensors cimport is_tensor, new_result
+from relu_ext._tensors cimport is_torch_tensor, new_result_of
 from relu_ext._walk cimport (
     GIL_BYTES, MOST_AXES, Plan, lay_axes, new_layout, size_of, walk_panels,
 )
@@ -318,7 +318,7 @@ cdef as_array(str name, x):
     """Return an exact ndarray: over the memory of a tensor, or what NumPy makes of x."""
     if cnp.PyArray_CheckExact(x):
         return x
-    array = np.asarray(exporters().array_over(name, x) if is_tensor(x) else x)
+    array = np.asarray(exporters().array_over(name, x) if is_torch_tensor(x) else x)
     if array.dtype == object and array.ndim == 0:
         raise TypeError(f"{name}: NumPy makes no array of numbers of a {type(x).__name__}; "
                         "convert it first")
@@ -361,7 +361,7 @@ cdef checked_out(str name, out, dtype, int axes, const Py_ssize_t *shape):
     cdef int axis
     if out is None:
         return None
-    if is_tensor(out):
+    if is_torch_tensor(out):
         out = exporters().writeable_array(name, out)
     elif not cnp.PyArray_Check(out):  # not isinstance, which believes what an object says it is
         raise TypeError(f"{name}: out is a {type(out).__name__}, neither ndarray nor tensor")
@@ -391,7 +391,7 @@ cdef object delivered(result, out, array, tuple operands):
     """Return what the caller gets: `out`, after copying the result to `array` if it is not there
     already, or a new result.  `array` lies over the memory of `out`."""
     if out is None:
-        return new_result(result if result.ndim else result[()], operands)
+        return new_result_of(result if result.ndim else result[()], operands)
     if result is not array:
         np.copyto(array, result, casting="unsafe")  # checked_out has allowed the cast
     return out

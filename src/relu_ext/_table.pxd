@@ -60,8 +60,7 @@ ctypedef void (*CopyBox)(char *to, const Py_ssize_t *to_step, const char *source
                          const Py_ssize_t *step, const Py_ssize_t *shape,
                          Py_ssize_t itemsize) noexcept nogil
 
-# The same as for a matrix, but only where the byte of a mask is not 0: nothing is written
-# elsewhere.
+# As for a matrix, but only where the byte of a mask is not 0: nothing is written elsewhere.
 ctypedef void (*CopyWhere)(char *to, Py_ssize_t to_column, Py_ssize_t to_row,
                            const char *source, Py_ssize_t column, Py_ssize_t row,
                            const char *mask, Py_ssize_t mask_column, Py_ssize_t mask_row,

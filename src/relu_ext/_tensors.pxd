@@ -13,7 +13,7 @@ cdef bint borrow(object x, Operand *operand) noexcept
 cdef object new_tensor(str name, object x)
 
 # Whether `x` is a tensor of PyTorch, of whatever subclass.
-cdef bint is_tensor(object x) except -1
+cpdef bint is_torch_tensor(object x) except -1
 
 # Returns a new result, as a tensor if an operand is one.
-cdef object new_result(object result, tuple operands)
+cpdef object new_result_of(object result, tuple operands)

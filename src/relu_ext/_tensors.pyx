@@ -20,9 +20,7 @@ from relu_ext._dlpack cimport (
     BFLOAT, CPU, DIMENSIONS, FLOAT, INT, UINT, ExchangeTable, Tensor, VersionedTensor, has_memory,
 )
 from relu_ext._operand cimport Operand
-from relu_ext._table cimport (
-    BFLOAT16, FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64,
-)
+from relu_ext._table cimport BFLOAT16, FLOAT16, FLOAT32, INT8, UINT8
 
 import sys
 from _thread import allocate_lock  # threading.Lock, but threading takes 0.6 ms to import
@@ -152,36 +150,29 @@ cdef bint borrow(object x, Operand *operand) noexcept:
 cdef inline int kernel_dtype(const Tensor *tensor) noexcept:
     """The kernels' dtype, or -1 where there is none.  There is none for bool, because only relu
     takes it."""
-    if tensor.dtype_lanes != 1:
+    cdef int size = 0  # the number of times that 8 bits are doubled
+    while size < 3 and 8 << size != tensor.dtype_bits:
+        size += 1
+    if tensor.dtype_lanes != 1 or 8 << size != tensor.dtype_bits:
         return -1
-    if tensor.dtype_code == FLOAT:
-        if tensor.dtype_bits == 32:
-            return FLOAT32
-        return FLOAT64 if tensor.dtype_bits == 64 else FLOAT16 if tensor.dtype_bits == 16 else -1
-    if tensor.dtype_code == BFLOAT:
-        return BFLOAT16 if tensor.dtype_bits == 16 else -1
     if tensor.dtype_code == INT:
-        return (INT8 if tensor.dtype_bits == 8 else INT16 if tensor.dtype_bits == 16
-                else INT32 if tensor.dtype_bits == 32 else INT64 if tensor.dtype_bits == 64 else -1)
+        return INT8 + size
     if tensor.dtype_code == UINT:
-        return (UINT8 if tensor.dtype_bits == 8 else UINT16 if tensor.dtype_bits == 16
-                else UINT32 if tensor.dtype_bits == 32
-                else UINT64 if tensor.dtype_bits == 64 else -1)
-    return -1
+        return UINT8 + size
+    if size == 1:
+        return (FLOAT16 if tensor.dtype_code == FLOAT
+                else BFLOAT16 if tensor.dtype_code == BFLOAT else -1)
+    return FLOAT32 + size - 2 if tensor.dtype_code == FLOAT and size > 1 else -1
 
 
 # Refusals.
 
-cdef bint is_tensor(object x) except -1:
+cpdef bint is_torch_tensor(object x) except -1:
     """Whether `x` is a tensor of PyTorch, of whatever subclass."""
     if not PyType_HasFeature(Py_TYPE(x), Py_TPFLAGS_HEAPTYPE):
         return False  # Its type is written in C, and Tensor is not.
     tensor = getattr(sys.modules.get("torch"), "Tensor", None)
     return isinstance(tensor, type) and issubclass(type(x), tensor)
-
-
-def is_torch_tensor(x):
-    return is_tensor(x)
 
 
 cdef bint is_recorded(torch) except -1:
@@ -245,7 +236,7 @@ def capsule_of(str name, x):
     known, or None for any other object."""
     cdef VersionedTensor *managed = NULL
     cdef Operand operand
-    if not is_tensor(x):
+    if not is_torch_tensor(x):
         return None
     is_known = is_value(name, x)
     if not (is_known and borrow(x, &operand)):
@@ -278,15 +269,11 @@ cdef object new_tensor(str name, object x):
         raise
 
 
-cdef object new_result(object result, tuple operands):
+cpdef object new_result_of(object result, tuple operands):
     for x in operands:
-        if is_tensor(x):
+        if is_torch_tensor(x):
             return tensor_of(result, x)
     return result
-
-
-def new_result_of(result, tuple operands):
-    return new_result(result, operands)
 
 
 cdef tensor_of(result, owner):
