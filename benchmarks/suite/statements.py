@@ -210,7 +210,6 @@ def compile_statement(cell: Cell, contender: Contender) -> tuple[Call, Loop]:
     if contender.library == "numba":
         statement = _numba_statement(statement, cell, names)
     statement, operands = _bind(statement, names).replace("; ", "\n"), ", ".join(cell.operands)
-    # No other names: numexpr copies all variables of its caller.
     bound = "".join(f", {name}={name}" for name in names if re.search(rf"\b{name}\b", statement))
     returns = cell.mode == NEW or cell.operation in cases.SUMS
     once = f"return {statement}" if returns else f"{statement}\nreturn {cell.written}"
