@@ -692,7 +692,10 @@ class SumsWorld(MaxoutWorld):
 
     @staticmethod
     def is_choice(at_zero):
-        return isinstance(at_zero, (int, float, np.integer, np.floating, np.bool)) and at_zero in (0, 1)
+        return isinstance(at_zero, (int, float, np.integer, np.floating, np.bool)) and at_zero in (
+            0,
+            1,
+        )
 
 
 def is_number(x):

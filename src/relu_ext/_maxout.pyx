@@ -412,10 +412,17 @@ cdef object target(const Job *job, out, PyArray_Descr *dtype, Py_ssize_t itemsiz
                      False)
 
 
-cdef tuple reduce_many(array, tuple axes, Py_ssize_t pieces, bint is_half):
+cdef list axes_to_end(const Axes *axes, int count):
+    """The axes of an array, those of the pieces last."""
+    cdef int i
+    pooled = [axes.axis[i] for i in range(axes.count)]
+    return [i for i in range(count) if i not in pooled] + pooled
+
+
+cdef tuple reduce_many(array, const Axes *axes, Py_ssize_t pieces, bint is_half):
     """More pieces than a byte can number, by NumPy."""
-    array = np.moveaxis(array, axes, range(-len(axes), 0))
-    shape = array.shape[:-len(axes)]
+    array = array.transpose(axes_to_end(axes, array.ndim))
+    shape = array.shape[:array.ndim - axes.count]
     rows = array.reshape(prod(shape), pieces)
     # ml_dtypes has no argmax, and NumPy's of float16 is slow; widened, both keep their order.
     which = (rows.astype(np.float32) if is_half else rows).argmax(1)
@@ -525,7 +532,7 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
             raise TypeError(f"maxout: out of dtype {which_out.dtype} for which cannot number "
                             f"{pieces} pieces")
     if pieces > NUMBERED:
-        y, which = reduce_many(array, numbers, pieces, job.dtype in (FLOAT16, BFLOAT16))
+        y, which = reduce_many(array, &axes, pieces, job.dtype in (FLOAT16, BFLOAT16))
         if which_given is None:
             which = which.astype(np.min_scalar_type(pieces - 1))
     else:
@@ -571,12 +578,12 @@ cdef object numbered(cnp.ndarray which, Py_ssize_t pieces):
     return which.astype(np.uint8)
 
 
-cdef object spread_many(grad, which, tuple lengths, tuple axes):
+cdef object spread_many(grad, which, tuple lengths, const Axes *axes):
     """The gradient of more pieces than a byte can number, by NumPy; in C's order."""
     x = np.zeros((grad.size, prod(lengths)), grad.dtype)
     x[np.arange(grad.size), which.reshape(-1).astype(np.intp)] = grad.reshape(-1)
-    x = np.moveaxis(x.reshape(grad.shape + lengths), range(-len(lengths), 0), axes)
-    return np.ascontiguousarray(x)
+    x = x.reshape(grad.shape + lengths)
+    return np.ascontiguousarray(x.transpose(np.argsort(axes_to_end(axes, x.ndim))))
 
 
 cdef object contiguous(array, int axes, const Py_ssize_t *shape):
@@ -705,7 +712,7 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
     x_out = checked_out("maxout_backward", given, grad_array.dtype, count + axes.count, shape)
     x = x_out
     if total > NUMBERED and not is_empty:
-        x = spread_many(grad_array, which_array, lengths, numbers)
+        x = spread_many(grad_array, which_array, lengths, &axes)
     else:
         if not takes(x_out, grad_array.dtype, grad_array, which_array):
             x = new_array(PyArray_DESCR(<PyArrayObject *>grad_array), count + axes.count, shape,
