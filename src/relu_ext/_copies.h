@@ -239,8 +239,25 @@ static inline void relu_ext_copy_bytes(char *to, const char *from, ptrdiff_t byt
 #undef RELU_EXT_OVERLAP
 }
 
-/* Defines a copy of a matrix of items, of which one side is a contiguous tile. */
+/* Defines a copy of a matrix of items, of which one side is a contiguous tile. Where the tile is
+ * written, its step is a constant. */
 #define RELU_EXT_COPY_ITEMS(BITS)                                                                 \
+    static inline void relu_ext_copy_row##BITS(char *to, ptrdiff_t to_column, const char *from,   \
+                                               ptrdiff_t column, ptrdiff_t i, ptrdiff_t columns)  \
+    {                                                                                             \
+        const ptrdiff_t size = BITS / 8;                                                          \
+        for (; i + 4 <= columns; i += 4) {                                                        \
+            RELU_EXT_KEEP_SCALAR();                                                               \
+            memcpy(to + i * to_column, from + i * column, size);                                  \
+            memcpy(to + (i + 1) * to_column, from + (i + 1) * column, size);                      \
+            memcpy(to + (i + 2) * to_column, from + (i + 2) * column, size);                      \
+            memcpy(to + (i + 3) * to_column, from + (i + 3) * column, size);                      \
+        }                                                                                         \
+        for (; i < columns; i++) {                                                                \
+            RELU_EXT_KEEP_SCALAR();                                                               \
+            memcpy(to + i * to_column, from + i * column, size);                                  \
+        }                                                                                         \
+    }                                                                                             \
     static inline void relu_ext_copy_items##BITS(                                                 \
         char *to, ptrdiff_t to_column, ptrdiff_t to_row, const char *from, ptrdiff_t column,      \
         ptrdiff_t row, ptrdiff_t columns, ptrdiff_t rows)                                         \
@@ -264,17 +281,10 @@ static inline void relu_ext_copy_bytes(char *to, const char *from, ptrdiff_t byt
                 i = relu_ext_gather_second##BITS(to, from, columns);                              \
             else if (column == size && to_column == 2 * size)                                     \
                 i = relu_ext_scatter_second##BITS(to, from, columns);                             \
-            for (; i + 4 <= columns; i += 4) {                                                    \
-                RELU_EXT_KEEP_SCALAR();                                                           \
-                memcpy(to + i * to_column, from + i * column, size);                              \
-                memcpy(to + (i + 1) * to_column, from + (i + 1) * column, size);                  \
-                memcpy(to + (i + 2) * to_column, from + (i + 2) * column, size);                  \
-                memcpy(to + (i + 3) * to_column, from + (i + 3) * column, size);                  \
-            }                                                                                     \
-            for (; i < columns; i++) {                                                            \
-                RELU_EXT_KEEP_SCALAR();                                                           \
-                memcpy(to + i * to_column, from + i * column, size);                              \
-            }                                                                                     \
+            if (to_column == size)                                                                \
+                relu_ext_copy_row##BITS(to, size, from, column, i, columns);                      \
+            else                                                                                  \
+                relu_ext_copy_row##BITS(to, to_column, from, column, i, columns);                 \
         }                                                                                         \
     }
 RELU_EXT_COPY_ITEMS(8)
@@ -373,7 +383,7 @@ static inline void relu_ext_copy_box(char *to, const ptrdiff_t *to_step, const c
 /* Where the mask is 0, the item goes to a place of its own. A branch would be mispredicted, a walk
  * over the set bits of the mask ends at an unpredictable place in each word. */
 #define RELU_EXT_COPY_WHERE(BITS)                                                                 \
-    static inline void relu_ext_copy_where##BITS(                                                 \
+    static inline void relu_ext_where##BITS(                                                      \
         char *to, ptrdiff_t to_column, const char *from, ptrdiff_t column, const char *mask,      \
         ptrdiff_t mask_column, ptrdiff_t columns)                                                 \
     {                                                                                             \
@@ -386,6 +396,16 @@ static inline void relu_ext_copy_box(char *to, const ptrdiff_t *to_step, const c
             RELU_EXT_KEEP_SCALAR();                                                               \
             memcpy((char *)(other ^ ((other ^ place) & chosen)), from + i * column, BITS / 8);    \
         }                                                                                         \
+    }                                                                                             \
+    static inline void relu_ext_copy_where##BITS(                                                 \
+        char *to, ptrdiff_t to_column, const char *from, ptrdiff_t column, const char *mask,      \
+        ptrdiff_t mask_column, ptrdiff_t columns)                                                 \
+    {                                                                                             \
+        const ptrdiff_t size = BITS / 8;                                                          \
+        if (to_column == size && column == size && mask_column == 1)                              \
+            relu_ext_where##BITS(to, size, from, size, mask, 1, columns);                         \
+        else                                                                                      \
+            relu_ext_where##BITS(to, to_column, from, column, mask, mask_column, columns);        \
     }
 RELU_EXT_COPY_WHERE(8)
 RELU_EXT_COPY_WHERE(16)
