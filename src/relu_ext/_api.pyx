@@ -558,8 +558,6 @@ cdef inline object evaluate_in_place(int operation, object x, object y, object p
                     data_of(y) if has_second(operation) else NULL,
                     &number if has_parameter(operation) else NULL, size, False)
             return x
-    if compute_walked(operation, x, y, parameter, x, True) is not None:
-        return x
     return call_in_place(operation, x, y, parameter)
 
 
@@ -616,7 +614,9 @@ cdef object call(int operation, object x, object y, object parameter, object out
 
 
 cdef object call_in_place(int operation, object x, object y, object parameter):
-    """Call the ufunc with x as its output."""
+    """Walk the operands, or call the ufunc with x as its output."""
+    if compute_walked(operation, x, y, parameter, x, True) is not None:
+        return x
     return general_calls().call_ufunc_in_place(
         operations[operation], operands_of(operation, x, y, parameter))
 
