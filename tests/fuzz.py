@@ -45,6 +45,7 @@ LARGE = [1000, 9000, 40_000]  # elements, on both sides of what is done with the
 
 SUPPORTED = {c: np.dtype(c) for c in "?bBhHiIlLqQefdg"} | {"bfloat16": reference.bfloat16}
 FLOATS = ["e", "f", "d", "g", "bfloat16"]
+FLOATING = [SUPPORTED[c] for c in FLOATS]
 # The functions that sum a gradient: the operation of the other gradient, and their parameter.
 SUMS = {
     "add_relu_backward": ("relu_backward", None),
@@ -367,10 +368,23 @@ class World:
             return self.operation.ufunc(*operands, **self.keywords)
         target, *others = self.arrays
         array = self.writeable(target)
+        if name != "add_leaky_relu":
+            others, parameter = ([self.exactly(x, array) for x in some] for some in (others, parameter))
         operands = arrays_of(name, (array, *others, *parameter), target)
         if self.operation.ufunc(*operands, out=array) is not array:
             raise TypeError("an operand's __array_ufunc__ did something else")
         return target
+
+    @staticmethod
+    def exactly(x, array):
+        """A NumPy scalar that the dtype of the array holds exactly, as a Python number: beside that
+        a signalling NaN stays what it is."""
+        if isinstance(x, (np.floating, np.integer)) and not isinstance(x, np.longdouble):
+            dtype = getattr(array, "dtype", None)
+            with np.errstate(all="ignore"):
+                if dtype in FLOATING and float(x) == float(dtype.type(float(x))):
+                    return float(x)
+        return x
 
     def writeable(self, target):
         """The array over the memory of `target` that an in-place call is documented to write."""
@@ -686,7 +700,7 @@ class SumsWorld(MaxoutWorld):
 
     def floats(self, x):
         array = self.array(x)
-        if array.dtype not in [SUPPORTED[c] for c in FLOATS]:
+        if array.dtype not in FLOATING:
             raise TypeError("no floats")
         return array
 
