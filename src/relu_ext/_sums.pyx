@@ -297,7 +297,10 @@ cdef void add_blocks(const Job *job, char *sums, Py_ssize_t block, Py_ssize_t bl
         place(job, 0, row, 0, at)
         run_columns(&job.plan, at, rows * job.plan.shape[0], 1)
         computed = True
-    if blocks == 1 and job.along:
+    if blocks == 1 and computed and job.terms == NULL:
+        job.fold_rows(sums, job.plan.data[OUT] + row * job.plan.step[OUT][1],
+                      job.plan.step[OUT][1], rows, job.plan.shape[0])
+    elif blocks == 1 and job.along:
         add_runs(job, sums, row, rows, first, last)
     elif blocks == 1:
         add_rows(job, sums, row, rows, first, last, computed)
