@@ -369,7 +369,9 @@ class World:
         target, *others = self.arrays
         array = self.writeable(target)
         if name != "add_leaky_relu":
-            others, parameter = ([self.exactly(x, array) for x in some] for some in (others, parameter))
+            others, parameter = (
+                [self.exactly(x, array) for x in some] for some in (others, parameter)
+            )
         operands = arrays_of(name, (array, *others, *parameter), target)
         if self.operation.ufunc(*operands, out=array) is not array:
             raise TypeError("an operand's __array_ufunc__ did something else")

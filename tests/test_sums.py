@@ -354,7 +354,9 @@ def test_prelu_at_zero(level, dtype, at_zero):
         check(relu_ext.prelu_backward_(grad, x, slope, at_zero=at_zero), expected)
 
 
-@pytest.mark.parametrize("at_zero", [0.5, 2, -1, "0", [0], np.array([0, 1]), math.nan, 1j])
+@pytest.mark.parametrize(
+    "at_zero", [0.5, 2, -1, "0", [0], np.array([0, 1]), math.nan, 1j, np.complex64(1)]
+)
 def test_no_other_at_zero(at_zero):
     grad = np.ones(3, "f")
     for function in (relu_ext.prelu_backward, relu_ext.prelu_backward_):
@@ -499,6 +501,14 @@ def test_grad_that_cannot_be_written():
 def test_negative_slopes_are_refused(slope):
     for name in ("add_leaky_relu_backward", "add_leaky_relu_backward_"):
         with pytest.raises(ValueError, match=f"^{name}: negative_slope"):
+            getattr(relu_ext, name)(ROWS, ROWS, ROWS[0], slope)
+    assert (ROWS == 1).all()
+
+
+@pytest.mark.parametrize("slope", [None, "0.5", 1j, True])
+def test_slopes_that_are_no_numbers_are_refused(slope):
+    for name in ("add_leaky_relu_backward", "add_leaky_relu_backward_"):
+        with pytest.raises(TypeError, match=f"^{name}: .*negative_slope"):
             getattr(relu_ext, name)(ROWS, ROWS, ROWS[0], slope)
     assert (ROWS == 1).all()
 

@@ -559,8 +559,9 @@ cdef object backward(int call, object grad, object x, object parameter, object y
 
 
 cdef int chosen_at_zero(str name, at_zero) except -1:
-    if isinstance(at_zero, (int, float, np.number, np.bool_)) and at_zero in (0, 1):
-        return <int>at_zero
+    if (isinstance(at_zero, (int, float, np.integer, np.floating, np.bool_))
+            and (at_zero == 0 or at_zero == 1)):
+        return at_zero == 1
     raise ValueError(f"{name}: expected an at_zero of None, 0 or 1, not {at_zero!r}")
 
 
