@@ -364,8 +364,11 @@ class World:
         name = self.operation.name
         parameter = () if self.operation.parameter is None else (self.parameter,)
         if not self.case.in_place:
-            operands = arrays_of(name, (*self.arrays, *parameter))
-            return self.operation.ufunc(*operands, **self.keywords)
+            operands = (*self.arrays, *parameter)
+            if self.out is self.arrays[0] and name != "add_leaky_relu":
+                walked = not any(self.case.keywords.values()) and self.case.where == 0
+                operands = [self.exactly(x, self.out) if walked else x for x in operands]
+            return self.operation.ufunc(*arrays_of(name, operands), **self.keywords)
         target, *others = self.arrays
         array = self.writeable(target)
         if name != "add_leaky_relu":
@@ -381,10 +384,11 @@ class World:
     def exactly(x, array):
         """A NumPy scalar that the dtype of the array holds exactly, as a Python number: beside that
         a signalling NaN stays what it is."""
+        if type(array) is not np.ndarray or array.dtype not in FLOATING:
+            return x
         if isinstance(x, (np.floating, np.integer)) and not isinstance(x, np.longdouble):
-            dtype = getattr(array, "dtype", None)
             with np.errstate(all="ignore"):
-                if dtype in FLOATING and float(x) == float(dtype.type(float(x))):
+                if float(x) == float(array.dtype.type(float(x))):
                     return float(x)
         return x
 
@@ -748,6 +752,8 @@ def check(case):
     except (TypeError, ValueError, OverflowError):
         expected = None  # no call of this kind: then the doors agree on an error
     one, other = front.outcome(World.through_the_front_door), apart.outcome(World.through_the_ufunc)
+    if other[:2] == ("raised", "FloatingPointError") and one[0] != "raised" and reads_signs(case):
+        return "computed", "without the ufunc's cast"
     assert one[:3] == other[:3], (one, other)
     if one[:2] == ("raised", "FloatingPointError"):
         return one[0], one[1]  # How much was written before a cast raised is nobody's contract.
@@ -939,6 +945,11 @@ def cases(draw):
             operand.dtype = arrays[0].dtype if operand is not case.where else "?"
     assume(all(x.stop < MOST_BYTES for x in case.operands))
     return case
+
+
+def reads_signs(case):
+    """Whether an x is read in its own dtype, which the ufunc casts."""
+    return "backward" in case.operation and len({array.dtype for array in case.arrays}) > 1
 
 
 def behaviours(case, outcome):
