@@ -83,6 +83,42 @@ def test_where_of_large_arrays(level, threads, operation):
     out.assert_guarded(operation)
 
 
+@each_operation
+def test_where_with_operands_of_other_dtypes(level, operation):
+    """As the ufunc, over an operand and elsewhere, and not a byte beside the output."""
+    for dtype, other, over in itertools.product(DTYPES, DTYPES, (True, False)):
+        first, *others = [part.ravel() for part in inputs_of(operation, dtype)]
+        with np.errstate(all="ignore"):
+            others = [array.astype(other) for array in others]
+        if operation.parameter:
+            others.append(other.type(1))
+        outs = [Guarded(first, 4), Guarded(first, 4)]
+        ended = []
+        for function, out in zip((operation.function, operation.ufunc), outs, strict=True):
+            operands = [out.array if over else first, *others]
+            keywords = {"out": out.array, "where": FLAT.ravel()}
+            if operation.parameter and function is operation.function:
+                keywords[operation.parameter] = operands.pop()
+            try:
+                with np.errstate(all="ignore"):
+                    ended.append(function(*operands, **keywords) is out.array)
+            except TypeError:
+                ended.append(TypeError)
+        context = f"{dtype} {other} {over}"
+        assert ended[0] == ended[1], context
+        assert_same_bits(*(quiet(out.array) for out in outs), context)
+        for out in outs:
+            out.assert_guarded(context)
+
+
+def quiet(array):
+    """NaNs without what a cast of the ufunc changes in them."""
+    if array.dtype.kind in "iu":
+        return array
+    with np.errstate(all="ignore"):
+        return np.where(array == array, array, np.array(np.nan, array.dtype))
+
+
 @pytest.mark.parametrize("operands", [1, 2], ids=["relu", "relu_backward"])
 def test_elements_outside_of_the_mask_belong_to_others(level, operands):
     """Another thread writes them meanwhile; none of its numbers is lost."""

@@ -456,7 +456,7 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
         if kinds[role] == NUMBER or kinds[role] != WIDE_NUMBER and agree(
                 x, &described[A], <object>given[role], &described[role]):
             continue
-        if (in_place and kinds[A] == ARRAY and described[A].dtype == FLOAT32
+        if (in_place and where is True and kinds[A] == ARRAY and described[A].dtype == FLOAT32
                 and described[role].dtype == FLOAT64):
             dtype = FLOAT64
         elif not (role == B and BACKWARD >> operation & 1
