@@ -302,12 +302,15 @@ def leak(call, count):
     """What `count` calls leave behind, in words, or None."""
     with contextlib.redirect_stdout(None):
         call.run(WARM_UP)
-    if not grown(call, count):
-        return None
-    # Again, between full collections: they free what hangs together in circles, and empty the
-    # interpreter's free lists, which calls then fill with up to 91 blocks, once.
-    gc.collect()
-    return grown(call, count, gc.collect)
+    # Again and again, between full collections: they free what hangs together in circles, and empty
+    # the interpreter's free lists, which calls then fill with hundreds of blocks, once. What each
+    # call leaves is found every time.
+    for finish in (bool, gc.collect, gc.collect):
+        finish()
+        found = grown(call, count, finish)
+        if not found:
+            return None
+    return found
 
 
 def grown(call, count, finish=bool):
