@@ -132,8 +132,22 @@ class Case:
         return json.dumps(dataclasses.astuple(self), separators=(",", ":"))
 
 
+class WithoutUfunc:
+    """What cases have in common that are compared with the oracle alone."""
+
+    @property
+    def operands(self):
+        return [x for x in (*self.arrays, *self.out) if x is not None]
+
+    @property
+    def door(self):
+        return self.operation
+
+    to_json = Case.to_json
+
+
 @dataclasses.dataclass
-class MaxoutCase:
+class MaxoutCase(WithoutUfunc):
     """A call of maxout or maxout_backward."""
 
     operation: str
@@ -144,19 +158,9 @@ class MaxoutCase:
     out: list[Operand | None]
     counted: bool  # return_which
 
-    @property
-    def operands(self):
-        return [x for x in (*self.arrays, *self.out) if x is not None]
-
-    @property
-    def door(self):
-        return self.operation
-
-    to_json = Case.to_json
-
 
 @dataclasses.dataclass
-class SumsCase:
+class SumsCase(WithoutUfunc):
     """A call of a function that also returns the gradient of a bias or a slope."""
 
     operation: str
@@ -165,16 +169,6 @@ class SumsCase:
     arrays: list[Operand]  # grad, x or the output, and what is learned
     parameter: int | None  # of PARAMETERS: negative_slope, or prelu's at_zero
     out: list[Operand | None]
-
-    @property
-    def operands(self):
-        return [x for x in (*self.arrays, *self.out) if x is not None]
-
-    @property
-    def door(self):
-        return self.operation
-
-    to_json = Case.to_json
 
 
 def from_json(line):
@@ -329,10 +323,13 @@ class World:
 
     def __init__(self, case, memory):
         self.case, self.own = case, CallersOwn()
-        self.operation = samples.NAMED[case.operation]
         self.memory = samples.aligned_bytes(memory.size)
         self.memory[:] = memory
         self.arrays = [self.make(x) for x in case.arrays]
+        self.make_others(case)
+
+    def make_others(self, case):
+        self.operation = samples.NAMED[case.operation]
         self.parameter = self.make(case.parameter, PARAMETERS)
         self.out = self.make(case.out, self.arrays)
         self.where = self.make(case.where, WHERES)
@@ -477,11 +474,7 @@ def integers(x):
 
 
 class MaxoutWorld(World):
-    def __init__(self, case, memory):
-        self.case, self.own = case, CallersOwn()
-        self.memory = samples.aligned_bytes(memory.size)
-        self.memory[:] = memory
-        self.arrays = [self.make(x) for x in case.arrays]
+    def make_others(self, case):
         self.pieces, self.axis = PIECES[case.pieces], AXES[case.axis]
         self.out = [self.make(x) for x in case.out]
 
@@ -613,11 +606,7 @@ class MaxoutWorld(World):
 
 
 class SumsWorld(MaxoutWorld):
-    def __init__(self, case, memory):
-        self.case, self.own = case, CallersOwn()
-        self.memory = samples.aligned_bytes(memory.size)
-        self.memory[:] = memory
-        self.arrays = [self.make(x) for x in case.arrays]
+    def make_others(self, case):
         self.parameter = self.make(case.parameter, PARAMETERS)
         self.out = [self.arrays[0], None] if case.in_place else [self.make(x) for x in case.out]
 
