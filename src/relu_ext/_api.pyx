@@ -25,7 +25,8 @@ from libc.string cimport memcpy, memset
 from relu_ext._dispatch cimport active_table
 from relu_ext._docs cimport fill_doc
 from relu_ext._ndarrays cimport (
-    PyArray_DESCR, PyArray_Descr, PyArrayObject, describe_ndarray, native_dtype, new_array,
+    PyArray_DESCR, PyArray_Descr, PyArrayObject, describe_ndarray, is_writeable, native_dtype,
+    new_array,
 )
 from relu_ext._operand cimport Operand
 from relu_ext._table cimport (
@@ -76,7 +77,6 @@ cdef extern from "_exceptions.h" nogil:
 
 cdef enum:
     ORDERS = cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_F_CONTIGUOUS
-    WRITEABLE = cnp.NPY_ARRAY_WRITEABLE
 
 cdef double LARGEST_FLOAT16 = 65504.0
 cdef double LARGEST_BFLOAT16 = 3.3895313892515355e38
@@ -134,10 +134,6 @@ cdef inline int contiguous_dtype(int operation, object x) noexcept:
     if not (cnp.PyArray_CheckExact(x) and cnp.PyArray_FLAGS(<cnp.ndarray>x) & ORDERS):
         return -1
     return array_dtype(operation, x)
-
-
-cdef inline bint is_writeable(object x) noexcept:
-    return cnp.PyArray_FLAGS(<cnp.ndarray>x) & WRITEABLE
 
 
 cdef inline Py_ssize_t count(object x) noexcept:
@@ -209,15 +205,11 @@ cdef inline bint read_number(object value, double *number, bint *is_int) noexcep
     return True
 
 
-cdef bint convert(object value, int dtype, Number *number) noexcept:
-    """Write a Python number in a dtype as NumPy would, where C can; it runs no Python.
+cdef inline bint write_number(double real, bint is_int, int dtype, Number *number) noexcept:
+    """Write what `read_number` read in a dtype as NumPy would, where C can; it runs no Python.
 
     Return False for other dtypes, and for a number out of range, about which NumPy warns.
     """
-    cdef double real
-    cdef bint is_int
-    if not read_number(value, &real, &is_int):
-        return False
     if dtype == FLOAT32:
         number.float32 = <float>real
         return not isinf(number.float32) or isinf(real)
@@ -228,13 +220,20 @@ cdef bint convert(object value, int dtype, Number *number) noexcept:
     return real == 0 and is_int
 
 
+cdef bint convert(object value, int dtype, Number *number) noexcept:
+    """`read_number` and `write_number`."""
+    cdef double real
+    cdef bint is_int
+    return read_number(value, &real, &is_int) and write_number(real, is_int, dtype, number)
+
+
 cdef bint pack_any(object value, int dtype, object x, Number *number) noexcept:
     """`pack` for the numbers and dtypes that are not the most common."""
     cdef double real
     cdef bint is_int
     cdef PyArray_Descr *descr = PyArray_DESCR(<PyArrayObject *>x)
     if read_number(value, &real, &is_int):
-        if convert(value, dtype, number):
+        if write_number(real, is_int, dtype, number):
             return True
         if dtype > LONGDOUBLE and not is_int or dtype == FLOAT32 or (
                 dtype == FLOAT16 and LARGEST_FLOAT16 < fabs(real) and not isinf(real)

@@ -8,6 +8,11 @@
 #include <string.h>
 
 #define RELU_EXT_CACHE_LINE 64
+#ifdef _MSC_VER
+#define RELU_EXT_LINE_ALIGNED __declspec(align(RELU_EXT_CACHE_LINE))
+#else
+#define RELU_EXT_LINE_ALIGNED __attribute__((aligned(RELU_EXT_CACHE_LINE)))
+#endif
 
 #if defined(__AVX__)
 #include <immintrin.h>
@@ -299,9 +304,9 @@ static inline ptrdiff_t relu_ext_distance(ptrdiff_t step)
 
 /* The inner loop runs along the axis in which the source's items lie closer together, so that a
  * cache line is used whole once it is there. */
-static inline void relu_ext_copy(char *to, ptrdiff_t to_column, ptrdiff_t to_row, const char *from,
-                          ptrdiff_t column, ptrdiff_t row, ptrdiff_t columns, ptrdiff_t rows,
-                          ptrdiff_t itemsize)
+static inline void relu_ext_copy(char *to, ptrdiff_t to_column, ptrdiff_t to_row,
+                                 const char *from, ptrdiff_t column, ptrdiff_t row,
+                                 ptrdiff_t columns, ptrdiff_t rows, ptrdiff_t itemsize)
 {
     ptrdiff_t i, j;
     if (to_column == itemsize && row == itemsize && column != itemsize &&
@@ -342,7 +347,8 @@ static inline void relu_ext_swap(relu_ext_axis *one, relu_ext_axis *other)
  * axes that lie together on both sides are one. The matrix has the two axes along which the items
  * of the one side and those of the other are next to each other, or else the longest. */
 static inline void relu_ext_copy_box(char *to, const ptrdiff_t *to_step, const char *from,
-                              const ptrdiff_t *step, const ptrdiff_t *shape, ptrdiff_t itemsize)
+                                     const ptrdiff_t *step, const ptrdiff_t *shape,
+                                     ptrdiff_t itemsize)
 {
     relu_ext_axis box[4] = {{1, 0, 0}, {1, 0, 0}, {1, 0, 0}, {1, 0, 0}};
     ptrdiff_t i, k;

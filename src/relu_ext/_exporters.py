@@ -63,10 +63,15 @@ def writeable_array(name: str, target: object) -> np.ndarray[Any, Any]:
 
 
 def result_array(
-    name: str, which: str, out: object, shape: tuple[int, ...], dtype: np.dtype[Any]
+    name: str,
+    which: str,
+    out: object,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    refused: str = "SUmMOV",
 ) -> np.ndarray[Any, Any] | None:
     """Return an exact ndarray over the memory of `out`, into which a result may be copied, or None
-    if `out` is None."""
+    if `out` is None.  Of the kinds of dtypes that are refused, bfloat16 is none."""
     if out is None:
         return None
     if is_torch_tensor(out):
@@ -80,7 +85,7 @@ def result_array(
         raise ValueError(f"{name}: {which} is read-only")
     # NumPy also allows a cast of a number to text and to any structure.
     if not np.can_cast(dtype, array.dtype, "same_kind") or (
-        array.dtype.kind in "SUmMOV" and array.dtype.name != "bfloat16"
+        array.dtype.kind in refused and array.dtype.name != "bfloat16"
     ):
         raise TypeError(f"{name}: {which} of dtype {array.dtype} does not hold {dtype}")
     return array

@@ -11,15 +11,15 @@ from cpython.long cimport PyLong_AsLongAndOverflow, PyLong_CheckExact
 from libc.string cimport memcmp, memcpy, memset
 from relu_ext._dispatch cimport active_table
 from relu_ext._ndarrays cimport (
-    PyArray_DESCR, PyArray_Descr, PyArrayObject, describe_ndarray, is_bfloat16, native_dtype,
-    new_array, remember_bfloat16,
+    PyArray_DESCR, PyArray_Descr, PyArrayObject, describe_ndarray, is_bfloat16, is_writeable,
+    native_dtype, new_array, remember_bfloat16,
 )
 from relu_ext._operand cimport Operand
 from relu_ext._scalar cimport uint8
 from relu_ext._table cimport BFLOAT16, FLOAT16, MOST_SIDE, OUT, UINT8, A, B, Pieces
 from relu_ext._tensors cimport is_torch_tensor, new_result_of
 from relu_ext._walk cimport (
-    GIL_BYTES, MOST_AXES, Plan, lay_axes, new_layout, size_of, walk_panels,
+    GIL_BYTES, MOST_AXES, Plan, lay_axes, new_layout, row_step, size_of, walk_panels,
 )
 
 from importlib import import_module
@@ -71,10 +71,6 @@ cdef struct Job:
 
 
 # Panels: some rows of n elements, along axes 0 and 1 of the plan.
-
-cdef inline Py_ssize_t row_step(const Plan *this, int role) noexcept nogil:
-    return this.step[role][1] if this.axes > 1 else this.step[role][0] * this.shape[0]
-
 
 cdef inline bint is_dense(const Plan *this, int role, Py_ssize_t size) noexcept nogil:
     """Whether the items of y or which follow each other, through all rows of a panel."""
@@ -357,27 +353,12 @@ cdef inline bint has_shape(cnp.ndarray array, int axes, const Py_ssize_t *shape)
 
 cdef checked_out(str name, out, dtype, int axes, const Py_ssize_t *shape):
     """Return an exact ndarray over the memory of `out`, which holds a result of `dtype`."""
-    cdef cnp.ndarray array
     cdef int axis
-    if out is None:
-        return None
-    if is_torch_tensor(out):
-        out = exporters().writeable_array(name, out)
-    elif not cnp.PyArray_Check(out):  # not isinstance, which believes what an object says it is
-        raise TypeError(f"{name}: out is a {type(out).__name__}, neither ndarray nor tensor")
-    array = out if cnp.PyArray_CheckExact(out) else np.asarray(out)
-    if not has_shape(array, axes, shape):
-        expected = tuple([shape[axis] for axis in range(axes)])
-        raise ValueError(f"{name}: expected an out of shape {expected}, not {np.shape(array)}")
-    if not cnp.PyArray_FLAGS(array) & cnp.NPY_ARRAY_WRITEABLE:
-        raise ValueError(f"{name}: out is read-only")
-    # NumPy also allows a cast of a number to text and to any structure.
-    to = array.dtype
-    if to is not dtype and (
-            not np.can_cast(dtype, to, "same_kind") or to.kind in "SUmM"
-            or to.kind == "V" and not is_bfloat16(to)):
-        raise TypeError(f"{name}: out of dtype {to} does not hold {dtype}")
-    return array
+    if out is None or cnp.PyArray_CheckExact(out) and out.dtype is dtype and is_writeable(out) and (
+            has_shape(<cnp.ndarray>out, axes, shape)):
+        return out
+    return exporters().result_array(name, "out", out, tuple([shape[axis] for axis in range(axes)]),
+                                    dtype, "SUmMV")
 
 
 cdef bint takes(out, dtype, input, other) except -1:

@@ -44,6 +44,10 @@ cdef inline int native_dtype(const PyArray_Descr *dtype) noexcept nogil:
     return BFLOAT16 if dtype.type_num == load(bfloat16_number) else -1
 
 
+cdef inline bint is_writeable(object x) noexcept:
+    return cnp.PyArray_FLAGS(<cnp.ndarray>x) & cnp.NPY_ARRAY_WRITEABLE
+
+
 cdef inline void describe_ndarray(object x, int dtype, Operand *operand) noexcept:
     cdef cnp.ndarray array = <cnp.ndarray>x
     operand.data = <char *>cnp.PyArray_DATA(array)
@@ -52,7 +56,7 @@ cdef inline void describe_ndarray(object x, int dtype, Operand *operand) noexcep
     operand.strides = <const Py_ssize_t *>cnp.PyArray_STRIDES(array)
     operand.stride_unit = 1
     operand.dtype = dtype
-    operand.writeable = cnp.PyArray_FLAGS(array) & cnp.NPY_ARRAY_WRITEABLE
+    operand.writeable = is_writeable(x)
 
 
 cdef inline object new_array(PyArray_Descr *dtype, int axes, const Py_ssize_t *shape,

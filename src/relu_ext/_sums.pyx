@@ -23,8 +23,8 @@ from libc.string cimport memcpy, memset
 from relu_ext._dispatch cimport active_table
 from relu_ext._docs cimport fill_doc
 from relu_ext._ndarrays cimport (
-    PyArray_DESCR, PyArray_Descr, PyArrayObject, describe_ndarray, is_bfloat16, native_dtype,
-    new_array, remember_bfloat16,
+    PyArray_DESCR, PyArray_Descr, PyArrayObject, describe_ndarray, is_bfloat16, is_writeable,
+    native_dtype, new_array, remember_bfloat16,
 )
 from relu_ext._operand cimport Operand
 from relu_ext._table cimport (
@@ -45,13 +45,8 @@ import numpy as np
 
 cnp.import_array()
 
-cdef extern from *:
+cdef extern from "_copies.h":
     """
-    #ifdef _MSC_VER
-    #define RELU_EXT_LINE_ALIGNED __declspec(align(64))
-    #else
-    #define RELU_EXT_LINE_ALIGNED __attribute__((aligned(64)))
-    #endif
     #define RELU_EXT_TILE_BYTES 65536
     typedef struct { RELU_EXT_LINE_ALIGNED char bytes[RELU_EXT_TILE_BYTES]; } relu_ext_tile;
     """
@@ -121,8 +116,9 @@ cdef bint lay(Job *job, int operation, int dtype, int result_dtype,
     settle(plan)
     plan.has[A] = operands[A] != operands[OUT]
     plan.has[SUMS] = False
+    plan.size[SUMS] = result_size
     if (plan.axes > 3 or size_of(plan) == 0 or not is_safe(plan)
-            or not is_apart(plan, SUMS, 1 - result_size, extent)
+            or not is_apart(plan, SUMS, 0, extent)
             or plan.step[PARAMETER][0] != 0 and plan.step[PARAMETER][0] != plan.itemsize):
         return False
     for role in range(PARAMETER):
@@ -414,10 +410,6 @@ cdef inline bint has_shape_of(object x, object other) noexcept:
 
 cdef inline bint has_dtype_of(object x, object other) noexcept:
     return float_dtype(x) == float_dtype(other)
-
-
-cdef inline bint is_writeable(object x) noexcept:
-    return cnp.PyArray_FLAGS(<cnp.ndarray>x) & cnp.NPY_ARRAY_WRITEABLE
 
 
 cdef inline int summing_dtype(int dtype) noexcept nogil:

@@ -121,6 +121,11 @@ cdef inline bint start_plan(Plan *this, int operation, int dtype, const Operand 
     return True
 
 
+cdef inline Py_ssize_t row_step(const Plan *this, int role) noexcept nogil:
+    """From one row along axis 0 to the next one, or where that would be."""
+    return this.step[role][1] if this.axes > 1 else this.step[role][0] * this.shape[0]
+
+
 cdef inline Py_ssize_t size_of(const Plan *this) noexcept nogil:
     """The number of elements."""
     cdef Py_ssize_t size = 1

@@ -34,11 +34,6 @@ cdef extern from "_exceptions.h" nogil:
 
 cdef extern from *:
     """
-    #ifdef _MSC_VER
-    #define RELU_EXT_LINE_ALIGNED __declspec(align(RELU_EXT_CACHE_LINE))
-    #else
-    #define RELU_EXT_LINE_ALIGNED __attribute__((aligned(RELU_EXT_CACHE_LINE)))
-    #endif
     #define RELU_EXT_LARGEST_BLOCK 512
     #define RELU_EXT_TILE_BYTES 4096
     typedef struct { RELU_EXT_LINE_ALIGNED char bytes[RELU_EXT_LARGEST_BLOCK]; } relu_ext_block;
@@ -424,10 +419,6 @@ cdef void run_rows(const Plan *this, char **start, Py_ssize_t rows) noexcept nog
     run_columns(this, start, this.shape[0], rows)
 
 
-cdef inline Py_ssize_t row_step(const Plan *this, int role) noexcept nogil:
-    return this.step[role][1] if this.axes > 1 else this.step[role][0] * this.shape[0]
-
-
 cdef inline bint is_repeated(const Plan *this, int role) noexcept nogil:
     """Whether each row of an array is the same one; the kernels take one parameter as it is."""
     return (this.has[role] and row_step(this, role) == 0
@@ -541,7 +532,7 @@ cdef void run_tiles(const Plan *this, char **start, Py_ssize_t rows) noexcept no
     cdef char *out
     cdef Py_ssize_t shape[BOX_AXES]
     cdef Py_ssize_t place[BOX_AXES]
-    cdef Py_ssize_t row_step[ROLES]
+    cdef Py_ssize_t steps[ROLES]
     cdef const char *held[ROLES]  # what a tile is a copy of
     cdef bint one_call, same
     cdef Py_ssize_t count
@@ -579,18 +570,18 @@ cdef void run_tiles(const Plan *this, char **start, Py_ssize_t rows) noexcept no
                     held[role] = at[role]
                     load_tile(this, role, tiles[role].bytes, at[role], &box)
                 at[role] = tiles[role].bytes
-                row_step[role] = box.tile_step[second]
+                steps[role] = box.tile_step[second]
             else:
-                row_step[role] = box.step[role][second]
+                steps[role] = box.step[role][second]
                 one_call &= (box.shape[second] == 1 or not this.has[role]
-                             or row_step[role] == box.tile_step[second]
-                             or row_step[role] == 0 and box.step[role][0] == 0)
+                             or steps[role] == box.tile_step[second]
+                             or steps[role] == 0 and box.step[role][0] == 0)
         if this.rounds:
             before = raised_exceptions(False)
         if one_call:
             apply(this, at, at[OUT], box.size)
         else:
-            apply_rows(this, at, box.size // box.shape[second], box.shape[second], row_step)
+            apply_rows(this, at, box.size // box.shape[second], box.shape[second], steps)
         if this.rounds:
             # Inexact results are left behind, because NumPy does not warn of them and almost every
             # box has some.
