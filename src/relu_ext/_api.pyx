@@ -38,8 +38,8 @@ from relu_ext._table cimport (
 from relu_ext._sums cimport chosen_at_zero
 from relu_ext._tensors cimport borrow, is_value, new_tensor
 from relu_ext._walk cimport (
-    GIL_BYTES, MASK, MOST_AXES, WALKED, Plan, is_safe, order_result, run, settle, size_of,
-    start_plan, walk,
+    GIL_BYTES, MASK, MOST_AXES, SMALL_BYTES, WALKED, Plan, is_safe, order_result, run_large, settle,
+    size_of, start_plan, walk,
 )
 
 from importlib import import_module
@@ -175,11 +175,19 @@ cdef inline bint match(object x, object other, Py_ssize_t size) noexcept:
 
 cdef inline void compute(int operation, int dtype, void *out, const void *x, const void *y,
                          const void *parameter, Py_ssize_t n, bint fresh) noexcept:
+    if n * active_table.itemsize[dtype] <= SMALL_BYTES:
+        active_table.kernel[operation][dtype](out, x, y, parameter, n, NULL)
+    else:
+        compute_large(operation, dtype, out, x, y, parameter, n, fresh)
+
+
+cdef void compute_large(int operation, int dtype, void *out, const void *x, const void *y,
+                        const void *parameter, Py_ssize_t n, bint fresh) noexcept:
     if n * active_table.itemsize[dtype] < GIL_BYTES:
-        run(operation, dtype, out, x, y, parameter, 0, n, fresh)
+        run_large(operation, dtype, out, x, y, parameter, n, fresh)
     else:
         with nogil:
-            run(operation, dtype, out, x, y, parameter, 0, n, fresh)
+            run_large(operation, dtype, out, x, y, parameter, n, fresh)
 
 
 cdef inline object new_like(object x):
@@ -525,23 +533,21 @@ cdef inline object evaluate(int operation, object x, object y, object parameter,
     cdef Number number
     cdef Py_ssize_t size
     cdef int kernel_dtype
-    if casting is SAME_KIND and order is K_ORDER and dtype is None and subok is True:
+    if (where is True and casting is SAME_KIND and order is K_ORDER and dtype is None
+            and subok is True):
         kernel_dtype = contiguous_dtype(operation, x)
-        size = count(x) if kernel_dtype >= 0 else 0
-        if (where is True and kernel_dtype >= 0
-                and (out is None or match(x, out, size) and is_writeable(out))
-                and cnp.PyArray_NDIM(<cnp.ndarray>x) > 0
-                and (not has_second(operation)
-                     or match(x, y, size) and (out is None or match(out, y, size)))
-                and (not has_parameter(operation) or pack(parameter, kernel_dtype, x, &number))):
-            result = new_like(x) if out is None else out
-            compute(operation, kernel_dtype, data_of(result), data_of(x),
-                    data_of(y) if has_second(operation) else NULL,
-                    &number if has_parameter(operation) else NULL, size, out is None)
-            return result
-        result = compute_walked(operation, x, y, parameter, out, where)
-        if result is not None:
-            return result
+        if kernel_dtype >= 0 and cnp.PyArray_NDIM(<cnp.ndarray>x) > 0:
+            size = count(x)
+            if ((out is None or match(x, out, size) and is_writeable(out))
+                    and (not has_second(operation)
+                         or match(x, y, size) and (out is None or match(out, y, size)))
+                    and (not has_parameter(operation)
+                         or pack(parameter, kernel_dtype, x, &number))):
+                result = new_like(x) if out is None else out
+                compute(operation, kernel_dtype, data_of(result), data_of(x),
+                        data_of(y) if has_second(operation) else NULL,
+                        &number if has_parameter(operation) else NULL, size, out is None)
+                return result
     return call(operation, x, y, parameter, out, where, casting, order, dtype, subok)
 
 
@@ -571,7 +577,7 @@ cdef object evaluate_chosen_in_place(int operation, object x, object y, object p
     return evaluate_in_place(operation, x, y, parameter)
 
 
-# Through the ufunc.
+# Every other call.
 
 cdef object calls = None
 
@@ -592,8 +598,13 @@ cdef object operands_of(int operation, object x, object y, object parameter):
 
 cdef object call(int operation, object x, object y, object parameter, object out, where, casting,
                  order, dtype, subok):
-    """Call the ufunc, with only the keywords that were given: the `__array_ufunc__` of an operand
-    may refuse a keyword that it does not know, even at its default."""
+    """Walk the operands, or call the ufunc, with only the keywords that were given: the
+    `__array_ufunc__` of an operand may refuse a keyword that it does not know, even at its
+    default."""
+    if casting is SAME_KIND and order is K_ORDER and dtype is None and subok is True:
+        result = compute_walked(operation, x, y, parameter, out, where)
+        if result is not None:
+            return result
     keywords = {}
     if out is not None:
         keywords["out"] = out

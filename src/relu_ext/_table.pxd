@@ -41,14 +41,17 @@ cdef enum:  # roles: the arrays of a kernel, in the order of its arguments
     PARAMETER
     ROLES
 
-# out[i] = operation(a[i], b[i], parameter[i * step]) for n elements of each of `rows` rows, at
-# least one, in the dtype's own type throughout.  Operations of one array ignore b, and those
-# without a parameter ignore parameter.  step is 1 for an array of parameters (PReLU), 0 for a
-# single one.  Each row is row_steps[role] bytes further in each array; for a single row, row_steps
-# may be NULL.  Each input is out itself or disjoint from it; any alignment; any n >= 0; no Python.
+cdef struct Rows:
+    Py_ssize_t parameter_step  # in items: 1 for an array of parameters (PReLU), 0 for a single one
+    Py_ssize_t count  # at least 1
+    Py_ssize_t steps[ROLES]  # in bytes, from one row of an array to the next; unread for one row
+
+# out[i] = operation(a[i], b[i], parameter[i * parameter_step]) for n elements of each row, in the
+# dtype's own type throughout.  rows is NULL for one row with a single parameter: then all arguments
+# are in registers.  Operations of one array ignore b, and those without a parameter ignore
+# parameter.  Each input is out itself or disjoint from it; any alignment; any n >= 0; no Python.
 ctypedef void (*Kernel)(void *out, const void *a, const void *b, const void *parameter,
-                        Py_ssize_t step, Py_ssize_t n, Py_ssize_t rows,
-                        const Py_ssize_t *row_steps) noexcept nogil
+                        Py_ssize_t n, const Rows *rows) noexcept nogil
 
 # Copies a matrix of items, of `itemsize` bytes each, between any steps.
 ctypedef void (*Copy)(char *to, Py_ssize_t to_column, Py_ssize_t to_row,

@@ -85,9 +85,9 @@ cdef int parts_of(Py_ssize_t bytes) noexcept nogil
 # The walk of a plan whose `panel` is set, on `bytes` of memory and at least one element.
 cdef void walk_panels(const Plan *this, Py_ssize_t bytes) noexcept nogil
 
+# Applies an operation with a single parameter to whole buffers, whatever their size.
 cdef void run_large(int operation, int dtype, void *out, const void *a, const void *b,
-                    const void *parameter, Py_ssize_t step, Py_ssize_t n,
-                    bint fresh) noexcept nogil
+                    const void *parameter, Py_ssize_t n, bint fresh) noexcept nogil
 
 
 cdef inline bint start_plan(Plan *this, int operation, int dtype, const Operand **operands,
@@ -133,13 +133,3 @@ cdef inline Py_ssize_t size_of(const Plan *this) noexcept nogil:
     for axis in range(this.axes):
         size *= this.shape[axis]
     return size
-
-
-cdef inline void run(int operation, int dtype, void *out, const void *a, const void *b,
-                     const void *parameter, Py_ssize_t step, Py_ssize_t n,
-                     bint fresh) noexcept nogil:
-    """Apply an operation to whole buffers: the kernels' contract (_table.pxd), any size."""
-    if n * active_table.itemsize[dtype] <= SMALL_BYTES:
-        active_table.kernel[operation][dtype](out, a, b, parameter, step, n, 1, NULL)
-    else:
-        run_large(operation, dtype, out, a, b, parameter, step, n, fresh)

@@ -17,7 +17,7 @@ from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy
 from relu_ext._dispatch cimport active_table, last_level_cache
 from relu_ext._operand cimport Operand
-from relu_ext._table cimport OUT, PARAMETER, ROLES, A, B
+from relu_ext._table cimport OUT, PARAMETER, ROLES, A, B, Rows
 from relu_ext._threads cimport Part, effective_threads, share
 
 cdef extern from "_copies.h" nogil:
@@ -328,7 +328,10 @@ cdef bint meets(const Plan *this, Py_ssize_t offset, int axis) noexcept nogil:
 
 cdef inline void apply(const Plan *this, char **at, char *out, Py_ssize_t n) noexcept nogil:
     """Call the kernel on n elements, with the result in `out`."""
-    this.kernel(out, at[A], at[B], at[PARAMETER], this.parameter_step, n, 1, NULL)
+    cdef Rows row
+    row.parameter_step = this.parameter_step
+    row.count = 1
+    this.kernel(out, at[A], at[B], at[PARAMETER], n, &row)
 
 
 cdef inline void advance(const Plan *this, char **at, int axis, Py_ssize_t count) noexcept nogil:
@@ -391,28 +394,31 @@ cdef void run_row(const Plan *this, char **start, Py_ssize_t n) noexcept nogil:
 
 # Panels: axes 0 and 1.
 
-cdef inline void apply_rows(const Plan *this, char **at, Py_ssize_t n, Py_ssize_t rows,
-                            const Py_ssize_t *row_steps) noexcept nogil:
-    this.kernel(at[OUT], at[A], at[B], at[PARAMETER], this.parameter_step, n, rows, row_steps)
+cdef inline void apply_rows(const Plan *this, char **at, Py_ssize_t n, Py_ssize_t count,
+                            Rows *rows) noexcept nogil:
+    """Call the kernel on some rows, whose steps are set."""
+    rows.parameter_step = this.parameter_step
+    rows.count = count
+    this.kernel(at[OUT], at[A], at[B], at[PARAMETER], n, rows)
 
 
 cdef void run_columns(const Plan *this, char **start, Py_ssize_t columns,
                       Py_ssize_t rows) noexcept nogil:
     cdef char *at[WALKED]
-    cdef Py_ssize_t steps[WALKED]
-    cdef Py_ssize_t _
+    cdef Rows short
+    cdef Py_ssize_t row
     cdef int role
-    for role in range(WALKED):
-        steps[role] = this.step[role][1] if rows > 1 else 0
     if columns * this.itemsize <= SMALL_BYTES:
-        apply_rows(this, start, columns, rows, steps)
+        for role in range(ROLES):
+            short.steps[role] = this.step[role][1] if rows > 1 else 0
+        apply_rows(this, start, columns, rows, &short)
         return
     for role in range(WALKED):
         at[role] = start[role]
-    for _ in range(rows):
+    for row in range(rows):
+        if row > 0:
+            advance(this, at, 1, 1)
         run_row(this, at, columns)
-        for role in range(WALKED):
-            at[role] += steps[role]
 
 
 cdef void run_rows(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
@@ -532,7 +538,7 @@ cdef void run_tiles(const Plan *this, char **start, Py_ssize_t rows) noexcept no
     cdef char *out
     cdef Py_ssize_t shape[BOX_AXES]
     cdef Py_ssize_t place[BOX_AXES]
-    cdef Py_ssize_t steps[ROLES]
+    cdef Rows part
     cdef const char *held[ROLES]  # what a tile is a copy of
     cdef bint one_call, same
     cdef Py_ssize_t count
@@ -570,18 +576,18 @@ cdef void run_tiles(const Plan *this, char **start, Py_ssize_t rows) noexcept no
                     held[role] = at[role]
                     load_tile(this, role, tiles[role].bytes, at[role], &box)
                 at[role] = tiles[role].bytes
-                steps[role] = box.tile_step[second]
+                part.steps[role] = box.tile_step[second]
             else:
-                steps[role] = box.step[role][second]
+                part.steps[role] = box.step[role][second]
                 one_call &= (box.shape[second] == 1 or not this.has[role]
-                             or steps[role] == box.tile_step[second]
-                             or steps[role] == 0 and box.step[role][0] == 0)
+                             or part.steps[role] == box.tile_step[second]
+                             or part.steps[role] == 0 and box.step[role][0] == 0)
         if this.rounds:
             before = raised_exceptions(False)
         if one_call:
             apply(this, at, at[OUT], box.size)
         else:
-            apply_rows(this, at, box.size // box.shape[second], box.shape[second], steps)
+            apply_rows(this, at, box.size // box.shape[second], box.shape[second], &part)
         if this.rounds:
             # Inexact results are left behind, because NumPy does not warn of them and almost every
             # box has some.
@@ -665,25 +671,26 @@ cdef void run_steps(const Plan *this, char **start, Py_ssize_t rows) noexcept no
     Where they are few along axis 0, the loop runs along axis 1, a piece at a time.
     """
     cdef char *at[ROLES]
-    cdef Py_ssize_t steps[2][ROLES]
+    cdef Rows elements[2]
     cdef Py_ssize_t n = this.shape[0]
     cdef Py_ssize_t piece = 1
     cdef Py_ssize_t i, row
     cdef int role
     for role in range(ROLES):
-        steps[0][role] = this.step[role][0]
-        steps[1][role] = this.step[role][1] if this.axes > 1 else 0
+        elements[0].steps[role] = this.step[role][0]
+        elements[1].steps[role] = this.step[role][1] if this.axes > 1 else 0
     if n < SHORT_ROW and rows > n:
         piece = LONG_PIECE
     row = 0
     while row < rows:
         for i in range(n if piece > 1 else 1):
             for role in range(ROLES):
-                at[role] = start[role] + row * steps[1][role] + i * steps[0][role]
+                at[role] = (start[role] + row * elements[1].steps[role]
+                            + i * elements[0].steps[role])
             if piece > 1:
-                apply_rows(this, at, 1, min(piece, rows - row), steps[1])
+                apply_rows(this, at, 1, min(piece, rows - row), &elements[1])
             else:
-                apply_rows(this, at, 1, n, steps[0])
+                apply_rows(this, at, 1, n, &elements[0])
         row += piece
 
 
@@ -885,13 +892,12 @@ cdef void walk_share(const Plan *whole, int part, int parts) noexcept nogil:
 
 
 cdef void run_large(int operation, int dtype, void *out, const void *a, const void *b,
-                    const void *parameter, Py_ssize_t step, Py_ssize_t n,
-                    bint fresh) noexcept nogil:
+                    const void *parameter, Py_ssize_t n, bint fresh) noexcept nogil:
     cdef Plan this
     cdef int role
     this.kernel = active_table.kernel[operation][dtype]
     this.itemsize = active_table.itemsize[dtype]
-    this.parameter_step = step
+    this.parameter_step = 0
     this.one_by_one = False
     this.tiled_axes = 2
     this.encode = NULL
@@ -914,7 +920,7 @@ cdef void run_large(int operation, int dtype, void *out, const void *a, const vo
     this.data[PARAMETER] = <char *>(parameter if parameter != NULL else a)
     this.step[OUT][0] = this.step[A][0] = this.itemsize
     this.step[B][0] = this.itemsize if b != NULL else 0
-    this.step[PARAMETER][0] = step * this.itemsize
+    this.step[PARAMETER][0] = 0
     walk(&this)
 
 

@@ -106,7 +106,7 @@ cdef void loop(char **operands, const cnp.npy_intp *dimensions, const cnp.npy_in
         for i in range(n):
             active_table.kernel[this.operation][this.dtype](
                 out + i * steps[inputs], a + i * steps[0], b + i * steps[1] if b != NULL else NULL,
-                parameter + i * parameter_step if parameter != NULL else NULL, 0, 1, 1, NULL)
+                parameter + i * parameter_step if parameter != NULL else NULL, 1, NULL)
     # No value warns: neither a comparison with NaN nor a product that overflows.
     take_back_exceptions(before, x87)
 
