@@ -95,6 +95,9 @@ UNIX_FLAGS = ["-O3", "-g0", "-Wno-unused-function"]
 COLD = {"_dispatch", "_dlpack", "_openmp", "_threads", "ufuncs"}
 COLD_FLAGS = ["-Os"]
 OPENMP_FLAGS = ["-fopenmp"]
+# Constants in the pages of the code, as before binutils 2.31: half as many maps of files.  Of an
+# import of 1.9 ms that saves 0.12, of the installed files 0.1 MB.
+LINK_FLAGS = ["-Wl,-z,noseparate-code"]
 
 # For tests: RELU_EXT_SANITIZE=address,undefined. What they find ends the process.
 if sanitizers := os.environ.get("RELU_EXT_SANITIZE"):
@@ -183,7 +186,9 @@ class BuildExtensions(build_ext):
             if extension.name.removeprefix("relu_ext.") in wanted
         ]
         self.translate()
+        link_flags = LINK_FLAGS if unix and self.compiles("", LINK_FLAGS) else []
         for extension in self.extensions:
+            extension.extra_link_args += link_flags
             self.configure(extension, built, missing)
         # What takes longest comes first.
         self.extensions.sort(key=lambda one: Path(one.sources[0]).stat().st_size, reverse=True)
