@@ -21,8 +21,11 @@
  * makes masked stores of the latter, which take 6.9 us (LLVM issue 213195). */
 #if defined(__GNUC__) && !defined(__clang__)
 #define RELU_EXT_SEES_ONE_ARRAY 1
+/* setup.py puts it before a loop whose arrays are one or apart. */
+#define RELU_EXT_NO_ALIASES _Pragma("GCC ivdep")
 #else
 #define RELU_EXT_SEES_ONE_ARRAY 0
+#define RELU_EXT_NO_ALIASES
 #endif
 
 /* Types of numbers that stand at any address, in memory of any type. In two steps: a type that is
