@@ -61,11 +61,14 @@ cdef enum:
     # the output would miss it there.  AMD EPYC with 32 MiB: Zen 5 1.25 times as fast at 8 MiB of
     # output, 1.27 at 16, 1.38 at 32, 1.34 at 64; Zen 4 with two inputs 1.30 at 16 MiB, 1.27 at 128.
     STREAM_CACHES = 2
-    # How far ahead of a streamed block a single input is prefetched; two inputs are not, because
-    # requests for many lines stall the core.  128 MiB, in ms.  Zen 4: one input takes 6.4 with
-    # 2 KiB, 7.0 with 4 KiB and 6.8 without prefetching; two take 10.9 without it and 12.2 with it.
-    # Intel Xeon (Ice Lake), in blocks of 512 bytes: one input takes 13.7 with 1 to 8 KiB.
-    # Zen 3: two inputs take 16.2 without it and 18.3 with 1 to 4 KiB.
+    # How far ahead of a streamed block a single input is requested.  Two inputs are requested where
+    # they are computed: a line that one load of 64 bytes asks for does not train the prefetcher of
+    # Zen 5, and older cores stall on requests for many lines far ahead.  In ms: 32 MiB (Zen 5), two
+    # inputs take 3.55 without requests, 1.75 with them, and 1.71 where loads have 32 bytes.
+    # 128 MiB (Zen 4): one input takes 6.4 with 2 KiB, 7.0 with 4 KiB and 6.8 without requests; two
+    # take 10.9 without them and 12.2 with 2 KiB.  Intel Xeon (Ice Lake), in blocks of 512 bytes:
+    # one input takes 13.7 with 1 to 8 KiB.  Zen 3: two inputs take 16.2 without them and 18.3 with
+    # 1 to 4 KiB.
     STREAM_AHEAD = 2 << 10
     # From this size on threads share a call.  Two threads in place (Zen 5): 512 KiB 0.95 times as
     # fast as one, 1 MiB 1.26, 4 MiB 1.71, 8 MiB 1.91, 32 MiB 1.32, and 256 MiB 1.06, where one
@@ -350,19 +353,21 @@ cdef void apply_streamed(const Plan *this, char **at, Py_ssize_t n) noexcept nog
     in 2 KiB, and 18.6 with stores of 16 bytes instead of 64.
     """
     cdef Block scratch
+    cdef bint has_two = this.step[B][0] != 0
+    cdef Py_ssize_t ahead = 0 if has_two else STREAM_AHEAD
     cdef Py_ssize_t bytes = LARGEST_BLOCK
     cdef Py_ssize_t block
     if 4 <= this.itemsize <= 8:
         bytes = active_table.stream_block
     block = bytes // this.itemsize
     while n >= block:
-        if not this.has[B]:
-            prefetch_for_read(at[A] + STREAM_AHEAD, bytes)
+        prefetch_for_read(at[A] + ahead, bytes)
+        if has_two:
+            prefetch_for_read(at[B], bytes)
         apply(this, at, scratch.bytes, block)
         active_table.stream_copy(at[OUT], scratch.bytes, bytes)
         advance(this, at, 0, block)
         n -= block
-    stream_fence()
     apply(this, at, at[OUT], n)
 
 
@@ -721,7 +726,11 @@ cdef void walk_part(const Plan *this) noexcept nogil:
             advance(this, at, axis, 1 - this.shape[axis])
             axis += 1
         if axis >= this.axes:
-            return
+            break
+    if this.stream:
+        # Once for all, because a fence waits for the stores before it: after each piece of 4 KiB
+        # it took half the time of 64 MiB with a bias (Zen 5).
+        stream_fence()
 
 
 cdef bint takes_elements(const Plan *this) noexcept nogil:
