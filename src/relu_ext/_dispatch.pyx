@@ -11,7 +11,7 @@ from importlib import import_module
 cdef extern from *:
     """
     /* This module asks the CPU, because it is compiled for any: even initialising a level's own
-     * module executes that level's instructions.  By three CPUID instructions, because a virtual
+     * module executes that level's instructions.  By four CPUID instructions, because a virtual
      * machine is left for each: those of __builtin_cpu_supports take 0.13 ms in one.  Besides,
      * compilers know the levels' names only since GCC 12 and Clang 18. */
     #if defined(__x86_64__) && defined(__GNUC__)
@@ -25,8 +25,9 @@ cdef extern from *:
             return 1;
         if (!HAS(basic, bit_OSXSAVE | bit_AVX | bit_FMA | bit_F16C | bit_MOVBE))
             return 2;
-        /* A CPU with XSAVE has leaves up to 13. */
-        __cpuid_count(7, 0, eax, structured, ecx, edx);
+        /* Asks also for the highest leaf, which a BIOS may hold below 7. */
+        if (!__get_cpuid_count(7, 0, &eax, &structured, &ecx, &edx))
+            return 2;
         __cpuid(0x80000001, eax, ebx, extended, edx);
         /* Which registers the system saves: 1 and 2 are those of AVX, 5 to 7 those of AVX-512. */
         __asm__("xgetbv" : "=a"(states), "=d"(edx) : "c"(0));
