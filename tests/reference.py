@@ -155,7 +155,8 @@ def maxout_backward(grad, which, pieces, axis):
 # Sums: the documented order, one addition of NumPy at a time.
 
 FOLDED = 16  # rows
-RUN = 512  # numbers along a row
+RUN = 512  # numbers of a piece of a run, at most
+LANES = 32  # its sums
 
 
 def fold(terms):
@@ -165,6 +166,15 @@ def fold(terms):
         terms = np.concatenate([terms[: len(terms) - half] + terms[half:],
                                 terms[len(terms) - half : half]])  # fmt: skip
     return terms[0]
+
+
+def lanes(terms):
+    """Add each number to those that lie a multiple of LANES before it, one after the other."""
+    sums = terms[:LANES]
+    for start in range(LANES, len(terms), LANES):
+        last = terms[start : start + LANES]
+        sums = np.concatenate([sums[: len(last)] + last, sums[len(last) :]])
+    return sums
 
 
 def summed_axes(shape, kept_shape):
@@ -188,12 +198,14 @@ def summed(terms, kept_shape, strides):
     if 0 in terms.shape:
         return np.zeros(kept_shape, terms.dtype)
     length = int(np.prod([terms.shape[i] for i in run]))
-    terms = terms.transpose(rows + kept + run).reshape(-1, *kept_lengths, length)
-    pieces = [np.stack([fold(np.moveaxis(row, -1, 0)[start : start + RUN])
-                        for start in range(0, length, RUN)])
-              for row in terms]  # fmt: skip
-    terms = np.concatenate(pieces)
-    sums = [fold(terms[start : start + FOLDED]) for start in range(0, len(terms), FOLDED)]
+    terms = terms.transpose(rows + run + kept).reshape(-1, length, *kept_lengths)
+    missing = np.zeros((-length % LANES * (length > LANES), *kept_lengths), terms.dtype)
+    pieces = -(-length // RUN)
+    piece = -(-length // (pieces * LANES)) * LANES
+    terms = np.stack([lanes(np.concatenate([row, missing])[start : start + piece])
+                      for row in terms for start in range(0, length, piece)])  # fmt: skip
+    blocks = [terms[start : start + FOLDED] for start in range(0, len(terms), FOLDED)]
+    sums = [fold(fold(block)) for block in blocks]
     while len(sums) > 1:
         sums = [sum(sums[i + 1 : i + 2], start=sums[i]) for i in range(0, len(sums), 2)]
     total = sums[0]

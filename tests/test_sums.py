@@ -141,13 +141,15 @@ def test_every_number_of_rows(level, kind):
 @each_kind
 @each_dtype
 def test_lengths_around_each_block(level, kind, dtype):
-    for length in (511, 512, 513, 1025, 4097, 8191, 8192, 8193, 8705, 17_000):
+    for length in (31, 32, 33, 65, 511, 512, 513, 600, 1025, 4097, 8191, 8192, 8193, 17_000):
         compare(kind, *arguments(kind, dtype, (length,), ()), length)
         compare(kind, *arguments(kind, dtype, (2, length), (2, 1)), length)
     for rows in (255, 256, 257, 1000):
         compare(kind, *arguments(kind, dtype, (rows, 3), (3,)), rows)
     for columns in (127, 128, 129, 255, 257, 1023, 1025, 4100, 5000):
         compare(kind, *arguments(kind, dtype, (21, columns), (columns,)), columns)
+    for length in (3, 40, 600, 1100):
+        compare(kind, *arguments(kind, dtype, (7, 70, length), (70, 1)), length)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 4, 5])

@@ -42,33 +42,46 @@
         terms[i] = (t0 + t2) + (t1 + t3);                                                  \
     }
 
-/* One row with one slope, or four.  `learn` returns what becomes of a number and writes its term. */
-#define RELU_EXT_DEFINE_FOUR_ROWS(TYPE)                                             \
-    static CYTHON_INLINE void TYPE##_four_rows(                                     \
-        TYPE *terms, TYPE *out, const TYPE *grad, const TYPE *x, const TYPE *slope, \
-        Py_ssize_t step, Py_ssize_t n, int rows, const Py_ssize_t *row_steps,       \
-        TYPE (*learn)(TYPE *, TYPE, TYPE, TYPE, int), int call)                     \
-    {                                                                               \
-        const TYPE factor = slope[0];                                               \
-        TYPE term;                                                                  \
-        Py_ssize_t i;                                                               \
-        if (rows == 1) {                                                            \
-            RELU_EXT_INDEPENDENT                                                    \
-            for (i = 0; i < n; i++) {                                               \
-                out[i] = learn(&term, grad[i], x[i], factor, call);                 \
-                terms[i] = term;                                                    \
-            }                                                                       \
-            return;                                                                 \
-        }                                                                           \
-        RELU_EXT_ROWS(TYPE, 0);                                                     \
-        RELU_EXT_ROWS(TYPE, 1);                                                     \
-        RELU_EXT_ROWS(TYPE, 2);                                                     \
-        RELU_EXT_ROWS(TYPE, 3);                                                     \
-        if (step == 0) {                                                            \
-            RELU_EXT_EACH_COLUMN(TYPE, factor)                                      \
-        } else {                                                                    \
-            RELU_EXT_EACH_COLUMN(TYPE, slope[i])                                    \
-        }                                                                           \
+/* One row with one slope, whose terms are added in lanes; or four rows.  `learn` returns what becomes
+ * of a number and writes its term. */
+#define RELU_EXT_DEFINE_FOUR_ROWS(TYPE)                                                 \
+    static CYTHON_INLINE void TYPE##_add_lanes(                                         \
+        TYPE *lanes, TYPE *out, const TYPE *grad, const TYPE *x, TYPE slope,            \
+        Py_ssize_t n, TYPE (*learn)(TYPE *, TYPE, TYPE, TYPE, int), int call)           \
+    {                                                                                   \
+        TYPE term;                                                                      \
+        Py_ssize_t i;                                                                   \
+        RELU_EXT_INDEPENDENT                                                            \
+        for (i = 0; i < n; i++) {                                                       \
+            out[i] = learn(&term, grad[i], x[i], slope, call);                          \
+            lanes[i] += term;                                                           \
+        }                                                                               \
+    }                                                                                   \
+    static CYTHON_INLINE void TYPE##_four_rows(                                         \
+        TYPE *terms, TYPE *out, const TYPE *grad, const TYPE *x, const TYPE *slope,     \
+        Py_ssize_t step, Py_ssize_t n, int rows, const Py_ssize_t *row_steps,           \
+        TYPE (*learn)(TYPE *, TYPE, TYPE, TYPE, int), int call)                         \
+    {                                                                                   \
+        const TYPE factor = slope[0];                                                   \
+        Py_ssize_t i;                                                                   \
+        if (rows == 1) {                                                                \
+            TYPE lanes[RELU_EXT_RUN_LANES] = {0}; /* in registers */                    \
+            for (i = 0; i + RELU_EXT_RUN_LANES <= n; i += RELU_EXT_RUN_LANES)           \
+                TYPE##_add_lanes(lanes, out + i, grad + i, x + i, factor,               \
+                                 RELU_EXT_RUN_LANES, learn, call);                      \
+            memcpy(terms, lanes, sizeof(lanes));                                        \
+            TYPE##_add_lanes(terms, out + i, grad + i, x + i, factor, n - i, learn, call); \
+            return;                                                                     \
+        }                                                                               \
+        RELU_EXT_ROWS(TYPE, 0);                                                         \
+        RELU_EXT_ROWS(TYPE, 1);                                                         \
+        RELU_EXT_ROWS(TYPE, 2);                                                         \
+        RELU_EXT_ROWS(TYPE, 3);                                                         \
+        if (step == 0) {                                                                \
+            RELU_EXT_EACH_COLUMN(TYPE, factor)                                          \
+        } else {                                                                        \
+            RELU_EXT_EACH_COLUMN(TYPE, slope[i])                                        \
+        }                                                                               \
     }
 RELU_EXT_DEFINE_FOUR_ROWS(relu_ext_float32)
 RELU_EXT_DEFINE_FOUR_ROWS(relu_ext_float64)

@@ -1,6 +1,6 @@
 # The kernels of the sums, included by _kernels.pxi: one per dtype in which terms are added.
 #
-# Contract: `Terms`, `FoldRows`, `FoldRun`, `AddRow` and `Settle` in _table.pxd.
+# Contract: `Terms`, `FoldRows`, `AddRun`, `AddRow` and `Settle` in _table.pxd.
 # No order of adding depends on the length of a vector: each loop adds numbers to as many others,
 # or keeps to one order along the rows.
 
@@ -11,7 +11,6 @@ cdef extern from "_numbers.h" nogil:
 
 cdef enum:
     CHUNK = 256  # columns of which the rows are added at a time
-    LANES = RUN // FOLDED
 
 ctypedef fused accumulator:
     float32
@@ -234,9 +233,9 @@ cdef inline void fold_matrix(accumulator *sums, const accumulator *rows, Py_ssiz
 cdef void fold_rows(accumulator *sums, const accumulator *rows, Py_ssize_t step, Py_ssize_t count,
                     Py_ssize_t n) noexcept nogil:
     cdef accumulator gathered[RUN]
-    cdef bint is_whole = count == FOLDED or count == 8 or count == 4
+    cdef bint is_whole = n >= LANES and (count == FOLDED or count == 8 or count == 4)
     cdef Py_ssize_t columns, i
-    if n * count <= RUN and step == n * <Py_ssize_t>sizeof(accumulator):
+    if not is_whole and n * count <= RUN and step == n * <Py_ssize_t>sizeof(accumulator):
         fold_matrix(sums, rows, count, n)
         return
     while n > 0:
@@ -252,13 +251,33 @@ cdef void fold_rows(accumulator *sums, const accumulator *rows, Py_ssize_t step,
         n -= columns
 
 
-cdef void fold_run(accumulator *sum_of_all, const accumulator *terms, Py_ssize_t n) noexcept nogil:
+cdef void add_run(accumulator *sums, const accumulator *terms, Py_ssize_t n) noexcept nogil:
     cdef accumulator lanes[LANES]
-    if n == RUN:
-        fold_all(lanes, terms, LANES * sizeof(accumulator), FOLDED, LANES)
-        fold_matrix(sum_of_all, lanes, LANES, 1)
-    else:
-        fold_matrix(sum_of_all, terms, n, 1)
+    cdef int k
+    memset(lanes, 0, sizeof(lanes))
+    while n >= LANES:
+        for k in range(LANES):
+            lanes[k] += terms[k]
+        terms += LANES
+        n -= LANES
+    for k in range(n):
+        lanes[k] += terms[k]
+    memcpy(sums, lanes, sizeof(lanes))
+
+
+cdef void fold_lanes(accumulator *sums, const accumulator *lanes, Py_ssize_t n) noexcept nogil:
+    cdef accumulator halves[LANES]
+    cdef Py_ssize_t i
+    cdef int width, k
+    for i in range(n):
+        for k in range(LANES // 2):
+            halves[k] = lanes[i * LANES + k] + lanes[i * LANES + LANES // 2 + k]
+        width = LANES // 4
+        while width > 0:
+            for k in range(width):
+                halves[k] += halves[width + k]
+            width //= 2
+        sums[i] = halves[0]
 
 
 cdef void add_row(accumulator *sums, const accumulator *earlier, Py_ssize_t n) noexcept nogil:
@@ -323,9 +342,12 @@ cdef void fill_sums(KernelTable *table) noexcept:
     table.fold_rows[FLOAT32] = <FoldRows>fold_rows[float32]
     table.fold_rows[FLOAT64] = <FoldRows>fold_rows[float64]
     table.fold_rows[LONGDOUBLE] = <FoldRows>fold_rows[longdouble]
-    table.fold_run[FLOAT32] = <FoldRun>fold_run[float32]
-    table.fold_run[FLOAT64] = <FoldRun>fold_run[float64]
-    table.fold_run[LONGDOUBLE] = <FoldRun>fold_run[longdouble]
+    table.add_run[FLOAT32] = <AddRun>add_run[float32]
+    table.add_run[FLOAT64] = <AddRun>add_run[float64]
+    table.add_run[LONGDOUBLE] = <AddRun>add_run[longdouble]
+    table.fold_lanes[FLOAT32] = <FoldLanes>fold_lanes[float32]
+    table.fold_lanes[FLOAT64] = <FoldLanes>fold_lanes[float64]
+    table.fold_lanes[LONGDOUBLE] = <FoldLanes>fold_lanes[longdouble]
     table.add_row[FLOAT32] = <AddRow>add_row[float32]
     table.add_row[FLOAT64] = <AddRow>add_row[float64]
     table.add_row[LONGDOUBLE] = <AddRow>add_row[longdouble]

@@ -6,11 +6,14 @@ in the cache.
 
 Contract: the order of adding follows from the shapes and from the order of the axes in grad_x's
 memory.  Take the axes that are summed, without those of length 1.  If the innermost axis of all is
-one of them, then it and those that follow it without another one between them make a run, and each
-run is cut into pieces of RUN numbers, which are folded (_table.pxd); these sums are the rows.  If
-it is not, each element is a row of its own.  The rows are numbered in the order of memory, the
-outermost axis first.  FOLDED of them at a time are folded into a block, and the blocks are added in
-a binary tree: the first and the second, the third and the fourth, and so on.  What lacks is +0.
+one of them, then it and those that follow it without another one between them make a run.  Each run
+is cut into pieces: as few of at most RUN numbers as there can be, and all but the last one of one
+length, the shortest multiple of LANES that will do.  The numbers of a piece are dealt to LANES
+lanes in turn, and each lane adds its own one after the other; these sums are a row.  If the
+innermost axis is not summed, each element is a row.  The rows are numbered in the order of memory,
+the outermost axis first.  FOLDED of them at a time are folded into a block (_table.pxd), lane by
+lane, and then the lanes are folded.  The blocks are added in a binary tree: the first and the
+second, the third and the fourth, and so on.  What lacks is +0.
 
 Here are the calls that the kernels take as they are: exact ndarrays of one dtype, whose axes are
 one of columns or of a run, one of rows and one of groups.  _sum_calls.py makes such of all others.
@@ -28,10 +31,10 @@ from relu_ext._ndarrays cimport (
 )
 from relu_ext._operand cimport Operand
 from relu_ext._table cimport (
-    ADD_LEAKY_RELU_BACKWARD, ADD_RELU_BACKWARD, FLOAT32, FLOAT64, FLOATS, FOLDED,
+    ADD_LEAKY_RELU_BACKWARD, ADD_RELU_BACKWARD, FLOAT32, FLOAT64, FLOATS, FOLDED, LANES,
     LEAKY_RELU_BACKWARD, LEAKY_RELU_BACKWARD_0_AT_ZERO, LEAKY_RELU_BACKWARD_1_AT_ZERO, OUT,
     PARAMETER, PRELU_BACKWARD, PRELU_BACKWARD_0_AT_ZERO, RELU_BACKWARD, ROLES, RUN, SUMMED, A, B,
-    AddRow, FoldRows, FoldRun, Learn, Settle, Terms,
+    AddRow, AddRun, FoldLanes, FoldRows, Learn, Settle, Terms,
 )
 from relu_ext._threads cimport Part, share
 from relu_ext._walk cimport (
@@ -70,7 +73,6 @@ cdef enum:
     FLAT_BLOCK_BYTES = 65536
     # Shorter rows of a bias are computed end to end, and then added.
     LEARN_COLUMNS = 256
-    CELLS = 64  # runs whose sums are kept until there is a block of them
     SMALL_SCRATCH = 8192  # bytes, on the stack
 
 
@@ -84,7 +86,8 @@ cdef struct Job:
     Terms terms  # NULL: `out` itself is added
     bint before  # the terms are made of grad and x, which the kernel may overwrite
     FoldRows fold_rows
-    FoldRun fold_run
+    FoldLanes fold_lanes
+    AddRun add_run
     AddRow add_row
     Settle settle
     Py_ssize_t sum_size  # of the dtype in which the terms are added
@@ -94,6 +97,7 @@ cdef struct Job:
     Py_ssize_t most  # columns of a tile
     Py_ssize_t cells  # sums
     Py_ssize_t pieces  # of a run
+    Py_ssize_t piece  # its length, but for the last one
     Py_ssize_t rows
     Py_ssize_t blocks
 
@@ -143,6 +147,7 @@ cdef bint lay(Job *job, int operation, int dtype, int result_dtype,
     if job.whole and (plan.shape[2] > 1 or result_dtype != dtype):
         return False
     job.pieces = (plan.shape[0] + RUN - 1) // RUN if job.along else 1
+    job.piece = (plan.shape[0] + job.pieces * LANES - 1) // (job.pieces * LANES) * LANES
     job.rows = plan.shape[1] * job.pieces
     job.blocks = (job.rows + FOLDED - 1) // FOLDED
     job.most = TILE_BYTES // job.sum_size // FOLDED
@@ -168,7 +173,7 @@ cdef inline void place(const Job *job, Py_ssize_t column, Py_ssize_t row, Py_ssi
 
 cdef inline void learn(const Job *job, char *terms, char **at, Py_ssize_t columns,
                        int rows) noexcept nogil:
-    """Compute one row, or four of a block, and add their terms."""
+    """Compute a piece of a run, or four rows of a block, and add their terms."""
     cdef Py_ssize_t steps[ROLES]
     cdef int role
     if rows > 1:
@@ -222,56 +227,42 @@ cdef void add_tile(const Job *job, char **at, Py_ssize_t columns, Py_ssize_t row
 
 cdef void add_rows(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t first,
                    Py_ssize_t last, bint computed) noexcept nogil:
-    """Add a block of rows in the columns from `first` to `last`."""
+    """Add a block of rows in the cells from `first` to `last`."""
     cdef char *at[WALKED]
-    cdef Py_ssize_t columns, column, group
-    for group in range(job.plan.shape[2]):
-        column = first
-        while column < last:
-            columns = min(job.most, last - column)
-            place(job, column, row, group, at)
-            add_tile(job, at, columns, rows, computed,
-                     sums + (group * job.plan.shape[0] + column) * job.sum_size)
-            column += columns
-
-
-cdef void add_run(const Job *job, char **at, Py_ssize_t n, char *sums,
-                  Py_ssize_t step) noexcept nogil:
-    """Compute a part of a run and fold each of its pieces into a sum."""
-    cdef Tile tile
-    cdef Py_ssize_t count
-    cdef int role
-    while n > 0:
-        count = min(n, <Py_ssize_t>RUN)
-        if job.learn != NULL:
-            learn(job, tile.bytes, at, count, 1)
-            job.fold_run(sums, tile.bytes, count)
-        else:
-            job.fold_run(sums, compute_terms(job, tile.bytes, at, count, 1, False), count)
-        for role in range(ROLES):
-            at[role] += count * job.plan.step[role][0]
-        sums += step
-        n -= count
-
-
-cdef void add_runs(const Job *job, char *sums, Py_ssize_t first_row, Py_ssize_t rows,
-                   Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    """Add a block of pieces of runs in the groups from `first` to `last`."""
-    cdef char block[FOLDED * CELLS * LARGEST_ITEM]
-    cdef char *at[WALKED]
-    cdef Py_ssize_t cells, row, piece, pieces, i
+    cdef Py_ssize_t columns, column
     while first < last:
-        cells = min(<Py_ssize_t>CELLS, last - first)
-        row = 0
-        while row < rows:
-            piece = (first_row + row) % job.pieces
-            pieces = min(job.pieces - piece, rows - row)
-            for i in range(cells):
-                place(job, piece * RUN, (first_row + row) // job.pieces, first + i, at)
-                add_run(job, at, min(job.plan.shape[0] - piece * RUN, pieces * RUN),
-                        block + (row * cells + i) * job.sum_size, cells * job.sum_size)
-            row += pieces
-        job.fold_rows(sums + first * job.sum_size, block, cells * job.sum_size, rows, cells)
+        column = first % job.plan.shape[0]
+        columns = min(min(job.most, last - first), job.plan.shape[0] - column)
+        place(job, column, row, first // job.plan.shape[0], at)
+        add_tile(job, at, columns, rows, computed, sums + first * job.sum_size)
+        first += columns
+
+
+cdef void add_runs(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t first,
+                   Py_ssize_t last) noexcept nogil:
+    """Add a block of pieces of runs in the cells from `first` to `last`, in the order of memory."""
+    cdef Tile tile
+    cdef Tile folded
+    cdef char terms[RUN * LARGEST_ITEM]
+    cdef char *at[WALKED]
+    cdef char *lanes
+    cdef Py_ssize_t cells, run, start, n, i, k
+    cdef Py_ssize_t width = LANES * job.sum_size
+    while first < last:
+        cells = min(job.most // LANES, last - first)
+        for run in range(row // job.pieces, (row + rows - 1) // job.pieces + 1):
+            for k in range(cells):
+                for i in range(max(row, run * job.pieces), min(row + rows, (run + 1) * job.pieces)):
+                    start = (i - run * job.pieces) * job.piece
+                    n = min(job.piece, job.plan.shape[0] - start)
+                    lanes = tile.bytes + ((i - row) * cells + k) * width
+                    place(job, start, run, first + k, at)
+                    if job.learn != NULL:
+                        learn(job, lanes, at, n, 1)
+                    else:
+                        job.add_run(lanes, compute_terms(job, terms, at, n, 1, False), n)
+        job.fold_rows(folded.bytes, tile.bytes, cells * width, rows, cells * LANES)
+        job.fold_lanes(sums + first * job.sum_size, folded.bytes, cells)
         first += cells
 
 
@@ -279,15 +270,14 @@ cdef void add_runs(const Job *job, char *sums, Py_ssize_t first_row, Py_ssize_t 
 
 cdef void add_blocks(const Job *job, char *sums, Py_ssize_t block, Py_ssize_t blocks,
                      Py_ssize_t first, Py_ssize_t last, bint computed) noexcept nogil:
-    """Add some blocks in the columns, or of runs the groups, from `first` to `last`: a binary tree,
-    each of whose levels has sums of its own behind those of the one above."""
+    """Add some blocks in the cells from `first` to `last`: a binary tree, each of whose levels has
+    sums of its own behind those of the one above."""
     cdef Py_ssize_t slot = job.cells * job.sum_size
     cdef Py_ssize_t row = block * FOLDED
     cdef Py_ssize_t rows = min(blocks * FOLDED, job.rows - row)
     cdef Py_ssize_t half = 1
-    cdef Py_ssize_t group, cell
     cdef char *at[WALKED]
-    if (job.end_to_end and not computed and last - first == job.plan.shape[0]
+    if (job.end_to_end and not computed and last - first == job.cells
             and rows * job.plan.shape[0] * job.plan.itemsize
             <= (FLAT_BLOCK_BYTES if blocks == 1 else FLAT_BYTES)):
         place(job, 0, row, 0, at)
@@ -305,14 +295,13 @@ cdef void add_blocks(const Job *job, char *sums, Py_ssize_t block, Py_ssize_t bl
             half *= 2
         add_blocks(job, sums, block, half, first, last, computed)
         add_blocks(job, sums + slot, block + half, blocks - half, first, last, computed)
-        for group in range(1 if job.along else job.plan.shape[2]):
-            cell = group * job.plan.shape[0] + first
-            job.add_row(sums + cell * job.sum_size, sums + slot + cell * job.sum_size, last - first)
+        sums += first * job.sum_size
+        job.add_row(sums, sums + slot, last - first)
 
 
 cdef struct Parts:
     # How threads share a job: units of blocks whose size does not depend on the number of threads
-    # in what they add up to, or, if there is one unit, columns or groups.
+    # in what they add up to, or, if there is one unit, cells.
     const Job *job
     char *sums  # of each unit
     Py_ssize_t step  # from one unit's sums to the next one's
@@ -322,17 +311,16 @@ cdef struct Parts:
 
 cdef void add_part(const Parts *this, int part, int parts) noexcept nogil:
     cdef const Job *job = this.job
-    cdef Py_ssize_t last = job.plan.shape[2 if job.along else 0]
-    cdef Py_ssize_t some = (last + parts - 1) // parts
+    cdef Py_ssize_t some = (job.cells + parts - 1) // parts
     cdef Py_ssize_t unit
     if this.units == 1:
-        if part * some < last:
-            add_blocks(job, this.sums, 0, job.blocks, part * some, min(last, (part + 1) * some),
-                       False)
+        if part * some < job.cells:
+            add_blocks(job, this.sums, 0, job.blocks, part * some,
+                       min(job.cells, (part + 1) * some), False)
         return
     for unit in range(this.units * part // parts, this.units * (part + 1) // parts):
         add_blocks(job, this.sums + unit * this.step, unit * this.unit,
-                   min(this.unit, job.blocks - unit * this.unit), 0, last, False)
+                   min(this.unit, job.blocks - unit * this.unit), 0, job.cells, False)
 
 
 cdef bint perform(Job *job) noexcept nogil:
@@ -439,7 +427,8 @@ cdef bint run(int call, object grad_x, object grad, object x, object parameter, 
     if job.before:
         job.terms = active_table.slope_terms[dtype]
     job.fold_rows = active_table.fold_rows[summing_dtype(dtype)]
-    job.fold_run = active_table.fold_run[summing_dtype(dtype)]
+    job.fold_lanes = active_table.fold_lanes[summing_dtype(dtype)]
+    job.add_run = active_table.add_run[summing_dtype(dtype)]
     job.add_row = active_table.add_row[summing_dtype(dtype)]
     job.settle = active_table.settle[result_dtype]
     # From here on nothing runs Python until all is computed.

@@ -121,7 +121,14 @@ ctypedef void (*SpreadPieces)(char *x, const Py_ssize_t *offset, int pieces, int
 cdef enum:
     FLOATS = 5  # the floating dtypes, which are the first ones
     FOLDED = 16  # rows
-    RUN = 512  # numbers along a row, a power of two and a multiple of FOLDED
+    RUN = 512  # numbers of a piece of a run, at most
+
+cdef extern from *:
+    """
+    #define RELU_EXT_RUN_LANES 32
+    """
+    enum:
+        LANES "RELU_EXT_RUN_LANES"  # sums of a piece
 
 cdef enum:  # what is computed with a sum
     ADD_RELU_BACKWARD
@@ -136,19 +143,22 @@ cdef enum:  # what is computed with a sum
 ctypedef void (*Terms)(void *terms, const void *grad, const void *x, Py_ssize_t n) noexcept nogil
 
 # Both results on four rows, all in one dtype: out, and terms[i] = (t0 + t2) + (t1 + t3) of what the
-# elements of the rows add to the gradient of the bias or the slope; or on one row, which has one
-# slope, and whose terms are t0.  The slopes of all rows are the same.  `terms` overlaps no other
-# array; for the others, see the kernel for rows.
+# elements of the rows add to the gradient of the bias or the slope; or on one row of at most RUN
+# elements, which has one slope, and whose terms are added as by AddRun.  The slopes of all rows are
+# the same.  `terms` overlaps no other array; for the others, see the kernel for rows.
 ctypedef void (*Learn)(void *terms, void *out, const void *grad, const void *x, const void *slope,
                        Py_ssize_t step, Py_ssize_t n, int rows,
                        const Py_ssize_t *row_steps) noexcept nogil
+
+# sums[k] = 0 + terms[k] + terms[k + LANES] + ..., for each k < LANES.
+ctypedef void (*AddRun)(void *sums, const void *terms, Py_ssize_t n) noexcept nogil
 
 # sums[i] = rows[i] in each of 1 to FOLDED rows, `step` bytes apart, folded.
 ctypedef void (*FoldRows)(void *sums, const void *rows, Py_ssize_t step, Py_ssize_t count,
                           Py_ssize_t n) noexcept nogil
 
-# sum[0] = 1 to RUN terms, folded.
-ctypedef void (*FoldRun)(void *sum, const void *terms, Py_ssize_t n) noexcept nogil
+# sums[i] = lanes[i * LANES] to the next one, folded.
+ctypedef void (*FoldLanes)(void *sums, const void *lanes, Py_ssize_t n) noexcept nogil
 
 # sums[i] = earlier[i] + sums[i]
 ctypedef void (*AddRow)(void *sums, const void *earlier, Py_ssize_t n) noexcept nogil
@@ -177,6 +187,7 @@ cdef struct KernelTable:
     Terms slope_terms[FLOATS]
     Learn learn[SUMMED][FLOATS]  # NULL for halves, longdouble and the bias of a Leaky ReLU
     FoldRows fold_rows[FLOATS]  # NULL for the halves
-    FoldRun fold_run[FLOATS]
+    FoldLanes fold_lanes[FLOATS]
+    AddRun add_run[FLOATS]
     AddRow add_row[FLOATS]
     Settle settle[FLOATS]
