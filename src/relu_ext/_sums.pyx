@@ -146,8 +146,10 @@ cdef bint lay(Job *job, int operation, int dtype, int result_dtype,
     job.whole = not job.before and job.cells == size_of(plan)
     if job.whole and (plan.shape[2] > 1 or result_dtype != dtype):
         return False
-    job.pieces = (plan.shape[0] + RUN - 1) // RUN if job.along else 1
-    job.piece = (plan.shape[0] + job.pieces * LANES - 1) // (job.pieces * LANES) * LANES
+    job.pieces = 1
+    if job.along:
+        job.pieces = (plan.shape[0] + RUN - 1) // RUN
+        job.piece = (plan.shape[0] + job.pieces * LANES - 1) // (job.pieces * LANES) * LANES
     job.rows = plan.shape[1] * job.pieces
     job.blocks = (job.rows + FOLDED - 1) // FOLDED
     job.most = TILE_BYTES // job.sum_size // FOLDED
