@@ -156,99 +156,59 @@ cdef void learn_slope(
 
 # Sums.
 
-cdef inline const accumulator *row(const accumulator *rows, Py_ssize_t step,
-                                   Py_ssize_t i) noexcept nogil:
-    return <const accumulator *>(<const char *>rows + i * step)
+cdef inline const accumulator *row(const accumulator *rows, Py_ssize_t step, Py_ssize_t count,
+                                   const accumulator *zeros, Py_ssize_t i) noexcept nogil:
+    return <const accumulator *>(<const char *>rows + i * step) if i < count else zeros
 
 
-cdef inline void add_eight(accumulator *sums, const accumulator *first, Py_ssize_t step,
+cdef inline void add_eight(accumulator *sums, const accumulator *rows, Py_ssize_t step,
+                           Py_ssize_t count, const accumulator *zeros, Py_ssize_t first,
                            Py_ssize_t n) noexcept nogil:
-    """Fold eight rows, for whose addresses there are registers."""
-    cdef const accumulator *a = first
-    cdef const accumulator *b = row(first, step, 4)
-    cdef const accumulator *c = row(first, step, 2)
-    cdef const accumulator *d = row(first, step, 6)
-    cdef const accumulator *e = row(first, step, 1)
-    cdef const accumulator *f = row(first, step, 5)
-    cdef const accumulator *g = row(first, step, 3)
-    cdef const accumulator *h = row(first, step, 7)
+    """Fold the eight even rows or the eight odd ones, for whose addresses there are registers."""
+    cdef const accumulator *a = row(rows, step, count, zeros, first)
+    cdef const accumulator *b = row(rows, step, count, zeros, first + 8)
+    cdef const accumulator *c = row(rows, step, count, zeros, first + 4)
+    cdef const accumulator *d = row(rows, step, count, zeros, first + 12)
+    cdef const accumulator *e = row(rows, step, count, zeros, first + 2)
+    cdef const accumulator *f = row(rows, step, count, zeros, first + 10)
+    cdef const accumulator *g = row(rows, step, count, zeros, first + 6)
+    cdef const accumulator *h = row(rows, step, count, zeros, first + 14)
     cdef Py_ssize_t i
     for i in range(n):
         sums[i] = ((a[i] + b[i]) + (c[i] + d[i])) + ((e[i] + f[i]) + (g[i] + h[i]))
 
 
-cdef inline void add_four(accumulator *sums, const accumulator *a, Py_ssize_t step,
-                          Py_ssize_t n) noexcept nogil:
-    cdef const accumulator *b = row(a, step, 2)
-    cdef const accumulator *c = row(a, step, 1)
-    cdef const accumulator *d = row(a, step, 3)
+cdef inline void add_four(accumulator *sums, const accumulator *rows, Py_ssize_t step,
+                          Py_ssize_t count, const accumulator *zeros, Py_ssize_t n) noexcept nogil:
+    cdef const accumulator *a = rows
+    cdef const accumulator *b = row(rows, step, count, zeros, 2)
+    cdef const accumulator *c = row(rows, step, count, zeros, 1)
+    cdef const accumulator *d = row(rows, step, count, zeros, 3)
     cdef Py_ssize_t i
     for i in range(n):
         sums[i] = (a[i] + b[i]) + (c[i] + d[i])
 
 
-cdef inline void fold_all(accumulator *sums, const accumulator *rows, Py_ssize_t step,
-                          Py_ssize_t count, Py_ssize_t n) noexcept nogil:
-    """Fold FOLDED, eight or four rows of n <= CHUNK columns.
-
-    Sums are made in local arrays, so that the compiler need not ask whether they overlap the rows.
-    """
-    cdef accumulator even[CHUNK]
-    cdef accumulator odd[CHUNK]
-    cdef Py_ssize_t i
-    if count == FOLDED:
-        add_eight(even, rows, 2 * step, n)
-        add_eight(odd, row(rows, step, 1), 2 * step, n)
-        for i in range(n):
-            sums[i] = even[i] + odd[i]
-        return
-    if count == 4:
-        add_four(even, rows, step, n)
-    else:
-        add_eight(even, rows, step, n)
-    memcpy(sums, even, n * sizeof(accumulator))
-
-
-cdef inline void fold_matrix(accumulator *sums, const accumulator *rows, Py_ssize_t count,
-                             Py_ssize_t n) noexcept nogil:
-    """Fold `count` rows that lie end to end and have at most RUN numbers together: the rows of each
-    half are one run."""
-    cdef accumulator halves[RUN]  # Of 3 rows of 170, the lower half is 340 numbers.
-    cdef Py_ssize_t size = count * n
-    cdef Py_ssize_t half_size = n
-    cdef Py_ssize_t i
-    if count == 1:
-        memcpy(sums, rows, n * sizeof(accumulator))
-        return
-    while 2 * half_size < size:
-        half_size *= 2
-    for i in range(size - half_size):
-        halves[i] = rows[i] + rows[half_size + i]
-    for i in range(size - half_size, half_size):
-        halves[i] = rows[i]
-    while half_size > n:
-        half_size //= 2
-        for i in range(half_size):
-            halves[i] = halves[i] + halves[half_size + i]
-    memcpy(sums, halves, n * sizeof(accumulator))
-
-
 cdef void fold_rows(accumulator *sums, const accumulator *rows, Py_ssize_t step, Py_ssize_t count,
                     Py_ssize_t n) noexcept nogil:
-    cdef accumulator gathered[RUN]
-    cdef bint is_whole = n >= NARROW and (count == FOLDED or count == 8 or count == 4)
+    """Sums are made in local arrays, so that the compiler need not ask whether they overlap the
+    rows."""
+    cdef accumulator even[CHUNK]
+    cdef accumulator odd[CHUNK]
+    cdef accumulator zeros[CHUNK]
     cdef Py_ssize_t columns, i
-    if not is_whole and n * count <= RUN and step == n * <Py_ssize_t>sizeof(accumulator):
-        fold_matrix(sums, rows, count, n)
-        return
+    if count != FOLDED and count != 4:
+        memset(zeros, 0, min(n, <Py_ssize_t>CHUNK) * sizeof(accumulator))
     while n > 0:
-        columns = min(n, <Py_ssize_t>(CHUNK if is_whole else LANES))
-        if is_whole:
-            fold_all(sums, rows, step, count, columns)
+        columns = min(n, <Py_ssize_t>CHUNK)
+        if count > 4:
+            add_eight(even, rows, step, count, zeros, 0, columns)
+            add_eight(odd, rows, step, count, zeros, 1, columns)
+            for i in range(columns):
+                sums[i] = even[i] + odd[i]
         else:
-            for i in range(count):
-                memcpy(gathered + i * columns, row(rows, step, i), columns * sizeof(accumulator))
-            fold_matrix(sums, gathered, count, columns)
+            add_four(even, rows, step, count, zeros, columns)
+            memcpy(sums, even, columns * sizeof(accumulator))
         sums += columns
         rows += columns
         n -= columns
