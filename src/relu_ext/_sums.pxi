@@ -128,29 +128,29 @@ cdef inline void learn(accumulator *terms, accumulator *out, const accumulator *
 
 cdef void learn_bias(
         accumulator *terms, accumulator *out, const accumulator *grad, const accumulator *x,
-        const accumulator *slope, Py_ssize_t step, Py_ssize_t n,
-        int rows, const Py_ssize_t *row_steps) noexcept nogil:
+        const accumulator *slope, Py_ssize_t step, Py_ssize_t n, int rows,
+        const Py_ssize_t *row_steps) noexcept nogil:
     learn(terms, out, grad, x, slope, 0, n, rows, row_steps, ADD_RELU_BACKWARD)
 
 
 cdef void learn_slope_0_at_zero(
         accumulator *terms, accumulator *out, const accumulator *grad, const accumulator *x,
-        const accumulator *slope, Py_ssize_t step, Py_ssize_t n,
-        int rows, const Py_ssize_t *row_steps) noexcept nogil:
+        const accumulator *slope, Py_ssize_t step, Py_ssize_t n, int rows,
+        const Py_ssize_t *row_steps) noexcept nogil:
     learn(terms, out, grad, x, slope, step, n, rows, row_steps, PRELU_BACKWARD_0_AT_ZERO)
 
 
 cdef void learn_slope_1_at_zero(
         accumulator *terms, accumulator *out, const accumulator *grad, const accumulator *x,
-        const accumulator *slope, Py_ssize_t step, Py_ssize_t n,
-        int rows, const Py_ssize_t *row_steps) noexcept nogil:
+        const accumulator *slope, Py_ssize_t step, Py_ssize_t n, int rows,
+        const Py_ssize_t *row_steps) noexcept nogil:
     learn(terms, out, grad, x, slope, step, n, rows, row_steps, PRELU_BACKWARD_1_AT_ZERO)
 
 
 cdef void learn_slope(
         accumulator *terms, accumulator *out, const accumulator *grad, const accumulator *x,
-        const accumulator *slope, Py_ssize_t step, Py_ssize_t n,
-        int rows, const Py_ssize_t *row_steps) noexcept nogil:
+        const accumulator *slope, Py_ssize_t step, Py_ssize_t n, int rows,
+        const Py_ssize_t *row_steps) noexcept nogil:
     learn(terms, out, grad, x, slope, step, n, rows, row_steps, PRELU_BACKWARD)
 
 
@@ -281,36 +281,29 @@ cdef void settle(summand *out, const accumulator *sums, Py_ssize_t n) noexcept n
             out[i] = settled(sums[i])
 
 
+cdef inline void fill_accumulator(KernelTable *table, int dtype, accumulator unused) noexcept:
+    if accumulator is not longdouble:
+        table.learn[ADD_RELU_BACKWARD][dtype] = <Learn>learn_bias[accumulator]
+        table.learn[PRELU_BACKWARD_0_AT_ZERO][dtype] = <Learn>learn_slope_0_at_zero[accumulator]
+        table.learn[PRELU_BACKWARD_1_AT_ZERO][dtype] = <Learn>learn_slope_1_at_zero[accumulator]
+        table.learn[PRELU_BACKWARD][dtype] = <Learn>learn_slope[accumulator]
+    table.slope_terms[dtype] = <Terms>slope_terms[accumulator, accumulator]
+    table.fold_rows[dtype] = <FoldRows>fold_rows[accumulator]
+    table.add_run[dtype] = <AddRun>add_run[accumulator]
+    table.fold_lanes[dtype] = <FoldLanes>fold_lanes[accumulator]
+    table.add_row[dtype] = <AddRow>add_row[accumulator]
+    table.settle[dtype] = <Settle>settle[accumulator, accumulator]
+
+
+cdef inline void fill_half(KernelTable *table, int dtype, half unused) noexcept:
+    table.gradient_terms[dtype] = <Terms>gradient_terms[half]
+    table.slope_terms[dtype] = <Terms>slope_terms[float32, half]
+    table.settle[dtype] = <Settle>settle[half, float32]
+
+
 cdef void fill_sums(KernelTable *table) noexcept:
-    table.gradient_terms[FLOAT16] = <Terms>gradient_terms[float16]
-    table.gradient_terms[BFLOAT16] = <Terms>gradient_terms[bfloat16]
-    table.slope_terms[FLOAT16] = <Terms>slope_terms[float32, float16]
-    table.slope_terms[BFLOAT16] = <Terms>slope_terms[float32, bfloat16]
-    table.slope_terms[FLOAT32] = <Terms>slope_terms[float32, float32]
-    table.slope_terms[FLOAT64] = <Terms>slope_terms[float64, float64]
-    table.slope_terms[LONGDOUBLE] = <Terms>slope_terms[longdouble, longdouble]
-    table.learn[ADD_RELU_BACKWARD][FLOAT32] = <Learn>learn_bias[float32]
-    table.learn[ADD_RELU_BACKWARD][FLOAT64] = <Learn>learn_bias[float64]
-    table.learn[PRELU_BACKWARD_0_AT_ZERO][FLOAT32] = <Learn>learn_slope_0_at_zero[float32]
-    table.learn[PRELU_BACKWARD_0_AT_ZERO][FLOAT64] = <Learn>learn_slope_0_at_zero[float64]
-    table.learn[PRELU_BACKWARD_1_AT_ZERO][FLOAT32] = <Learn>learn_slope_1_at_zero[float32]
-    table.learn[PRELU_BACKWARD_1_AT_ZERO][FLOAT64] = <Learn>learn_slope_1_at_zero[float64]
-    table.learn[PRELU_BACKWARD][FLOAT32] = <Learn>learn_slope[float32]
-    table.learn[PRELU_BACKWARD][FLOAT64] = <Learn>learn_slope[float64]
-    table.settle[FLOAT16] = <Settle>settle[float16, float32]
-    table.settle[BFLOAT16] = <Settle>settle[bfloat16, float32]
-    table.settle[FLOAT32] = <Settle>settle[float32, float32]
-    table.settle[FLOAT64] = <Settle>settle[float64, float64]
-    table.settle[LONGDOUBLE] = <Settle>settle[longdouble, longdouble]
-    table.fold_rows[FLOAT32] = <FoldRows>fold_rows[float32]
-    table.fold_rows[FLOAT64] = <FoldRows>fold_rows[float64]
-    table.fold_rows[LONGDOUBLE] = <FoldRows>fold_rows[longdouble]
-    table.add_run[FLOAT32] = <AddRun>add_run[float32]
-    table.add_run[FLOAT64] = <AddRun>add_run[float64]
-    table.add_run[LONGDOUBLE] = <AddRun>add_run[longdouble]
-    table.fold_lanes[FLOAT32] = <FoldLanes>fold_lanes[float32]
-    table.fold_lanes[FLOAT64] = <FoldLanes>fold_lanes[float64]
-    table.fold_lanes[LONGDOUBLE] = <FoldLanes>fold_lanes[longdouble]
-    table.add_row[FLOAT32] = <AddRow>add_row[float32]
-    table.add_row[FLOAT64] = <AddRow>add_row[float64]
-    table.add_row[LONGDOUBLE] = <AddRow>add_row[longdouble]
+    fill_half(table, FLOAT16, <float16>0)
+    fill_half(table, BFLOAT16, <bfloat16>0)
+    fill_accumulator(table, FLOAT32, <float32>0)
+    fill_accumulator(table, FLOAT64, <float64>0)
+    fill_accumulator(table, LONGDOUBLE, <longdouble>0)
