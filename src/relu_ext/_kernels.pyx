@@ -20,8 +20,8 @@ from relu_ext._table cimport (
     LEAKY_RELU_BACKWARD_0_AT_ZERO, LEAKY_RELU_BACKWARD_1_AT_ZERO, LEAKY_RELU_SUBGRADIENT,
     LEAKY_RELU_SUBGRADIENT_0_AT_ZERO, LEAKY_RELU_SUBGRADIENT_1_AT_ZERO, LONGDOUBLE, OUT, PARAMETER,
     PRELU_BACKWARD, PRELU_BACKWARD_0_AT_ZERO, PRELU_BACKWARD_1_AT_ZERO, RELU, RELU_BACKWARD,
-    RELU_SUBGRADIENT, RUN, SLOPE_AT_ZERO, UINT16, UINT32, UINT64, UINT8, AddRow, AddRun, Decode,
-    Encode, FoldLanes, FoldRows, Kernel, KernelTable, Learn, Narrow, Rows, Settle, Terms, Widen,
+    RELU_SUBGRADIENT, SLOPE_AT_ZERO, UINT16, UINT32, UINT64, UINT8, AddRow, AddRun, Decode, Encode,
+    FoldLanes, FoldRows, Kernel, KernelTable, Learn, Narrow, Rows, Settle, Terms, Widen,
 )
 
 

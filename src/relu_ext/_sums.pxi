@@ -11,9 +11,6 @@ cdef extern from "_numbers.h" nogil:
 
 cdef enum:
     CHUNK = 256  # columns of which the rows are added at a time
-    # Rows of fewer columns are folded as one run, whose halves wait for each other.  (64, 10) float32
-    # with its gradient took 0.37 us so, and takes 0.33 (AMD EPYC, Zen 5).
-    NARROW = 8
 
 ctypedef fused accumulator:
     float32

@@ -102,6 +102,77 @@ cdef struct Job:
     Py_ssize_t blocks
 
 
+cdef bint divide(Job *job, int dtype, int result_dtype) noexcept nogil:
+    """Count what a plan is divided into.  Return False where the sums are grad_x itself, but of
+    another dtype or order."""
+    cdef Plan *plan = &job.plan
+    cdef int role
+    job.cells = (1 if job.along else plan.shape[0]) * plan.shape[2]
+    job.whole = not job.before and job.cells == size_of(plan)
+    if job.whole and (plan.shape[2] > 1 or result_dtype != dtype):
+        return False
+    job.pieces = 1
+    if job.along:
+        job.pieces = (plan.shape[0] + RUN - 1) // RUN
+        job.piece = (plan.shape[0] + job.pieces * LANES - 1) // (job.pieces * LANES) * LANES
+    job.rows = plan.shape[1] * job.pieces
+    job.blocks = (job.rows + FOLDED - 1) // FOLDED
+    job.most = TILE_BYTES // job.sum_size // FOLDED
+    if not job.before and not job.along and plan.shape[0] < LEARN_COLUMNS:
+        job.learn = NULL
+    job.end_to_end = (not job.along and not job.before and job.learn == NULL and plan.shape[2] == 1
+                      and plan.step[PARAMETER][0] == 0 and plan.step[PARAMETER][1] == 0)
+    for role in range(PARAMETER):
+        job.end_to_end &= plan.step[role][1] == plan.shape[0] * plan.itemsize
+    return True
+
+
+cdef inline bint has_shape_of(object x, object other) noexcept:
+    return cnp.PyArray_SAMESHAPE(<cnp.ndarray>x, <cnp.ndarray>other)
+
+
+cdef bint lay_rows(Job *job, int operation, int dtype, int result_dtype, object grad, object x,
+                   object learned, char *number) noexcept:
+    """Lay out what a small layer has: rows of grad in place and of x, without gaps, and a bias.
+
+    Return False for anything else.  By `lay`, float32 takes 1.22 times as long for (64, 10), and
+    1.30 times for (32, 4) (AMD EPYC, Zen 5).
+    """
+    cdef Plan *plan = &job.plan
+    cdef Py_ssize_t bytes = cnp.PyArray_NBYTES(<cnp.ndarray>grad)
+    cdef int last = cnp.PyArray_NDIM(<cnp.ndarray>grad) - 1
+    cdef Py_ssize_t columns
+    cdef int role
+    if (bytes == 0 or last < 1 or not has_shape_of(grad, x)
+            or cnp.PyArray_NDIM(<cnp.ndarray>learned) != 1
+            or not cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>grad)
+            or not cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>x)
+            or not cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>learned)):
+        return False
+    columns = cnp.PyArray_DIM(<cnp.ndarray>grad, last)
+    if columns < 2 or columns != cnp.PyArray_DIM(<cnp.ndarray>learned, 0):
+        return False
+    plan.kernel = active_table.kernel[operation][dtype]
+    plan.itemsize = active_table.itemsize[dtype]
+    plan.parameter_step = 0
+    plan.stream = False
+    plan.axes = 3
+    plan.shape[0], plan.shape[1], plan.shape[2] = columns, bytes // (columns * plan.itemsize), 1
+    for role in range(WALKED):
+        plan.step[role][0], plan.step[role][1] = plan.itemsize, columns * plan.itemsize
+        plan.step[role][2] = 0
+    plan.step[PARAMETER][0] = plan.step[PARAMETER][1] = plan.step[SUMS][1] = 0
+    plan.step[SUMS][0] = active_table.itemsize[result_dtype]
+    plan.size[B], plan.size[SUMS] = plan.itemsize, plan.step[SUMS][0]
+    plan.data[OUT] = plan.data[A] = <char *>cnp.PyArray_DATA(<cnp.ndarray>grad)
+    plan.data[B] = <char *>cnp.PyArray_DATA(<cnp.ndarray>x)
+    plan.data[PARAMETER] = number
+    plan.data[SUMS] = <char *>cnp.PyArray_DATA(<cnp.ndarray>learned)
+    job.along = False
+    return ((plan.data[B] == plan.data[A] or is_apart(plan, B, 0, bytes))
+            and is_apart(plan, SUMS, 0, bytes) and divide(job, dtype, result_dtype))
+
+
 cdef bint lay(Job *job, int operation, int dtype, int result_dtype,
               const Operand **operands) noexcept nogil:
     """Lay out operands by role.  Return False if the kernels do not take them as they lie."""
@@ -142,24 +213,7 @@ cdef bint lay(Job *job, int operation, int dtype, int result_dtype,
     if (plan.step[SUMS][1] != 0 or columns > 1 and plan.step[SUMS][0] != result_size
             or plan.shape[2] > 1 and plan.step[SUMS][2] != columns * result_size):
         return False
-    job.cells = columns * plan.shape[2]
-    job.whole = not job.before and job.cells == size_of(plan)
-    if job.whole and (plan.shape[2] > 1 or result_dtype != dtype):
-        return False
-    job.pieces = 1
-    if job.along:
-        job.pieces = (plan.shape[0] + RUN - 1) // RUN
-        job.piece = (plan.shape[0] + job.pieces * LANES - 1) // (job.pieces * LANES) * LANES
-    job.rows = plan.shape[1] * job.pieces
-    job.blocks = (job.rows + FOLDED - 1) // FOLDED
-    job.most = TILE_BYTES // job.sum_size // FOLDED
-    if not job.before and not job.along and plan.shape[0] < LEARN_COLUMNS:
-        job.learn = NULL
-    job.end_to_end = (not job.along and not job.before and job.learn == NULL and plan.shape[2] == 1
-                      and plan.step[PARAMETER][0] == 0 and plan.step[PARAMETER][1] == 0)
-    for role in range(PARAMETER):
-        job.end_to_end &= plan.step[role][1] == plan.shape[0] * plan.itemsize
-    return True
+    return divide(job, dtype, result_dtype)
 
 
 cdef inline void place(const Job *job, Py_ssize_t column, Py_ssize_t row, Py_ssize_t group,
@@ -394,10 +448,6 @@ cdef inline int float_dtype(object x) noexcept:
     return dtype if dtype < FLOATS else -1
 
 
-cdef inline bint has_shape_of(object x, object other) noexcept:
-    return cnp.PyArray_SAMESHAPE(<cnp.ndarray>x, <cnp.ndarray>other)
-
-
 cdef inline bint has_dtype_of(object x, object other) noexcept:
     return float_dtype(x) == float_dtype(other)
 
@@ -434,23 +484,25 @@ cdef bint run(int call, object grad_x, object grad, object x, object parameter, 
     job.add_row = active_table.add_row[summing_dtype(dtype)]
     job.settle = active_table.settle[result_dtype]
     # From here on nothing runs Python until all is computed.
-    for i in range(WALKED):
-        operands[i] = &described[i]
-    describe_ndarray(grad_x, dtype, &described[OUT])
-    if grad is grad_x:
-        operands[A] = operands[OUT]
-    else:
-        describe_ndarray(grad, dtype, &described[A])
-    describe_ndarray(x, dtype, &described[B])
-    describe_ndarray(learned, dtype, &described[SUMS])
-    if parameter is None:
-        described[PARAMETER].data = <char *>number
-        described[PARAMETER].axes = 0
-        described[PARAMETER].dtype = dtype
-    else:
-        describe_ndarray(parameter, dtype, &described[PARAMETER])
-    if not lay(&job, operations[call], dtype, result_dtype, operands):
-        return False
+    if not (parameter is None and grad is grad_x and lay_rows(
+            &job, operations[call], dtype, result_dtype, grad, x, learned, <char *>number)):
+        for i in range(WALKED):
+            operands[i] = &described[i]
+        describe_ndarray(grad_x, dtype, &described[OUT])
+        if grad is grad_x:
+            operands[A] = operands[OUT]
+        else:
+            describe_ndarray(grad, dtype, &described[A])
+        describe_ndarray(x, dtype, &described[B])
+        describe_ndarray(learned, dtype, &described[SUMS])
+        if parameter is None:
+            described[PARAMETER].data = <char *>number
+            described[PARAMETER].axes = 0
+            described[PARAMETER].dtype = dtype
+        else:
+            describe_ndarray(parameter, dtype, &described[PARAMETER])
+        if not lay(&job, operations[call], dtype, result_dtype, operands):
+            return False
     if cnp.PyArray_NBYTES(<cnp.ndarray>grad_x) < GIL_BYTES:
         done = perform(&job)
     else:
