@@ -68,10 +68,12 @@ cdef enum:
     SUMS = MASK  # the walker's plan has no mask here; in its place is what is learned
     LARGEST_ITEM = 16
     # Rows that lie end to end are computed as one run: as many as stay in the first-level cache, or
-    # a block of up to this size.
+    # a block of up to this size.  Row by row, blocks of (100, 600) float16 take 1.22 times as
+    # long.
     FLAT_BYTES = 16384
     FLAT_BLOCK_BYTES = 65536
-    # Shorter rows of a bias are computed end to end, and then added.
+    # Shorter rows of a bias are computed end to end, and then added.  Four at a time, (64, 100)
+    # float32 takes 1.33 times as long, and (1000, 128) 1.05 times.
     LEARN_COLUMNS = 256
     SMALL_SCRATCH = 8192  # bytes, on the stack
 
