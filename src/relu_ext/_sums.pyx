@@ -84,7 +84,7 @@ cdef struct Job:
     # Axis 0 of the plan has columns, or is a run; axis 1 has the rows, which are summed (or of runs
     # what is cut to pieces); axis 2 has groups, whose sums are apart.
     Plan plan
-    Learn learn  # of four rows; NULL: the kernel and the terms are computed one after the other
+    Learn learn  # of four rows or a run; NULL: the kernel computes, then the terms
     Terms terms  # NULL: `out` itself is added
     bint before  # the terms are made of grad and x, which the kernel may overwrite
     FoldRows fold_rows
@@ -342,6 +342,7 @@ cdef void add_blocks(const Job *job, char *sums, Py_ssize_t block, Py_ssize_t bl
         run_columns(&job.plan, at, rows * job.plan.shape[0], 1)
         computed = True
     if blocks == 1 and computed and job.terms == NULL:
+        # By `add_rows`, (64, 10) float32 takes 1.22 times as long.
         job.fold_rows(sums, job.plan.data[OUT] + row * job.plan.step[OUT][1],
                       job.plan.step[OUT][1], rows, job.plan.shape[0])
     elif blocks == 1 and job.along:
