@@ -74,17 +74,17 @@ KERNEL_FLAGS = [
 # (GCC 12, AMD EPYC, Zen 4).
 # Split paths would do the same in loops of int8 and int16: add_leaky_relu_ on 64 rows of 10 int8
 # takes 2.2 us with them and 0.3 us without (Zen 5).  Versions for steps of 1 count bytes, so that
-# no array has them.  What is left of a row after the last vector is unrolled up to 100 instructions
-# instead of 200: a tenth less of machine code, and as fast.  Loops begin with a
-# cache line: with GCC's 16 bytes it is chance whether relu_ on 16,384 float32 takes 0.45 or 0.58 us
-# at v3, and 64 rows of 100 float32 0.28 or 0.33 us (Zen 5).
+# no array has them.  What is left of a row after the last vector is unrolled up to 50 instructions
+# instead of 200: a sixth less of machine code, and as fast.  Loops begin with a cache line: with
+# GCC's 16 bytes it is chance whether relu_ on 16,384 float32 takes 0.45 or 0.58 us at v3, and 64
+# rows of 100 float32 0.28 or 0.33 us (Zen 5).
 GCC_KERNEL_FLAGS = [
     "-fno-thread-jumps",
     "-fvect-cost-model=unlimited",
     "-fno-tree-sink",
     "-fno-split-paths",
     "-fno-version-loops-for-strides",
-    "--param=max-completely-peeled-insns=100",
+    "--param=max-completely-peeled-insns=50",
     "-falign-loops=64",
 ]
 # -O3, because GCC 12 vectorises no ReLU at -O2.
@@ -144,7 +144,7 @@ def extension(name: str) -> Extension:
 
 
 def without_aliases(text: str) -> str:
-    """Say before each loop over a row that its arrays are one or apart, as the kernels' contract is.
+    """Say before each loop over a row that its arrays are one or apart, which is the contract.
 
     Cython has no word for it.  GCC then compares no addresses before a loop and keeps no other loop
     for arrays that overlap: a twelfth less of machine code, and rows of 10 float32 take 0.73 (v4)

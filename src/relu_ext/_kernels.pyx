@@ -267,7 +267,8 @@ cdef inline void relu_backward_row(number *out, const number *grad, const number
                 out[i] = _scalar.relu_backward(
                     grad[i], x[i], _scalar.grad_at_zero(grad[i], <number>0, <number>0))
             return
-        if _scalar.is_one(value):
+        # In other dtypes compilers take the test for 1 out of the loop.
+        if (number is float16 or number is bfloat16) and _scalar.is_one(value):
             for i in range(n):
                 out[i] = _scalar.relu_backward(
                     grad[i], x[i], _scalar.grad_at_zero(grad[i], one(value), <number>0))
