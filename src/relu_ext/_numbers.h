@@ -68,6 +68,10 @@ RELU_EXT_ANYWHERE(uint64_t, relu_ext_uint64);
     static inline int relu_ext_##FORMAT##_is_negative(uint16_t x)                 \
     {                                                                             \
         return (uint16_t)(x - 0x8001) < INFINITY_BITS;                            \
+    }                                                                             \
+    static inline int relu_ext_##FORMAT##_is_nan(uint16_t x)                      \
+    {                                                                             \
+        return (int16_t)(x & 0x7fff) > INFINITY_BITS;                             \
     }
 RELU_EXT_HALF_COMPARISONS(float16, 0x7c00)
 RELU_EXT_HALF_COMPARISONS(bfloat16, 0x7f80)
@@ -129,7 +133,7 @@ static inline uint32_t relu_ext_bits_of_float(float value)
 /* float16 in blocks, because compilers vectorise no scalar conversion. A NaN is quieted. */
 static inline relu_ext_float16 relu_ext_float16_nan_first(uint16_t first, uint16_t result)
 {
-    return (first & 0x7fff) > 0x7c00 ? first | 0x0200 : result;
+    return relu_ext_float16_is_nan(first) ? first | 0x0200 : result;
 }
 
 #if !defined(__F16C__) && !(defined(__ARM_NEON) && defined(__aarch64__))
@@ -284,11 +288,6 @@ static inline uint32_t relu_ext_bfloat16_rounded(float value)
     }
 RELU_EXT_BFLOAT16_BLOCK(multiply, *)
 RELU_EXT_BFLOAT16_BLOCK(add, +)
-
-static inline int relu_ext_bfloat16_is_nan(uint16_t x)
-{
-    return (int16_t)(x & 0x7fff) > 0x7f80;
-}
 
 /* Every NaN is the quiet NaN of its sign, as in ml_dtypes. */
 static inline relu_ext_bfloat16 relu_ext_bfloat16_nan_first(uint16_t first, uint16_t result)
