@@ -178,6 +178,7 @@ def test_threads_that_cannot_start(limit):
     """An error, where OpenMP would end the process."""
     program = f"""
 import os, resource, numpy as np, relu_ext
+import relu_ext._openmp  # which another user need not be able to read
 with open("/proc/self/statm") as file:
     used = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
 if "{limit}" == "RLIMIT_NPROC" and os.getuid() == 0:
