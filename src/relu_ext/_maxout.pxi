@@ -12,7 +12,7 @@ cdef extern from "_pieces.h" nogil:
     Py_ssize_t place_of "relu_ext_place_of"(Py_ssize_t start, Py_ssize_t n, int lanes)
     void copy_vector "relu_ext_copy_vector"(void *to, const void *source, int bytes)
     void take "relu_ext_take"(void *rows, const char *x, const Py_ssize_t *offset, int pieces,
-                              int layout, int size, Py_ssize_t step)
+                              int layout, int size, int lanes, Py_ssize_t step)
     enum:
         ROWS "RELU_EXT_ROWS"  # each piece in a row of its own
         SIDE "RELU_EXT_SIDE"  # pieces side by side, and next to those of the next element
@@ -40,8 +40,8 @@ cdef inline void meet(number x, int piece, number *best, number *best_rank,
 
 
 cdef inline int meet_all(int lane, number *best, number *winner, const number *items, int first,
-                         const int pieces, const bint champion, const bint counted) noexcept nogil:
-    cdef int lanes = lanes_of(sizeof(number))
+                         const int pieces, const bint champion, const bint counted,
+                         const int lanes) noexcept nogil:
     cdef number x = best[lane] if champion else items[lane]
     cdef number rank = _scalar.rank(x)
     cdef number piece = <number>first
@@ -64,10 +64,10 @@ cdef inline int meet_all(int lane, number *best, number *winner, const number *i
 
 cdef inline void compare(const Pieces *pieces, number *out, number *winners, const char *x,
                          Py_ssize_t n, Py_ssize_t rows, Py_ssize_t row_step, const int some,
-                         const int layout, const int groups, const bint counted) noexcept nogil:
+                         const int layout, const int groups, const bint counted,
+                         const int lanes) noexcept nogil:
     """`some` pieces at a time, of which there are `groups`, or, if that is 0, any number; then the
     last ones may meet again."""
-    cdef int lanes = lanes_of(sizeof(number))
     cdef int bytes = lanes * sizeof(number)
     cdef number items[MOST_SIDE * MOST_LANES]
     cdef number best[MOST_LANES]
@@ -88,25 +88,27 @@ cdef inline void compare(const Pieces *pieces, number *out, number *winners, con
             place = place_of(i, n, lanes)
             start = row * row_step + place * step
             place += row * n
-            take(items, x + start, offset, some, layout, sizeof(number), step)
+            take(items, x + start, offset, some, layout, sizeof(number), lanes,
+                     step)
             if groups == 2:
                 take(items + some * lanes, x + start, offset + some, some, layout, sizeof(number),
-                     step)
+                     lanes, step)
             if groups == 0 and layout == ROWS and pieces.champion:
                 copy_vector(best, out + place, bytes)
                 if counted:
                     copy_vector(winner, winners + place, bytes)
                 each_lane(lane, lanes, meet_all(lane, best, winner, items, first, some, True,
-                                                counted))
+                                                counted, lanes))
             else:
                 each_lane(lane, lanes, meet_all(lane, best, winner, items, first,
-                                                max(1, groups) * some, False, counted))
+                                                max(1, groups) * some, False, counted, lanes))
             next = some
             while groups == 0 and next < pieces.count:
                 piece = min(next, pieces.count - some)
-                take(items, x + start, pieces.offset + piece, some, layout, sizeof(number), step)
+                take(items, x + start, pieces.offset + piece, some, layout, sizeof(number), lanes,
+                     step)
                 each_lane(lane, lanes, meet_all(lane, best, winner, items, first + piece, some,
-                                                True, counted))
+                                                True, counted, lanes))
                 next += some
             copy_vector(out + place, best, bytes)
             if counted:
@@ -114,33 +116,49 @@ cdef inline void compare(const Pieces *pieces, number *out, number *winners, con
             i += lanes
 
 
+cdef inline void compare_short(const Pieces *pieces, number *out, number *winners, const char *x,
+                               Py_ssize_t n, Py_ssize_t rows, Py_ssize_t row_step, const int some,
+                               const int groups, const bint counted) noexcept nogil:
+    """Pieces side by side, in rows that may be as short as half a vector or a quarter."""
+    cdef int lanes = lanes_of(sizeof(number))
+    if pieces.lanes == lanes:
+        compare(pieces, out, winners, x, n, rows, row_step, some, SIDE, groups, counted, lanes)
+    elif lanes * sizeof(number) >= 32 and pieces.lanes == lanes // 2:
+        compare(pieces, out, winners, x, n, rows, row_step, some, SIDE, groups, counted,
+                lanes // 2)
+    elif lanes * sizeof(number) >= 64:
+        compare(pieces, out, winners, x, n, rows, row_step, some, SIDE, groups, counted,
+                lanes // 4)
+
+
 cdef inline void compare_all(const Pieces *pieces, number *out, number *winners, const char *x,
                              Py_ssize_t n, Py_ssize_t rows, Py_ssize_t row_step,
                              const bint counted) noexcept nogil:
     """Each layout that is a kernel of its own, and the others by any number of groups."""
+    cdef int lanes = lanes_of(sizeof(number))
     cdef int count = 0 if pieces.champion else pieces.count
     if pieces.side == 0:
-        compare(pieces, out, winners, x, n, rows, row_step, 4, APART, 0, counted)
+        compare(pieces, out, winners, x, n, rows, row_step, 4, APART, 0, counted, lanes)
     elif pieces.side == 1 and count == 2:
-        compare(pieces, out, winners, x, n, rows, row_step, 2, ROWS, 1, counted)
+        compare(pieces, out, winners, x, n, rows, row_step, 2, ROWS, 1, counted, lanes)
     elif pieces.side == 1 and count == 3:
-        compare(pieces, out, winners, x, n, rows, row_step, 3, ROWS, 1, counted)
+        compare(pieces, out, winners, x, n, rows, row_step, 3, ROWS, 1, counted, lanes)
     elif pieces.side == 1 and count == 4:
-        compare(pieces, out, winners, x, n, rows, row_step, 4, ROWS, 1, counted)
+        compare(pieces, out, winners, x, n, rows, row_step, 4, ROWS, 1, counted, lanes)
     elif pieces.side == 1:
-        compare(pieces, out, winners, x, n, rows, row_step, 4, ROWS, 0, counted)
+        compare(pieces, out, winners, x, n, rows, row_step, 4, ROWS, 0, counted, lanes)
     elif pieces.side == 2 and count == 2:
-        compare(pieces, out, winners, x, n, rows, row_step, 2, SIDE, 1, counted)
+        compare(pieces, out, winners, x, n, rows, row_step, 2, SIDE, 1, counted, lanes)
     elif pieces.side == 2:
-        compare(pieces, out, winners, x, n, rows, row_step, 2, SIDE, 2, counted)
+        compare_short(pieces, out, winners, x, n, rows, row_step, 2, 2, counted)
     elif pieces.side == 3 and count == 3:
-        compare(pieces, out, winners, x, n, rows, row_step, 3, SIDE, 1, counted)
+        compare(pieces, out, winners, x, n, rows, row_step, 3, SIDE, 1, counted, lanes)
     elif pieces.side == 3:
-        compare(pieces, out, winners, x, n, rows, row_step, 3, SIDE, 0, counted)
+        compare_short(pieces, out, winners, x, n, rows, row_step, 3, 0, counted)
     elif pieces.side == 4:
-        compare(pieces, out, winners, x, n, rows, row_step, 4, SIDE, 1, counted)
+        compare(pieces, out, winners, x, n, rows, row_step, 4, SIDE, 1, counted, lanes)
     else:
-        compare(pieces, out, winners, x, n, rows, row_step, 5, SIDE, 1, counted)
+        compare(pieces, out, winners, x, n, rows, row_step, 5, SIDE, 1, counted, lanes)
 
 
 cdef void maxout_rows(number *out, uint8 *which, const char *x, const Pieces *pieces,

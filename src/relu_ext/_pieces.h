@@ -14,7 +14,7 @@
 #endif
 
 /* GCC permutes vectors by what it computes from constants; Clang has no such shuffle. AVX2 permutes
- * poorly across its halves, and AVX-512 single bytes not at all without VBMI: each PART of a vector
+ * poorly across its halves, and AVX-512 single bytes not at all without VBMI: each part of a vector
  * is permuted for itself. L8 to L64 list the lanes of each size of item. */
 #if defined(__GNUC__) && !defined(__clang__) && defined(__SSE4_1__)
 #include <immintrin.h>
@@ -27,20 +27,25 @@
 #define RELU_EXT_8 RELU_EXT_4, 4, 5, 6, 7
 #define RELU_EXT_16 RELU_EXT_8, 8, 9, 10, 11, 12, 13, 14, 15
 #define RELU_EXT_32 RELU_EXT_16, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31
+#define RELU_EXT_TAKES_16(DEFINE)                                             \
+    DEFINE(8, 16, RELU_EXT_16)                                                \
+    DEFINE(16, 16, RELU_EXT_8) DEFINE(32, 16, RELU_EXT_4) DEFINE(64, 16, RELU_EXT_2)
+#define RELU_EXT_TAKES_32(DEFINE)                                             \
+    RELU_EXT_TAKES_16(DEFINE) DEFINE(8, 32, RELU_EXT_32)                      \
+    DEFINE(16, 32, RELU_EXT_16) DEFINE(32, 32, RELU_EXT_8) DEFINE(64, 32, RELU_EXT_4)
+/* RELU_EXT_BYTES is the longest vector of items of a size. */
 #if RELU_EXT_SHUFFLES && defined(__AVX512BW__)
 #define RELU_EXT_BYTES(size) ((size) == 1 ? 32 : (size) > 8 ? 16 : 64)
-#define RELU_EXT_TAKES(DEFINE) \
-    DEFINE(8, RELU_EXT_32) DEFINE(16, RELU_EXT_32) DEFINE(32, RELU_EXT_16) DEFINE(64, RELU_EXT_8)
+#define RELU_EXT_TAKES(DEFINE)                                                \
+    RELU_EXT_TAKES_32(DEFINE)                                                 \
+    DEFINE(16, 64, RELU_EXT_32) DEFINE(32, 64, RELU_EXT_16) DEFINE(64, 64, RELU_EXT_8)
 #elif RELU_EXT_SHUFFLES && defined(__AVX2__)
 #define RELU_EXT_BYTES(size) ((size) > 8 ? 16 : 32)
-#define RELU_EXT_TAKES(DEFINE) \
-    DEFINE(8, RELU_EXT_32) DEFINE(16, RELU_EXT_16) DEFINE(32, RELU_EXT_8) DEFINE(64, RELU_EXT_4)
+#define RELU_EXT_TAKES RELU_EXT_TAKES_32
 #else
 #define RELU_EXT_BYTES(size) 16
-#define RELU_EXT_TAKES(DEFINE) \
-    DEFINE(8, RELU_EXT_16) DEFINE(16, RELU_EXT_8) DEFINE(32, RELU_EXT_4) DEFINE(64, RELU_EXT_2)
+#define RELU_EXT_TAKES RELU_EXT_TAKES_16
 #endif
-#define RELU_EXT_PART(size) (RELU_EXT_BYTES(size) == 64 ? 64 : 16)
 #define RELU_EXT_LANES(size) ((int)(RELU_EXT_BYTES(size) / (size)))
 
 /* A statement in each lane: a loop that stays one until the vectoriser has seen it. GCC 12 unrolls
@@ -123,14 +128,15 @@ RELU_EXT_ALWAYS void relu_ext_join(void *to, const __m128i *parts, const int byt
  * two or four pieces, the even and the odd items are parted again and again. Of an odd number, the
  * items of a piece lie at different places of the vectors: they are chosen, then permuted; AVX-512
  * does both at once. */
-#define RELU_EXT_DEFINE_TAKE(BITS, ...)                                                            \
-    RELU_EXT_ALWAYS void relu_ext_take##BITS(char *rows, const char *x, const int pieces,          \
-                                             const int apart, ptrdiff_t step)                      \
+#define RELU_EXT_DEFINE_TAKE(BITS, BYTES, ...)                                                     \
+    RELU_EXT_ALWAYS void relu_ext_take##BITS##_##BYTES(char *rows, const char *x,                  \
+                                                       const int pieces, const int apart,          \
+                                                       ptrdiff_t step)                             \
     {                                                                                              \
-        enum { BYTES = RELU_EXT_BYTES(BITS / 8), LANES = RELU_EXT_LANES(BITS / 8) };               \
+        enum { LANES = BYTES * 8 / BITS };                                                         \
         typedef uint##BITS##_t item;                                                               \
         typedef item vector __attribute__((vector_size(BYTES)));                                   \
-        const int bytes = apart ? 16 : RELU_EXT_PART(BITS / 8), items = bytes * 8 / BITS;          \
+        const int bytes = apart || BYTES < 64 ? 16 : 64, items = bytes * 8 / BITS;                 \
         const vector lane = {__VA_ARGS__}, place = lane & (item)(items - 1), part = lane - place;  \
         const vector even = place * 2, odd = place * 2 + 1;                                        \
         const vector evens = part + (even & (item)(items - 1)) +                                   \
@@ -192,9 +198,8 @@ RELU_EXT_TAKES(RELU_EXT_DEFINE_TAKE)
 enum { RELU_EXT_ROWS, RELU_EXT_SIDE, RELU_EXT_APART };
 RELU_EXT_ALWAYS void relu_ext_take(void *rows, const char *x, const ptrdiff_t *offset,
                                    const int pieces, const int layout, const int size,
-                                   ptrdiff_t step)
+                                   const int lanes, ptrdiff_t step)
 {
-    const int lanes = RELU_EXT_LANES(size);
     char *to = (char *)rows;
     int piece, i;
     if (layout == RELU_EXT_ROWS) {
@@ -204,10 +209,10 @@ RELU_EXT_ALWAYS void relu_ext_take(void *rows, const char *x, const ptrdiff_t *o
     }
     x += offset[0];
 #if RELU_EXT_SHUFFLES
-#define RELU_EXT_TAKE(BITS, ...)                                                    \
-    if (size == BITS / 8) {                                                         \
-        relu_ext_take##BITS(to, x, pieces, layout == RELU_EXT_APART, step);         \
-        return;                                                                     \
+#define RELU_EXT_TAKE(BITS, BYTES, ...)                                                     \
+    if (size == BITS / 8 && lanes == BYTES / size) {                                        \
+        relu_ext_take##BITS##_##BYTES(to, x, pieces, layout == RELU_EXT_APART, step);       \
+        return;                                                                             \
     }
     RELU_EXT_TAKES(RELU_EXT_TAKE)
 #endif
@@ -226,21 +231,23 @@ RELU_EXT_ALWAYS __m128i relu_ext_few(const uint8_t *which, const int lanes)
     return _mm_cvtsi64_si128((long long)few);
 }
 #define RELU_EXT_DEFINE_PUT(BITS, BYTES, WIDEN, ...)                                              \
-    RELU_EXT_ALWAYS void relu_ext_put##BITS(char *x, const ptrdiff_t *offset, int pieces,         \
+    RELU_EXT_ALWAYS void relu_ext_put##BITS(char *x, const ptrdiff_t *offset,                     \
                                             const char *grad, const uint8_t *which,               \
-                                            const int side, ptrdiff_t n)                          \
+                                            const int side, const int groups, ptrdiff_t n)                          \
     {                                                                                             \
         typedef uint##BITS##_t item;                                                              \
         typedef item vector __attribute__((vector_size(BYTES)));                                  \
         const vector lane = {__VA_ARGS__};                                                        \
         const int lanes = BYTES * 8 / BITS;                                                       \
-        ptrdiff_t next;                                                                           \
+        ptrdiff_t at[4], next;                                                                       \
+        int group;                                                                                \
+        RELU_EXT_EACH(group, groups) at[group] = offset[group * side];                            \
         for (next = 0; next < n; next += lanes) {                                                 \
             const ptrdiff_t start = relu_ext_place_of(next, n, lanes);                            \
             const vector w = (vector)WIDEN(relu_ext_few(which + start, lanes));                   \
             char *to = x + start * side * (BITS / 8);                                             \
             vector g, gs[4], ws[4];                                                               \
-            int i, piece;                                                                         \
+            int i;                                                                                \
             memcpy(&g, grad + start * (BITS / 8), BYTES);                                         \
             RELU_EXT_EACH(i, side)                                                                \
             {                                                                                     \
@@ -248,11 +255,11 @@ RELU_EXT_ALWAYS __m128i relu_ext_few(const uint8_t *which, const int lanes)
                 gs[i] = __builtin_shuffle(g, element);                                            \
                 ws[i] = __builtin_shuffle(w, element) - place % (item)side;                       \
             }                                                                                     \
-            for (piece = 0; piece < pieces; piece += side)                                        \
+            RELU_EXT_EACH(group, groups)                                                          \
                 RELU_EXT_EACH(i, side)                                                            \
                 {                                                                                 \
-                    const vector out = gs[i] & (vector)(ws[i] == (item)piece);                    \
-                    relu_ext_copy_vector(to + offset[piece] + i * BYTES, &out, BYTES);            \
+                    const vector out = gs[i] & (vector)(ws[i] == (item)(group * side));           \
+                    relu_ext_copy_vector(to + at[group] + i * BYTES, &out, BYTES);                \
                 }                                                                                 \
         }                                                                                         \
     }
@@ -340,17 +347,19 @@ static void relu_ext_spread(char *x, const ptrdiff_t *offset, int pieces, int si
                 512, relu_ext_spread##BITS(to, offset, pieces, from, which + start, count));     \
         }
 #if RELU_EXT_SHUFFLES
-#define RELU_EXT_PUT(BITS, SIDE)                                                                  \
-    if (side == SIDE && n >= RELU_EXT_FEWEST(BITS / 8) && pieces * size <= 64) {                  \
+#define RELU_EXT_PUT(BITS, SIDE, GROUPS)                                                          \
+    if (side == SIDE && pieces == SIDE * GROUPS && n >= RELU_EXT_FEWEST(BITS / 8) &&              \
+        pieces * size <= 64) {                                                                    \
         RELU_EXT_EACH_BLOCK(                                                                      \
-            n, relu_ext_put##BITS(to, offset, pieces, from, which + start, SIDE, count));         \
+            n, relu_ext_put##BITS(to, offset, from, which + start, SIDE, GROUPS, count));         \
     }
 #else
-#define RELU_EXT_PUT(BITS, SIDE)
+#define RELU_EXT_PUT(BITS, SIDE, GROUPS)
 #endif
 #define RELU_EXT_SIZED(BITS)                                                      \
     RELU_EXT_SPREAD(BITS)                                                         \
-    RELU_EXT_PUT(BITS, 2) RELU_EXT_PUT(BITS, 3) RELU_EXT_PUT(BITS, 4)             \
+    RELU_EXT_PUT(BITS, 2, 1) RELU_EXT_PUT(BITS, 2, 2) RELU_EXT_PUT(BITS, 3, 1)    \
+    RELU_EXT_PUT(BITS, 3, 3) RELU_EXT_PUT(BITS, 4, 1)                             \
     RELU_EXT_EACH_BLOCK(fill, RELU_EXT_PLACE(BITS / 8))
     switch (size) {
         RELU_EXT_SPREAD(8)

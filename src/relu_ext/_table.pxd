@@ -95,13 +95,16 @@ cdef struct Pieces:
     int first  # the number of the first one
     bint champion
     int side
+    int lanes
     Py_ssize_t step
     const Py_ssize_t *offset  # at least MOST_SIDE; to the 256th for the gradient, 0 behind `count`
 
 # out and which are `rows` rows of n elements, end to end; which may be NULL.  Rows of x begin
 # row_step bytes apart.  With a champion, of one row and a side of 1 alone, out[i] already holds the
-# piece that won before them, and which[i] its number.  Rows of fewer than `lanes` elements are read
-# and written as if they had so many, in their order.  Of the sides 0 and 1 with a champion there
+# piece that won before them, and which[i] its number.  `lanes` elements are taken at a time; rows of
+# fewer are read and written as if they had so many, in their order.  That is the table's number or,
+# of windows (side 2 of four pieces, side 3 of more than three), half or a quarter of it, if that is
+# at least 16 bytes.  Of the sides 0 and 1 with a champion there
 # are at least four pieces; of the side 2 two or four; of those above 3 one group.
 ctypedef void (*MaxoutRows)(void *out, unsigned char *which, const char *x, const Pieces *pieces,
                             Py_ssize_t n, Py_ssize_t rows, Py_ssize_t row_step) noexcept nogil
@@ -181,7 +184,7 @@ cdef struct KernelTable:
     StreamCopy stream_copy
     Py_ssize_t stream_block  # bytes of items of 4 and 8 bytes that are streamed at a time
     MaxoutRows maxout_rows[DTYPES]
-    int lanes[DTYPES]  # elements that maxout_rows takes at a time
+    int lanes[DTYPES]  # elements that maxout_rows takes at a time, at most
     SpreadPieces spread_pieces
     Terms gradient_terms[FLOATS]  # NULL where the gradient is added in its own dtype
     Terms slope_terms[FLOATS]
