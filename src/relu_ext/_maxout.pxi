@@ -28,37 +28,48 @@ cdef enum:
     ROW_BLOCK = 512  # elements
 
 
-cdef inline void meet(number x, int piece, number *best, number *best_rank,
+cdef inline void meet(number x, number rank, number piece, number *best, number *best_rank,
                       number *best_piece) noexcept nogil:
-    """Let the next piece compete with the best so far.  Its number counts in the format of x, so
-    that all vectors are of one width, and keeps its lowest 8 bits there."""
-    cdef number rank = _scalar.rank(x)
+    """Let a later piece compete with the best of those before.  Its number counts in the format of
+    x, so that all vectors are of one width, and keeps its lowest 8 bits there."""
     cdef number other = best_rank[0]
     best[0] = _scalar.winner(other, rank, best[0], x)
     best_rank[0] = _scalar.winner(other, rank, other, rank)
-    best_piece[0] = _scalar.winner(other, rank, best_piece[0], <number>piece)
+    best_piece[0] = _scalar.winner(other, rank, best_piece[0], piece)
+
+
+cdef inline void meet_pair(const number *items, int stride, int first, const bint pair, number *x,
+                           number *rank, number *piece) noexcept nogil:
+    """The better of two neighbours, or a piece alone."""
+    x[0] = items[0]
+    rank[0] = _scalar.rank(x[0])
+    piece[0] = <number>first
+    if pair:
+        meet(items[stride], _scalar.rank(items[stride]), <number>(first + 1), x, rank, piece)
 
 
 cdef inline int meet_all(int lane, number *best, number *winner, const number *items, int first,
                          const int pieces, const bint champion, const bint counted,
                          const int lanes) noexcept nogil:
-    cdef number x = best[lane] if champion else items[lane]
-    cdef number rank = _scalar.rank(x)
-    cdef number piece = <number>first
-    if champion and counted:
-        piece = winner[lane]
-    if champion:
-        meet(items[lane], first, &x, &rank, &piece)
-    meet(items[lanes + lane], first + 1, &x, &rank, &piece)
+    """Pairs meet first, and the champion last, so that few comparisons wait for each other."""
+    cdef number x, rank, piece, best_x, best_rank, best_piece
+    meet_pair(items + lane, lanes, first, True, &best_x, &best_rank, &best_piece)
     if pieces > 2:
-        meet(items[2 * lanes + lane], first + 2, &x, &rank, &piece)
-    if pieces > 3:
-        meet(items[3 * lanes + lane], first + 3, &x, &rank, &piece)
+        meet_pair(items + 2 * lanes + lane, lanes, first + 2, pieces > 3, &x, &rank, &piece)
+        meet(x, rank, piece, &best_x, &best_rank, &best_piece)
     if pieces > 4:
-        meet(items[4 * lanes + lane], first + 4, &x, &rank, &piece)
-    best[lane] = x
+        meet_pair(items + 4 * lanes + lane, lanes, first + 4, False, &x, &rank, &piece)
+        meet(x, rank, piece, &best_x, &best_rank, &best_piece)
+    if champion:
+        x, rank, piece = best_x, best_rank, best_piece
+        best_x = best[lane]
+        best_rank = _scalar.rank(best_x)
+        if counted:
+            best_piece = winner[lane]
+        meet(x, rank, piece, &best_x, &best_rank, &best_piece)
+    best[lane] = best_x
     if counted:
-        winner[lane] = piece
+        winner[lane] = best_piece
     return 0
 
 
