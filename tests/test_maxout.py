@@ -461,11 +461,12 @@ def test_nothing_outside_is_touched(level, dtype):
 def test_short_rows_of_windows_stay_in_their_memory(level, dtype):
     """Kernels read and write rows as long as a vector: not the last ones."""
     x_pages = Pages.read_only(samples.values(dtype, 1000), 8 * PAGE)
-    y_pages, which_pages = Pages(4 * PAGE), Pages(PAGE)
-    for height, width in ((2, 2), (3, 3), (2, 1), (1, 4), (1, 5), (4, 4)):
+    back_pages, y_pages, which_pages = Pages(8 * PAGE), Pages(4 * PAGE), Pages(PAGE)
+    for height, width in ((2, 2), (3, 3), (2, 1), (1, 4), (1, 5), (4, 4), (4, 1)):
         for rows, n in ((1, 1), (2, 3), (5, 1), (3, 7), (4, 8), (9, 5), (6, 14), (2, 31)):
-            for x, y, which in zip(
+            for x, back, y, which in zip(
                 x_pages.edges(dtype, rows * height * n * width),
+                back_pages.edges(dtype, rows * height * n * width),
                 y_pages.edges(dtype, rows * n),
                 2 * list(which_pages.edges(np.dtype("u1"), rows * n)),
                 strict=False,
@@ -476,6 +477,10 @@ def test_short_rows_of_windows_stay_in_their_memory(level, dtype):
                 values, numbers = reference.maxout(windows, (1, 3))
                 assert_same_bits(y.copy(), values)
                 assert (which == numbers).all()
+                back = back.reshape(windows.shape)
+                maxout_backward(y, which, (height, width), (1, 3), out=back)
+                expected = reference.maxout_backward(values, numbers, (height, width), (1, 3))
+                assert_same_bits(back.copy(), expected)
 
 
 @pytest.mark.parametrize("pieces", [4, 6])

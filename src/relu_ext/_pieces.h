@@ -82,6 +82,121 @@ RELU_EXT_ALWAYS void relu_ext_copy_vector(void *to, const void *from, const int 
     memcpy(to, from, (size_t)bytes);
 }
 
+/* The gradient of pieces of which `side` lie side by side, in several places: each vector of the
+ * result takes grad where the piece won. GCC 12 widens which number by number unless told how. */
+#if RELU_EXT_SHUFFLES
+RELU_EXT_ALWAYS __m128i relu_ext_few(const uint8_t *which, const int lanes)
+{
+    uint64_t few = 0;
+    memcpy(&few, which, (size_t)lanes);
+    return _mm_cvtsi64_si128((long long)few);
+}
+#define RELU_EXT_DEFINE_PUT(BITS, BYTES, WIDEN, ...)                                              \
+    RELU_EXT_ALWAYS void relu_ext_put##BITS(char *x, const ptrdiff_t *offset,                     \
+                                            const char *grad, const uint8_t *which,               \
+                                            const int side, const int groups, ptrdiff_t n)        \
+    {                                                                                             \
+        typedef uint##BITS##_t item;                                                              \
+        typedef item vector __attribute__((vector_size(BYTES)));                                  \
+        const vector lane = {__VA_ARGS__};                                                        \
+        const int lanes = BYTES * 8 / BITS;                                                       \
+        ptrdiff_t at[4], next;                                                                    \
+        int group;                                                                                \
+        RELU_EXT_EACH(group, groups) at[group] = offset[group * side];                            \
+        for (next = 0; next < n; next += lanes) {                                                 \
+            const ptrdiff_t start = relu_ext_place_of(next, n, lanes);                            \
+            const vector w = (vector)WIDEN(relu_ext_few(which + start, lanes));                   \
+            char *to = x + start * side * (BITS / 8);                                             \
+            vector g, gs[4], ws[4];                                                               \
+            int i;                                                                                \
+            memcpy(&g, grad + start * (BITS / 8), BYTES);                                         \
+            RELU_EXT_EACH(i, side)                                                                \
+            {                                                                                     \
+                const vector place = lane + (item)(i * lanes), element = place / (item)side;      \
+                gs[i] = __builtin_shuffle(g, element);                                            \
+                ws[i] = __builtin_shuffle(w, element) - place % (item)side;                       \
+            }                                                                                     \
+            RELU_EXT_EACH(group, groups)                                                          \
+                RELU_EXT_EACH(i, side)                                                            \
+                {                                                                                 \
+                    vector out = (vector)(ws[i] == (item)(group * side));                         \
+                    __asm__("" : "+x"(out)); /* no mask of AVX-512, which takes longer */         \
+                    out &= gs[i];                                                                 \
+                    relu_ext_copy_vector(to + at[group] + i * BYTES, &out, BYTES);                \
+                }                                                                                 \
+        }                                                                                         \
+    }
+RELU_EXT_DEFINE_PUT(16, 16, _mm_cvtepu8_epi16, RELU_EXT_8)
+#if defined(__AVX2__)
+#define RELU_EXT_FEWEST(size) ((size) == 2 ? 8 : 32 / (size))
+RELU_EXT_DEFINE_PUT(32, 32, _mm256_cvtepu8_epi32, RELU_EXT_8)
+RELU_EXT_DEFINE_PUT(64, 32, _mm256_cvtepu8_epi64, RELU_EXT_4)
+#else
+#define RELU_EXT_FEWEST(size) (16 / (size))
+RELU_EXT_DEFINE_PUT(32, 16, _mm_cvtepu8_epi32, RELU_EXT_4)
+RELU_EXT_DEFINE_PUT(64, 16, _mm_cvtepu8_epi64, RELU_EXT_2)
+#endif
+#endif
+
+/* The gradient where pieces lie in rows: all bits of grad where the piece won, 0 elsewhere. */
+#define RELU_EXT_DEFINE_SPREAD(BITS)                                                           \
+    static void relu_ext_spread##BITS(char *x, const ptrdiff_t *offset, int pieces,            \
+                                      const char *grad, const uint8_t *which, ptrdiff_t n)     \
+    {                                                                                          \
+        int piece;                                                                             \
+        ptrdiff_t i;                                                                           \
+        for (piece = 0; piece < pieces; piece++) {                                             \
+            char *to = x + offset[piece];                                                      \
+            for (i = 0; i < n; i++) {                                                          \
+                uint##BITS##_t g;                                                              \
+                memcpy(&g, grad + i * (BITS / 8), BITS / 8);                                   \
+                g = which[i] == piece ? g : 0;                                                 \
+                memcpy(to + i * (BITS / 8), &g, BITS / 8);                                     \
+            }                                                                                  \
+        }                                                                                      \
+    }
+RELU_EXT_DEFINE_SPREAD(8)
+RELU_EXT_DEFINE_SPREAD(16)
+RELU_EXT_DEFINE_SPREAD(32)
+RELU_EXT_DEFINE_SPREAD(64)
+
+/* Whether there are vectors: beyond 64 bytes of pieces, clearing and placing costs less than a
+ * choice for each of them. */
+static int relu_ext_spread(char *x, const ptrdiff_t *offset, int pieces, int side, ptrdiff_t step,
+                           ptrdiff_t row_step, const char *grad, const uint8_t *which, ptrdiff_t n,
+                           ptrdiff_t rows, ptrdiff_t size)
+{
+    ptrdiff_t start;
+#define RELU_EXT_EACH_ROW(STATEMENT)                                                 \
+    {                                                                                \
+        for (; rows > 0; rows--, x += row_step, grad += n * size, which += n)        \
+            STATEMENT;                                                               \
+        return 1;                                                                    \
+    }
+#define RELU_EXT_SPREAD(BITS)                                                                 \
+    if (side == 1 && size == BITS / 8)                                                        \
+    RELU_EXT_EACH_ROW(for (start = 0; start < n; start += 512) relu_ext_spread##BITS(         \
+        x + start * step, offset, pieces, grad + start * size, which + start,                 \
+        n - start < 512 ? n - start : 512))
+#if RELU_EXT_SHUFFLES
+#define RELU_EXT_PUT(BITS, SIDE, GROUPS)                                                      \
+    if (size == BITS / 8 && side == SIDE && pieces == SIDE * GROUPS &&                        \
+        n >= RELU_EXT_FEWEST(BITS / 8) && pieces * size <= 64)                                \
+    RELU_EXT_EACH_ROW(relu_ext_put##BITS(x, offset, grad, which, SIDE, GROUPS, n))
+#define RELU_EXT_PUTS(BITS)                                                                   \
+    RELU_EXT_PUT(BITS, 1, 4) RELU_EXT_PUT(BITS, 2, 1) RELU_EXT_PUT(BITS, 2, 2)                \
+    RELU_EXT_PUT(BITS, 3, 1) RELU_EXT_PUT(BITS, 3, 3) RELU_EXT_PUT(BITS, 4, 1)
+    RELU_EXT_PUTS(16)
+    RELU_EXT_PUTS(32)
+    RELU_EXT_PUTS(64)
+#endif
+    RELU_EXT_SPREAD(8)
+    RELU_EXT_SPREAD(16)
+    RELU_EXT_SPREAD(32)
+    RELU_EXT_SPREAD(64)
+    return 0;
+}
+
 #if RELU_EXT_SHUFFLES
 /* 16 bytes of four items of each of some elements that are `step` bytes apart. */
 RELU_EXT_ALWAYS __m128i relu_ext_part(const char *x, int part, ptrdiff_t step, const int size)
@@ -100,95 +215,94 @@ RELU_EXT_ALWAYS __m128i relu_ext_part(const char *x, int part, ptrdiff_t step, c
     return _mm_set_epi32((int)narrow[3], (int)narrow[2], (int)narrow[1], (int)narrow[0]);
 }
 
-RELU_EXT_ALWAYS void relu_ext_join(void *to, const __m128i *parts, const int bytes)
+RELU_EXT_ALWAYS void relu_ext_join16(void *to, const __m128i *parts)
 {
-#if defined(__AVX2__)
-#define RELU_EXT_PAIR(i) \
-    _mm256_inserti128_si256(_mm256_castsi128_si256(parts[i]), parts[(i) + 1], 1)
-#if defined(__AVX512F__)
-    if (bytes == 64) {
-        const __m512i all =
-            _mm512_inserti64x4(_mm512_castsi256_si512(RELU_EXT_PAIR(0)), RELU_EXT_PAIR(2), 1);
-        memcpy(to, &all, 64);
-        return;
-    }
-#endif
-    if (bytes == 32) {
-        _mm256_storeu_si256((__m256i *)to, RELU_EXT_PAIR(0));
-        return;
-    }
-#undef RELU_EXT_PAIR
-#endif
     memcpy(to, parts, 16);
-    (void)bytes;
 }
+#if defined(__AVX2__)
+RELU_EXT_ALWAYS void relu_ext_join32(void *to, const __m128i *parts)
+{
+    _mm256_storeu_si256(
+        (__m256i *)to, _mm256_inserti128_si256(_mm256_castsi128_si256(parts[0]), parts[1], 1));
+}
+#endif
+#if defined(__AVX512F__)
+RELU_EXT_ALWAYS void relu_ext_join64(void *to, const __m128i *parts)
+{
+    __m256i halves[2];
+    relu_ext_join32(&halves[0], parts);
+    relu_ext_join32(&halves[1], parts + 2);
+    _mm512_storeu_si512(
+        to, _mm512_inserti64x4(_mm512_castsi256_si512(halves[0]), halves[1], 1));
+}
+#endif
 
 /* Takes apart a vector of elements of `pieces` items that lie side by side, or of four items each
  * and `step` bytes apart. Successive elements fill a part of each vector before the next part. Of
  * two or four pieces, the even and the odd items are parted again and again. Of an odd number, the
  * items of a piece lie at different places of the vectors: they are chosen, then permuted; AVX-512
  * does both at once. */
-#define RELU_EXT_DEFINE_TAKE(BITS, BYTES, ...)                                                     \
-    RELU_EXT_ALWAYS void relu_ext_take##BITS##_##BYTES(char *rows, const char *x,                  \
-                                                       const int pieces, const int apart,          \
-                                                       ptrdiff_t step)                             \
-    {                                                                                              \
-        enum { LANES = BYTES * 8 / BITS };                                                         \
-        typedef uint##BITS##_t item;                                                               \
-        typedef item vector __attribute__((vector_size(BYTES)));                                   \
-        const int bytes = apart || BYTES < 64 ? 16 : 64, items = bytes * 8 / BITS;                 \
-        const vector lane = {__VA_ARGS__}, place = lane & (item)(items - 1), part = lane - place;  \
-        const vector even = place * 2, odd = place * 2 + 1;                                        \
-        const vector evens = part + (even & (item)(items - 1)) +                                   \
-                             ((vector)(even >= (item)items) & (item)LANES);                        \
-        const vector odds = part + (odd & (item)(items - 1)) +                                     \
-                            ((vector)(odd >= (item)items) & (item)LANES);                          \
-        vector all[8], rest[8];                                                                    \
-        int i, k, piece, parted;                                                                   \
-        RELU_EXT_EACH(i, pieces)                                                                   \
-        if (!apart && bytes == BYTES)                                                              \
-            memcpy(&all[i], x + i * BYTES, BYTES);                                                 \
-        else {                                                                                     \
-            __m128i parts[BYTES / 16];                                                             \
-            RELU_EXT_EACH(k, BYTES / 16)                                                           \
-            parts[k] = apart ? relu_ext_part(x, k * 4 + i, step, BITS / 8)                         \
-                             : _mm_loadu_si128((const __m128i *)(x + (k * pieces + i) * 16));      \
-            relu_ext_join(&all[i], parts, BYTES);                                                  \
-        }                                                                                          \
-        if (pieces % 2 == 0)                                                                       \
-            _Pragma("GCC unroll 8") for (parted = 1; parted < pieces; parted *= 2)                 \
-            {                                                                                      \
-                RELU_EXT_EACH(i, pieces / 2)                                                       \
-                {                                                                                  \
-                    rest[i] = __builtin_shuffle(all[2 * i], all[2 * i + 1], evens);                \
-                    rest[i + pieces / 2] = __builtin_shuffle(all[2 * i], all[2 * i + 1], odds);    \
-                }                                                                                  \
-                RELU_EXT_EACH(i, pieces) all[i] = rest[i];                                         \
-            }                                                                                      \
-        else                                                                                       \
-            RELU_EXT_EACH(piece, pieces)                                                           \
-            {                                                                                      \
-                rest[piece] = all[0];                                                              \
-                _Pragma("GCC unroll 8") for (i = 1; i < pieces; i++)                               \
-                {                                                                                  \
-                    const vector source = lane * (item)pieces + (item)(piece - i * LANES);         \
-                    const vector here =                                                            \
-                        bytes == 64                                                                \
-                            ? (vector)(source < (item)LANES)                                       \
+#define RELU_EXT_DEFINE_TAKE(BITS, BYTES, ...)                                                    \
+    RELU_EXT_ALWAYS void relu_ext_take##BITS##_##BYTES(char *rows, const char *x,                 \
+                                                       const int pieces, const int apart,         \
+                                                       ptrdiff_t step)                            \
+    {                                                                                             \
+        enum { LANES = BYTES * 8 / BITS };                                                        \
+        typedef uint##BITS##_t item;                                                              \
+        typedef item vector __attribute__((vector_size(BYTES)));                                  \
+        const int bytes = apart || BYTES < 64 ? 16 : 64, items = bytes * 8 / BITS;                \
+        const vector lane = {__VA_ARGS__}, place = lane & (item)(items - 1), part = lane - place; \
+        const vector even = place * 2, odd = place * 2 + 1;                                       \
+        const vector evens = part + (even & (item)(items - 1)) +                                  \
+                             ((vector)(even >= (item)items) & (item)LANES);                       \
+        const vector odds = part + (odd & (item)(items - 1)) +                                    \
+                            ((vector)(odd >= (item)items) & (item)LANES);                         \
+        vector all[8], rest[8];                                                                   \
+        int i, k, piece, parted;                                                                  \
+        RELU_EXT_EACH(i, pieces)                                                                  \
+        if (!apart && bytes == BYTES)                                                             \
+            memcpy(&all[i], x + i * BYTES, BYTES);                                                \
+        else {                                                                                    \
+            __m128i parts[BYTES / 16];                                                            \
+            RELU_EXT_EACH(k, BYTES / 16)                                                          \
+            parts[k] = apart ? relu_ext_part(x, k * 4 + i, step, BITS / 8)                        \
+                             : _mm_loadu_si128((const __m128i *)(x + (k * pieces + i) * 16));     \
+            relu_ext_join##BYTES(&all[i], parts);                                                 \
+        }                                                                                         \
+        if (pieces % 2 == 0)                                                                      \
+            _Pragma("GCC unroll 8") for (parted = 1; parted < pieces; parted *= 2)                \
+            {                                                                                     \
+                RELU_EXT_EACH(i, pieces / 2)                                                      \
+                {                                                                                 \
+                    rest[i] = __builtin_shuffle(all[2 * i], all[2 * i + 1], evens);               \
+                    rest[i + pieces / 2] = __builtin_shuffle(all[2 * i], all[2 * i + 1], odds);   \
+                }                                                                                 \
+                RELU_EXT_EACH(i, pieces) all[i] = rest[i];                                        \
+            }                                                                                     \
+        else                                                                                      \
+            RELU_EXT_EACH(piece, pieces)                                                          \
+            {                                                                                     \
+                rest[piece] = all[0];                                                             \
+                _Pragma("GCC unroll 8") for (i = 1; i < pieces; i++)                              \
+                {                                                                                 \
+                    const vector source = lane * (item)pieces + (item)(piece - i * LANES);        \
+                    const vector here =                                                           \
+                        bytes == 64                                                               \
+                            ? (vector)(source < (item)LANES)                                      \
                             : (vector)((place + (item)(i * items)) % (item)pieces == (item)piece); \
-                    rest[piece] = __builtin_shuffle(                                               \
-                        rest[piece], all[i],                                                       \
-                        bytes != 64 ? lane + (here & (item)LANES)                                  \
-                        : i == 1 ? source + (item)LANES                                            \
-                                 : (here & (source + (item)LANES)) | (~here & lane));              \
-                }                                                                                  \
-                if (bytes != 64)                                                                   \
-                    rest[piece] = __builtin_shuffle(                                               \
-                        rest[piece],                                                               \
-                        part + ((place * (item)pieces + (item)piece) & (item)(items - 1)));        \
-            }                                                                                      \
-        RELU_EXT_EACH(i, pieces)                                                                   \
-        relu_ext_copy_vector(rows + i * BYTES, pieces % 2 ? &rest[i] : &all[i], BYTES);            \
+                    rest[piece] = __builtin_shuffle(                                              \
+                        rest[piece], all[i],                                                      \
+                        bytes != 64 ? lane + (here & (item)LANES)                                 \
+                        : i == 1 ? source + (item)LANES                                           \
+                                 : (here & (source + (item)LANES)) | (~here & lane));             \
+                }                                                                                 \
+                if (bytes != 64)                                                                  \
+                    rest[piece] = __builtin_shuffle(                                              \
+                        rest[piece],                                                              \
+                        part + ((place * (item)pieces + (item)piece) & (item)(items - 1)));       \
+            }                                                                                     \
+        RELU_EXT_EACH(i, pieces)                                                                  \
+        relu_ext_copy_vector(rows + i * BYTES, pieces % 2 ? &rest[i] : &all[i], BYTES);           \
     }
 RELU_EXT_TAKES(RELU_EXT_DEFINE_TAKE)
 #endif
@@ -219,157 +333,6 @@ RELU_EXT_ALWAYS void relu_ext_take(void *rows, const char *x, const ptrdiff_t *o
     for (i = 0; i < lanes; i++)
         for (piece = 0; piece < pieces; piece++)
             memcpy(to + (piece * lanes + i) * size, x + i * step + piece * size, (size_t)size);
-}
-
-/* The gradient of pieces of which `side` lie side by side, in several places: each vector of the
- * result takes grad where the piece won. GCC 12 widens which number by number unless told how. */
-#if RELU_EXT_SHUFFLES
-RELU_EXT_ALWAYS __m128i relu_ext_few(const uint8_t *which, const int lanes)
-{
-    uint64_t few = 0;
-    memcpy(&few, which, (size_t)lanes);
-    return _mm_cvtsi64_si128((long long)few);
-}
-#define RELU_EXT_DEFINE_PUT(BITS, BYTES, WIDEN, ...)                                              \
-    RELU_EXT_ALWAYS void relu_ext_put##BITS(char *x, const ptrdiff_t *offset,                     \
-                                            const char *grad, const uint8_t *which,               \
-                                            const int side, const int groups, ptrdiff_t n)                          \
-    {                                                                                             \
-        typedef uint##BITS##_t item;                                                              \
-        typedef item vector __attribute__((vector_size(BYTES)));                                  \
-        const vector lane = {__VA_ARGS__};                                                        \
-        const int lanes = BYTES * 8 / BITS;                                                       \
-        ptrdiff_t at[4], next;                                                                       \
-        int group;                                                                                \
-        RELU_EXT_EACH(group, groups) at[group] = offset[group * side];                            \
-        for (next = 0; next < n; next += lanes) {                                                 \
-            const ptrdiff_t start = relu_ext_place_of(next, n, lanes);                            \
-            const vector w = (vector)WIDEN(relu_ext_few(which + start, lanes));                   \
-            char *to = x + start * side * (BITS / 8);                                             \
-            vector g, gs[4], ws[4];                                                               \
-            int i;                                                                                \
-            memcpy(&g, grad + start * (BITS / 8), BYTES);                                         \
-            RELU_EXT_EACH(i, side)                                                                \
-            {                                                                                     \
-                const vector place = lane + (item)(i * lanes), element = place / (item)side;      \
-                gs[i] = __builtin_shuffle(g, element);                                            \
-                ws[i] = __builtin_shuffle(w, element) - place % (item)side;                       \
-            }                                                                                     \
-            RELU_EXT_EACH(group, groups)                                                          \
-                RELU_EXT_EACH(i, side)                                                            \
-                {                                                                                 \
-                    const vector out = gs[i] & (vector)(ws[i] == (item)(group * side));           \
-                    relu_ext_copy_vector(to + at[group] + i * BYTES, &out, BYTES);                \
-                }                                                                                 \
-        }                                                                                         \
-    }
-RELU_EXT_DEFINE_PUT(16, 16, _mm_cvtepu8_epi16, RELU_EXT_8)
-#if defined(__AVX2__)
-#define RELU_EXT_FEWEST(size) ((size) == 2 ? 8 : 32 / (size))
-RELU_EXT_DEFINE_PUT(32, 32, _mm256_cvtepu8_epi32, RELU_EXT_8)
-RELU_EXT_DEFINE_PUT(64, 32, _mm256_cvtepu8_epi64, RELU_EXT_4)
-#else
-#define RELU_EXT_FEWEST(size) (16 / (size))
-RELU_EXT_DEFINE_PUT(32, 16, _mm_cvtepu8_epi32, RELU_EXT_4)
-RELU_EXT_DEFINE_PUT(64, 16, _mm_cvtepu8_epi64, RELU_EXT_2)
-#endif
-#endif
-
-/* The gradient in one row, where all pieces are first cleared. A number that another thread may be
- * changing is read once. */
-RELU_EXT_ALWAYS void relu_ext_place(const int size, char *x, const ptrdiff_t *offset, int pieces,
-                                    ptrdiff_t step, const char *grad, const uint8_t *which,
-                                    ptrdiff_t n)
-{
-    ptrdiff_t i;
-    int piece, together;
-    for (piece = 0; piece < pieces; piece += together) {
-        for (together = 1; piece + together < pieces; together++)
-            if (offset[piece + together] != offset[piece] + together * size)
-                break;
-        if (together * size == step)
-            memset(x + offset[piece], 0, (size_t)(n * step));
-        else
-            for (i = 0; i < n; i++)
-                memset(x + offset[piece] + i * step, 0, (size_t)(together * size));
-    }
-    for (i = 0; i < n; i++)
-        memcpy(x + i * step + offset[*(const volatile uint8_t *)(which + i)], grad + i * size,
-               (size_t)size);
-}
-
-/* That where pieces lie in rows: all bits of grad where the piece won, 0 elsewhere. */
-#define RELU_EXT_DEFINE_SPREAD(BITS)                                                           \
-    static void relu_ext_spread##BITS(char *x, const ptrdiff_t *offset, int pieces,            \
-                                      const char *grad, const uint8_t *which, ptrdiff_t n)     \
-    {                                                                                          \
-        int piece;                                                                             \
-        ptrdiff_t i;                                                                           \
-        for (piece = 0; piece < pieces; piece++) {                                             \
-            char *to = x + offset[piece];                                                      \
-            for (i = 0; i < n; i++) {                                                          \
-                uint##BITS##_t g;                                                              \
-                memcpy(&g, grad + i * (BITS / 8), BITS / 8);                                   \
-                g = which[i] == piece ? g : 0;                                                 \
-                memcpy(to + i * (BITS / 8), &g, BITS / 8);                                     \
-            }                                                                                  \
-        }                                                                                      \
-    }
-RELU_EXT_DEFINE_SPREAD(8)
-RELU_EXT_DEFINE_SPREAD(16)
-RELU_EXT_DEFINE_SPREAD(32)
-RELU_EXT_DEFINE_SPREAD(64)
-
-/* x[offset[which[i]] + i * step] = grad[i] in each row, and 0 at the other pieces. Blocks stay in
- * the first-level cache. Beyond 64 bytes of pieces, clearing and placing costs less than a choice
- * for each of them. */
-static void relu_ext_spread(char *x, const ptrdiff_t *offset, int pieces, int side, ptrdiff_t step,
-                            ptrdiff_t row_step, const char *grad, const uint8_t *which,
-                            ptrdiff_t n, ptrdiff_t rows, ptrdiff_t size)
-{
-    const ptrdiff_t fill = 4096 / (pieces * size) > 0 ? 4096 / (pieces * size) : 1;
-    ptrdiff_t start;
-#define RELU_EXT_EACH_BLOCK(BLOCK, STATEMENT)                                        \
-    for (; rows > 0; rows--, x += row_step, grad += n * size, which += n)            \
-        for (start = 0; start < n; start += BLOCK) {                                 \
-            const ptrdiff_t count = n - start < BLOCK ? n - start : BLOCK;           \
-            char *to = x + start * step;                                             \
-            const char *from = grad + start * size;                                  \
-            STATEMENT;                                                               \
-        }                                                                            \
-    break
-#define RELU_EXT_PLACE(SIZE) \
-    relu_ext_place(SIZE, to, offset, pieces, step, from, which + start, count)
-#define RELU_EXT_SPREAD(BITS)                                                                    \
-    case BITS / 8:                                                                               \
-        if (side == 1) {                                                                         \
-            RELU_EXT_EACH_BLOCK(                                                                 \
-                512, relu_ext_spread##BITS(to, offset, pieces, from, which + start, count));     \
-        }
-#if RELU_EXT_SHUFFLES
-#define RELU_EXT_PUT(BITS, SIDE, GROUPS)                                                          \
-    if (side == SIDE && pieces == SIDE * GROUPS && n >= RELU_EXT_FEWEST(BITS / 8) &&              \
-        pieces * size <= 64) {                                                                    \
-        RELU_EXT_EACH_BLOCK(                                                                      \
-            n, relu_ext_put##BITS(to, offset, from, which + start, SIDE, GROUPS, count));         \
-    }
-#else
-#define RELU_EXT_PUT(BITS, SIDE, GROUPS)
-#endif
-#define RELU_EXT_SIZED(BITS)                                                      \
-    RELU_EXT_SPREAD(BITS)                                                         \
-    RELU_EXT_PUT(BITS, 2, 1) RELU_EXT_PUT(BITS, 2, 2) RELU_EXT_PUT(BITS, 3, 1)    \
-    RELU_EXT_PUT(BITS, 3, 3) RELU_EXT_PUT(BITS, 4, 1)                             \
-    RELU_EXT_EACH_BLOCK(fill, RELU_EXT_PLACE(BITS / 8))
-    switch (size) {
-        RELU_EXT_SPREAD(8)
-        RELU_EXT_EACH_BLOCK(fill, RELU_EXT_PLACE(1));
-        RELU_EXT_SIZED(16);
-        RELU_EXT_SIZED(32);
-        RELU_EXT_SIZED(64);
-    default:
-        RELU_EXT_EACH_BLOCK(fill, RELU_EXT_PLACE((int)size));
-    }
 }
 
 #endif
