@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 import relu_ext
@@ -24,6 +24,7 @@ from relu_ext._operations import OPERATIONS
 
 REPORTED, FAILED = 0.95, 0.9
 SIZE = 16_384  # elements: what fits in a second-level cache, in every dtype
+LARGE = 1 << 23  # elements of float32: 32 MiB, beyond the caches, so that results are streamed
 PAIRS = 21
 SECONDS = 150e-6  # of one run
 
@@ -49,6 +50,15 @@ def elementwise() -> Iterator[Case]:
             if operation.parameter == "negative_slope" and dtype.kind == "f":
                 slopes = numbers(dtype, (SIZE,), 9)
                 yield name + " slopes", partial(out_of_place, *arrays, slopes, out=out)
+
+
+def streamed() -> Iterator[Case]:
+    """Arrays beyond the caches, with one input and with two."""
+    x, y, out = (numbers(np.dtype(np.float32), (LARGE,), seed) for seed in range(3))
+    for operation in OPERATIONS:
+        arrays = [x, y][: len(operation.arrays)]
+        function = getattr(relu_ext, operation.name)
+        yield f"{operation.name} streamed float32", partial(function, *arrays, out=out)
 
 
 def sums() -> Iterator[Case]:
@@ -128,7 +138,7 @@ def main() -> int:
     pattern = sys.argv[1] if len(sys.argv) > 1 else ""
     levels = relu_ext.cpu_levels()
     slower = measured = 0
-    for name, call in (*elementwise(), *sums(), *maxout()):
+    for name, call in chain(elementwise(), streamed(), sums(), maxout()):
         if pattern not in name:
             continue
         for lower, upper in pairwise(levels.available):
