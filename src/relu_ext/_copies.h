@@ -432,7 +432,7 @@ RELU_EXT_STORE_WHERE(64, __mmask8, _mm_maskz_loadu_epi8, RELU_EXT_TEST8,
         ptrdiff_t mask_column, ptrdiff_t i, ptrdiff_t columns)                                    \
     {                                                                                             \
         char elsewhere[BITS / 8];                                                                 \
-        for (; i < columns; i++) {                                                           \
+        for (; i < columns; i++) {                                                                \
             const uintptr_t place = (uintptr_t)(to + i * to_column);                              \
             const uintptr_t other = (uintptr_t)elsewhere;                                         \
             const uintptr_t chosen = 0 - (uintptr_t)(mask[i * mask_column] != 0);                 \
