@@ -33,9 +33,9 @@ PACKAGE = Path(relu_ext.__file__).parent
 LIMITS = {
     "import, ratio to an empty extension": 11.0,
     "CPU seconds of a build": 150.0,
-    "wheel, stripped, bytes": 1_100_000,
-    "installed, stripped, bytes": 2_600_000,
-    "source lines": 9_400,
+    "wheel, stripped, bytes": 1_200_000,
+    "installed, stripped, bytes": 2_800_000,
+    "source lines": 9_500,
     # Valgrind runs x86-64-v3.
     "instructions of relu_(x), 64 float32": 163,
     "instructions of leaky_relu_(x), 64 float32": 238,

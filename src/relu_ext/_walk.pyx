@@ -741,7 +741,8 @@ cdef void walk_part(const Plan *this) noexcept nogil:
 
 cdef bint takes_elements(const Plan *this) noexcept nogil:
     """Whether it pays to compute the elements where they lie, one by one: where they are further
-    apart than a level gathers by vectors."""
+    apart than a level gathers by vectors, or have 8 bytes.  Of float64 two apart, gathering takes
+    2.2 to 2.7 times as long (Zen 5)."""
     cdef Py_ssize_t step
     cdef int role
     if not this.one_by_one:
@@ -749,7 +750,7 @@ cdef bint takes_elements(const Plan *this) noexcept nogil:
     for role in range(ROLES):
         step = this.step[role][0]
         if (this.has[role] and step != 0 and step != this.itemsize
-                and step != active_table.vector_step * this.itemsize):
+                and (step != active_table.vector_step * this.itemsize or this.itemsize == 8)):
             return True
     return False
 
