@@ -75,9 +75,7 @@ KERNEL_FLAGS = [
 # Split paths would do the same in loops of int8 and int16: add_leaky_relu_ on 64 rows of 10 int8
 # takes 2.2 us with them and 0.3 us without (Zen 5).  Versions for steps of 1 count bytes, so that
 # no array has them.  What is left of a row after the last vector is unrolled up to 50 instructions
-# instead of 200: a sixth less of machine code, and as fast.  Loops begin with a cache line: with
-# GCC's 16 bytes it is chance whether relu_ on 16,384 float32 takes 0.45 or 0.58 us at v3, and 64
-# rows of 100 float32 0.28 or 0.33 us (Zen 5).
+# instead of 200: a sixth less of machine code, and as fast.
 GCC_KERNEL_FLAGS = [
     "-fno-thread-jumps",
     "-fvect-cost-model=unlimited",
@@ -85,7 +83,6 @@ GCC_KERNEL_FLAGS = [
     "-fno-split-paths",
     "-fno-version-loops-for-strides",
     "--param=max-completely-peeled-insns=50",
-    "-falign-loops=64",
 ]
 # -O3, because GCC 12 vectorises no ReLU at -O2.
 # Clang would warn of 69 inline helpers of Cython that modules do not use.

@@ -42,8 +42,8 @@
         terms[i] = (t0 + t2) + (t1 + t3);                                                  \
     }
 
-/* One row with one slope, whose terms are added in lanes; or four rows.  `learn` returns what becomes
- * of a number and writes its term. */
+/* One row with one slope, whose terms are added in lanes; or four rows.  `learn` returns what
+ * becomes of a number and writes its term. */
 #define RELU_EXT_DEFINE_FOUR_ROWS(TYPE)                                                 \
     static CYTHON_INLINE void TYPE##_add_lanes(                                         \
         TYPE *lanes, TYPE *out, const TYPE *grad, const TYPE *x, TYPE slope,            \
