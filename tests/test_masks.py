@@ -83,6 +83,20 @@ def test_where_of_large_arrays(level, threads, operation):
     out.assert_guarded(operation)
 
 
+@pytest.mark.parametrize("shape", [(70, 131), (3, 50, 67), (9, 33, 5, 41)], ids=str)
+def test_where_in_each_order_beyond_a_tile(level, shape):
+    mask = np.random.default_rng(3).random(shape) < 0.5
+    for dtype, axes in itertools.product(DTYPES, itertools.permutations(range(len(shape)))):
+        memory = samples.values(dtype, mask.size).reshape([shape[axis] for axis in axes])
+        x = memory.transpose(np.argsort(axes))
+        out = np.full(shape, 7, dtype)
+        relu_ext.relu(x, out=out, where=mask)
+        with np.errstate(invalid="ignore"):  # the oracle compares signalling NaNs
+            expected = reference.relu(x[mask])
+        assert_same_bits(out[mask], expected, f"{dtype} {axes}")
+        assert (out[~mask] == 7).all()
+
+
 @each_operation
 def test_where_with_operands_of_other_dtypes(level, operation):
     """As the ufunc, over an operand and elsewhere, and not a byte beside the output."""
