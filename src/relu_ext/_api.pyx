@@ -528,13 +528,17 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
 
 # The two bodies of the public functions.
 
+cdef inline bint are_defaults(casting, order, dtype, subok) noexcept:
+    """Whether the kernels may compute, as far as these keywords go."""
+    return casting is SAME_KIND and order is K_ORDER and dtype is None and subok is True
+
+
 cdef inline object evaluate(int operation, object x, object y, object parameter, object out, where,
                             casting, order, dtype, subok):
     cdef Number number
     cdef Py_ssize_t size
     cdef int kernel_dtype
-    if (where is True and casting is SAME_KIND and order is K_ORDER and dtype is None
-            and subok is True):
+    if where is True and are_defaults(casting, order, dtype, subok):
         kernel_dtype = contiguous_dtype(operation, x)
         if kernel_dtype >= 0 and cnp.PyArray_NDIM(<cnp.ndarray>x) > 0:
             size = count(x)
@@ -601,7 +605,7 @@ cdef object call(int operation, object x, object y, object parameter, object out
     """Walk the operands, or call the ufunc, with only the keywords that were given: the
     `__array_ufunc__` of an operand may refuse a keyword that it does not know, even at its
     default."""
-    if casting is SAME_KIND and order is K_ORDER and dtype is None and subok is True:
+    if are_defaults(casting, order, dtype, subok):
         result = compute_walked(operation, x, y, parameter, out, where)
         if result is not None:
             return result
