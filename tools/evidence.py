@@ -27,14 +27,18 @@ def cells(line):
 
 
 def counted(output):
-    """What a command says at its end: a row of a table, pytest's counts or a sentence."""
+    """By column, what a command says at its end: a row, pytest's counts or a sentence."""
     lines = [line for line in output.splitlines() if line.strip()]
     if rows := [line for line in lines if line.startswith("| ")]:
-        return cells(rows[-1])
-    if counts := [match[1] for line in lines if (match := PYTEST.match(line))]:
-        ran = re.sub(r", \d+ deselected", "", counts[-1])
-        return [re.sub(r"\d{4,}", lambda number: f"{int(number[0]):,}", ran)]
-    return [SECONDS.sub("", lines[-1])]
+        # Without the machine, which the page names in its own words.
+        columns = ["compiler", "Python", "NumPy", "counted"]
+        found = dict(zip(columns, cells(rows[-1])[1:], strict=True))
+    elif counts := [match[1] for line in lines if (match := PYTEST.match(line))]:
+        found = {"counted": re.sub(r", \d+ deselected", "", counts[-1])}
+    else:
+        return {"counted": SECONDS.sub("", lines[-1])}
+    thousands = re.sub(r"\d{4,}", lambda number: f"{int(number[0]):,}", found["counted"])
+    return found | {"counted": thousands}
 
 
 def run(command):
@@ -61,8 +65,7 @@ def main(words):
         if (output := run(match[1])) is None:
             failed = True
             continue
-        row, found = dict(zip(heading, cells(line), strict=True)), counted(output)
-        row |= zip(heading, found, strict=False) if len(found) > 1 else {"counted": found[0]}
+        row = dict(zip(heading, cells(line), strict=True)) | counted(output)
         row["version"] = f"{relu_ext.__version__}, {datetime.date.today():%Y-%m-%d}"
         lines[i] = f"| {' | '.join(row.values())} |"
         PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -48,7 +48,7 @@ install() {
     "$folder/venv/bin/pip" install --quiet "${@:-.[test]}"
 }
 
-# Runs a command whose output has pytest's counts, and ends with a row of CONTRIBUTING's table.
+# Runs a command whose output has pytest's counts, and ends with a row of docs/evidence.md.
 with_row() {
     local python=$1 status=0
     shift
@@ -56,11 +56,12 @@ with_row() {
     "$python" - "$folder/log" <<'END'
 import os, platform, re, subprocess, sys
 import numpy
-system = platform.freedesktop_os_release()
-machine = system["PRETTY_NAME"] + ("" if "VERSION_ID" in system else ", unstable")
-compiler = subprocess.run(
+machine = platform.freedesktop_os_release()["PRETTY_NAME"]
+told = subprocess.run(
     [*os.environ.get("CC", "cc").split(), "--version"], capture_output=True, text=True
 ).stdout.splitlines()[0]
+name = "Clang" if "clang" in told else "GCC"
+compiler = f"{name} {re.findall(r'[0-9]+[.][0-9]+[.][0-9]+', told)[-1]}"
 gil = "" if getattr(sys, "_is_gil_enabled", lambda: True)() else ", no GIL"
 counted = r"^=* ?((?:\d+ \w+, )*\d+ passed.*?) in [\d.]+s"
 counts = re.findall(counted, open(sys.argv[1]).read(), re.M)
