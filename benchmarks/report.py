@@ -89,13 +89,10 @@ def main(argv: list[str] | None = None) -> int:
 
     data = parser.results(args.results) if args.results else newest(published.values())
     cells, drawn = results.measured(data), pictures.draw(data)
+    remarks = paragraphs(tables.remarks(data, cells, most=3))
     texts = {
         "benchmarks": [*headlines(cells), "", origin(data)],
-        "processors": [
-            *machines([*published.values()]),
-            "",
-            *paragraphs(tables.remarks(data, cells, most=3)),
-        ],
+        "processors": [*machines([*published.values()]), "", *remarks],
     }
     if whole:
         drawn["programs"] = pictures.programs_picture(newest(whole))

@@ -164,8 +164,7 @@ def measure(experiments: Sequence[Experiment | programs.Run], extent: str) -> bo
                 sweep(wide, 1, len(wide))
         except KeyboardInterrupt:
             return False
-        text = f"{len(experiments)} cells measured"
-        progress.update(task, completed=seconds, description=text)
+        progress.update(task, completed=seconds, description=f"{len(experiments)} cells measured")
     return True
 
 
@@ -175,11 +174,10 @@ def main(argv: list[str] | None = None) -> int:
     machine.equalise(args.threads)
     out = Console(width=None if sys.stdout.isatty() else 80, markup=False, highlight=False)
     parser, rng = files.Parser(prog="run.py"), np.random.default_rng(1)
-    settings = {name: getattr(args, name) for name in ("extent", "threads", "level", "command")}
     data: dict[str, Any] = {
         "schema": files.SCHEMA,
         "machine": machine.describe(),
-        "settings": settings,
+        "settings": {key: vars(args)[key] for key in ("extent", "threads", "level", "command")},
         "complete": True,
         "left_out": [],
         "notes": [],

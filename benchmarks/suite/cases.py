@@ -39,13 +39,13 @@ ONE_THREAD, DENSE, ONE_SLOPE, WITHOUT_ADDING, NDARRAY, COPIED_FIRST, PYTHON_NUMB
 )  # fmt: skip
 """relu_ext itself under other conditions, which tells what the conditions of the cell cost."""
 LEGEND = (
-    "x, y, g: inputs and gradient, fresh each time; o: an existing output; w: the pieces that won; "
-    "m: a mask; "
-    "slope: a Python number; zero, one, s: 0, 1 and the slope as scalars of the array's dtype; "
+    "x, y, g: inputs and gradient, fresh; o: an existing output; m: a mask; w: the pieces that won;"
+    " slope: a Python number; zero, one, s: 0, 1 and the slope as scalars of the array's dtype; "
     "along, subscripts: the axes that are summed."
 )
-SMALL, LARGE = 1024, 2**24
-"""The empty call is timed too up to SMALL elements, and the roofline from LARGE bytes on."""
+LOOP = "loop in numba"
+SMALL = 1024
+"""Up to so many elements the empty call is timed too, and the roofline beyond."""
 LIBRARIES = ("scipy", "numba", TORCH, "jax", "thinc", "numpy")
 
 
@@ -308,18 +308,22 @@ alone are compared, and its backward gets such positions, made beforehand.
 """
 
 ROOFLINES: dict[int, Spellings] = {
+    0: {"fill": ("", "np.full(shape, zero)")},
     1: {
+        LOOP: "out[i] = x + one",
         "scale": ("np.multiply(x, s, out=x)", "", ""),
         "torch scale": ("x.mul_(slope)", "", ""),
         "copy": ("", "np.copyto(o, x)", "x.copy()"),
         "torch copy": ("", "o.copy_(x)", ""),
     },
     2: {
+        LOOP: "out[i] = number({a} + {b})",
         "add": ("np.add({a}, {b}{out})", "{a} + {b}"),
         "torch add": ("{a}.add_({b})", "torch.add({a}, {b}, out=o)", ""),
     },
 }
-"""By the number of inputs, statements that move as many bytes with little arithmetic."""
+"""By the number of inputs, statements that move as many bytes with little arithmetic; 0 for the
+gradient of maxout. A LOOP is for operands that do not lie in whole arrays."""
 
 
 @dataclass(frozen=True)
@@ -348,7 +352,8 @@ class Contender:
         """What tells it from other contenders with the same statement."""
         if self.name in SELVES:
             return f", {self.name}"
-        return {"numba": ", a loop in numba", OWN_TENSORS: ", own tensors"}.get(self.name, "")
+        loop = ", a loop in numba" if self.library == "numba" else ""
+        return loop or (", own tensors" if self.name == OWN_TENSORS else "")
 
     def __str__(self) -> str:
         return self.statement + self.where
@@ -433,9 +438,11 @@ class Cell:
         found = [ours, *self._selves(ours)]
         if math.prod(where.shape) <= SMALL:
             spellings[FLOOR] = f"_empty({operation.operands[0]})"
-        if self.layout == CONTIGUOUS and self.nbytes >= LARGE:
-            passes = ROOFLINES[len(operation.operands)]
-            spellings |= {ROOFLINE + name: spelling for name, spelling in passes.items()}
+        elif where.axis is None or operation.reduced == "gw":
+            passes = ROOFLINES[len(operation.operands[:2]) if where.axis is None else 0]
+            whole = self.layout in SIZED or where.axis is not None
+            spellings |= {ROOFLINE + name: spelling for name, spelling in passes.items()
+                          if whole != (name == LOOP)}  # fmt: skip
         for name, spelling in spellings.items():
             text = form(spelling, self.mode)
             if (
@@ -484,7 +491,7 @@ class Cell:
         existing = self.mode != NEW
         return template.format(
             a=operands[0],
-            b=operands[-1],
+            b=operands[:2][-1],
             o=self.written,
             out=f", out={self.written}" if existing else "",
             to=f"{self.written}[...] = " if existing else "",

@@ -91,8 +91,7 @@ _VIEWS = (
     Layout("transposed", (1000, 1000), transposed="g"),
     Layout("conv output", (50, 30, 24, 24), channels_last="x"),
     Layout("conv output", (8, 32, 14, 14), channels_last="x"),
-    *(Layout("bias", (n, m), bias=(m,))
-      for n, m in ((64, 128), (64, 10), (256, 512), (1000, 1000))),
+    *(Layout("bias", at, bias=at[1:]) for at in ((64, 128), (64, 10), (256, 512), (1000, 1000))),
     *(Layout("pieces", shape, axis=-1)
       for shape in ((64, 50, 4), (64, 128, 2), (64, 128, 3), (256, 300, 5))),
     Layout("pieces", (4, 64, 50), axis=0),

@@ -14,9 +14,7 @@ import relu_ext
 from threadpoolctl import threadpool_limits
 
 SYSTEM = Path("/sys/devices/system/cpu/cpu0/cache")
-LIBRARIES = (
-    "numpy", "scipy", "scikit-learn", "numba", "torch", "jax", "thinc", "ml_dtypes",
-)  # fmt: skip
+LIBRARIES = "numpy scipy scikit-learn numba torch jax thinc ml_dtypes".split()
 ASSUMED_CACHES = {"L1": 32 * 2**10, "L2": 2**20, "L3": 32 * 2**20}
 """The sizes that are typical of an x86-64 core of the 2020s, for systems that tell none."""
 

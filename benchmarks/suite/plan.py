@@ -140,7 +140,7 @@ def taking_part(cell: Cell, args: Any) -> Iterator[Contender]:
         elif cell.threads != args.threads:
             continue  # relu_ext against itself
         elif name.startswith(cases.ROOFLINE):
-            if library != TORCH or TORCH in asked:
+            if library in ("numpy", *asked):
                 yield contender
         elif {name, library} & asked and (cell.nbytes < FEW or name in few):
             yield contender
