@@ -194,9 +194,9 @@ def test_the_evidence_is_written_by_its_commands(tmp_path, monkeypatch):
 | two | old | `echo '9,876 results, no difference; 3 s'` | old |
 | three | old | `echo '== 5 passed in 3.00s =='; false` | old |
 
-| machine | Python | counted | command | version |
-| --- | --- | --- | --- | --- |
-| four | old | old | `printf '\\174 Debian \\174 3.13 \\174 7 passed \\174 # echo'` | old |
+| machine | compiler | Python | NumPy | counted | command | version |
+| --- | --- | --- | --- | --- | --- | --- |
+| four | old | old | old | old | `printf '\\174 %s ' D GCC 3.13 2.5 '7000 passed' '' # echo` | old |
 """
     page = tmp_path / "evidence.md"
     page.write_text(tables)
@@ -206,7 +206,7 @@ def test_the_evidence_is_written_by_its_commands(tmp_path, monkeypatch):
     assert one[1] == "1,234 passed, 2 skipped"
     assert two[1] == "9,876 results, no difference"
     assert three[1] == "old"
-    assert four[:3] == ["Debian", "3.13", "7 passed"]
+    assert four[:5] == ["four", "GCC", "3.13", "2.5", "7,000 passed"]
     assert one[-1].startswith(f"{relu_ext.__version__}, ")
 
 
