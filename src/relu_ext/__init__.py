@@ -32,7 +32,6 @@ from relu_ext._api import (
     relu_subgradient,
     relu_subgradient_,
 )
-from relu_ext._config import __version__, show_config
 from relu_ext._dispatch import cpu_levels
 from relu_ext._maxout import maxout, maxout_backward
 from relu_ext._sums import (
@@ -44,6 +43,8 @@ from relu_ext._sums import (
     prelu_backward_,
 )
 from relu_ext._threads import get_num_threads, set_num_threads
+
+__version__ = "0.2.0"  # nowhere else
 
 __all__ = [
     "__version__",
@@ -79,3 +80,28 @@ __all__ = [
     "show_config",
     "ufuncs",
 ]
+
+
+def show_config() -> None:
+    """
+    Print the version, the CPU levels and why one is missing, OpenMP and the number of threads.
+
+    Examples
+    --------
+    >>> import relu_ext
+    >>> relu_ext.show_config()  # doctest: +ELLIPSIS
+    relu_ext ...
+    """
+    from relu_ext._dispatch import missing
+    from relu_ext._threads import has_openmp, why_one_thread
+
+    levels = cpu_levels()
+    print(f"relu_ext {__version__}")
+    for level in levels.built:
+        state = "active" if level == levels.active else "available"
+        print(f"CPU level {level}: {state if level in levels.available else 'not run by this CPU'}")
+    for level, why in missing.items():
+        print(f"CPU level {level}: not built: {why}")
+    print(f"OpenMP: {'yes' if has_openmp() else 'no'}")
+    because = f", no more because {reason}" if (reason := why_one_thread()) else ""
+    print(f"threads: {get_num_threads()}{because}")

@@ -86,7 +86,8 @@ cdef object FLOAT64_SCALAR = ufuncs.np.float64
 cdef object LONGDOUBLE_SCALAR = ufuncs.np.longdouble
 cdef str SAME_KIND = "same_kind"
 cdef str K_ORDER = "K"
-cdef tuple operations = ufuncs.in_order
+cdef tuple ufunc_names = tuple([
+    one.ufunc_name for one in (*ufuncs.descriptions, *ufuncs.choices)])
 cdef tuple names = tuple([one.name for one in (*ufuncs.descriptions, *ufuncs.choices)])
 cdef tuple in_place_names = tuple([f"{name}_" for name in names])
 __all__ = sorted({*names, *in_place_names, "prelu", "prelu_"})
@@ -624,7 +625,7 @@ cdef object call(int operation, object x, object y, object parameter, object out
     if subok is not True:
         keywords["subok"] = subok
     return general_calls().call_ufunc(
-        operations[operation], operands_of(operation, x, y, parameter), keywords)
+        getattr(ufuncs, ufunc_names[operation]), operands_of(operation, x, y, parameter), keywords)
 
 
 cdef object call_in_place(int operation, object x, object y, object parameter):
@@ -632,7 +633,7 @@ cdef object call_in_place(int operation, object x, object y, object parameter):
     if compute_walked(operation, x, y, parameter, x, True) is not None:
         return x
     return general_calls().call_ufunc_in_place(
-        operations[operation], operands_of(operation, x, y, parameter))
+        getattr(ufuncs, ufunc_names[operation]), operands_of(operation, x, y, parameter))
 
 
 # The public functions.  `fill_docs` writes what their docstrings share.  Those of the functions in
