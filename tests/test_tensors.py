@@ -692,6 +692,103 @@ def test_refused_by_maxout(case, torch):
     assert used
 
 
+# Sums
+
+SUMS = ["add_relu_backward", "add_leaky_relu_backward", "prelu_backward"]
+each_sum = pytest.mark.parametrize("name", SUMS)
+
+
+@pytest.mark.parametrize("case", [*REFUSED, "expanded"])
+@each_sum
+def test_refused_by_sums(name, case, torch):
+    """Beside ndarrays and beside tensors.  Of a tensor that is expanded only writing is refused."""
+    hand_on, error, words = {**REFUSED, "expanded": (expanded, ValueError, "share")}[case]
+    function, in_place = getattr(relu_ext, name), getattr(relu_ext, name + "_")
+    used = []
+
+    def use(tensor, memory):
+        before = memory.clone()
+        try:
+            shape = tuple(tensor.shape)
+        except RuntimeError:  # of a nested tensor
+            shape = (4,)
+        for ones in (np.ones(shape, "f4"), torch.ones(shape)):
+            calls = [lambda ones=ones: in_place(tensor, ones, ones)]
+            calls += [lambda ones=ones: function(ones, ones, ones[:1], out=(tensor, None))]
+            calls += [lambda ones=ones: function(ones, ones, ones, out=(None, tensor))]
+            if case != "expanded":
+                calls += [lambda ones=ones: function(tensor, ones, ones[:1])]
+                calls += [lambda ones=ones: function(ones, tensor, ones[:1])]
+                calls += [lambda ones=ones: in_place(ones, tensor, ones[:1])]
+                if name == "prelu_backward":
+                    calls += [lambda ones=ones: function(ones, ones, tensor)]
+            for call in calls:
+                with pytest.raises(error, match=f"^{name}_?: .*{words}"):
+                    call()
+            assert (ones == 1).all()
+        assert torch.equal(memory, before)
+        used.append(tensor)
+
+    hand_on(use)
+    assert used
+
+
+@each_sum
+def test_tensors_take_the_kernels_as_they_are(name, torch, monkeypatch):
+    """Without becoming ndarrays: new results, in place, and into `out`."""
+
+    def fail(*arguments):
+        raise AssertionError
+
+    monkeypatch.setattr("relu_ext._sum_calls.backward", fail)
+    function, in_place = getattr(relu_ext, name), getattr(relu_ext, name + "_")
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        for shape, kept in (((64, 10), (10,)), ((2, 3, 20, 30), (3, 1, 1)), ((5, 7), ())):
+            if name == "add_leaky_relu_backward" and dtype.itemsize == 2:
+                continue  # It takes no slope as a number.
+            grad, x, y = (torch.randn(some).to(dtype) for some in (shape, shape, kept))
+            new = function(grad, x, y)
+            buffers = torch.empty_like(grad), torch.empty_like(y)
+            assert function(grad, x, y, out=buffers)[1] is buffers[1]
+            written = in_place(grad, x, y)
+            assert written[0] is grad
+            for results in (new, buffers, written):
+                for result, right in zip(results, buffers, strict=True):
+                    assert type(result) is torch.Tensor and result.dtype is dtype
+                    assert torch.equal(result, right)
+
+
+def test_a_bias_may_require_a_gradient(torch):
+    """Its memory is not read, so that this and other things that it may be do not matter."""
+    grad, x = torch.randn(64, 10), torch.randn(64, 10)
+    right = relu_ext.add_relu_backward(grad, x, torch.zeros(10))[1]
+    for y in (
+        torch.nn.Parameter(torch.zeros(10)), torch.zeros(10, requires_grad=True) * 2,
+        torch.zeros(1).expand(10), torch._neg_view(torch.zeros(10)), torch.zeros(20)[::2],
+    ):  # fmt: skip
+        grad_y = relu_ext.add_relu_backward(grad, x, y)[1]
+        assert type(grad_y) is torch.Tensor and not grad_y.requires_grad
+        assert torch.equal(grad_y, right)
+
+
+def test_sums_into_memory_that_is_shared(torch):
+    """Elements of an ndarray that share memory, and results that overlap operands."""
+    grad, x = np.random.default_rng(0).standard_normal((2, 30, 20)).astype("f4")
+    for kept in ((20,), (30, 1), (30, 20)):
+        y = np.ones(kept, "f4")
+        expected = relu_ext.prelu_backward(grad, x, y)
+        one = np.lib.stride_tricks.as_strided(np.zeros(1, "f4"), kept, (0,) * len(kept))
+        relu_ext.prelu_backward(grad, x, y, out=(None, one))
+        assert one.flat[0] in expected[1]
+        tensors = [torch.from_numpy(a.copy()) for a in (grad, x, y)]
+        memory = tensors[1].view(-1)[: y.size].view(kept)
+        results = relu_ext.prelu_backward(*tensors, out=(None, memory))
+        assert results[1] is memory
+        assert_results(torch, results, expected, True, (None, memory))
+        with pytest.raises(ValueError, match=r"^prelu_backward: elements .* share"):
+            relu_ext.prelu_backward(*tensors, out=(None, torch.zeros(()).expand(kept)))
+
+
 def outcomes():
     """What becomes of each case: the type and the words of each error, and what comes back."""
     import torch
@@ -909,6 +1006,8 @@ def test_a_mode_that_raises(error, torch):
         lambda: relu_ext.maxout(x),
         lambda: relu_ext.maxout(np.ones((2, 2), "f4"), out=x),
         lambda: relu_ext.maxout_backward(np.ones(2, "f4"), x, 2),
+        lambda: relu_ext.add_relu_backward_(x, x, x),
+        lambda: relu_ext.prelu_backward(np.ones(2, "f4"), np.ones(2, "f4"), x),
     ):
         with Raises(), pytest.raises(error, match="the caller's own"):
             call()
@@ -941,23 +1040,25 @@ import gc, torch, relu_ext
 class Releases:
     def __del__(self):
         x.set_(torch.zeros(1))
-relu_ext.{name}(torch.ones(1))
+x = torch.ones(1)
+{call}
 for _ in range(3):
     x = torch.full((1 << 22,), -1.0)
     garbage = Releases()
     garbage.itself = garbage
     del garbage
     gc.set_threshold(1)
-    result = relu_ext.{name}(x)
+    result = {call}
     gc.set_threshold(700)
     assert result.numel() in (1, 1 << 22) and torch.isfinite(result).all()
 """
 
 
-@pytest.mark.parametrize("name", ["relu", "leaky_relu", "relu_subgradient"])
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "relu_subgradient", *SUMS])
 def test_an_operand_that_a_finalizer_releases(name, torch):
     """The allocation of a new result starts a collection, whose finalizer takes x's memory away."""
-    run_fresh(RELEASED.format(name=name))
+    operands = "x, x, x)[0]" if name in SUMS else "x)"
+    run_fresh(RELEASED.format(call=f"relu_ext.{name}({operands}"))
 
 
 def test_tensors_that_take_each_others_memory_away(torch):
@@ -997,17 +1098,24 @@ def in_a_dispatch_mode(function, x, torch):
         return function(x)
 
 
-@pytest.mark.parametrize("name", ["relu", "relu_", "leaky_relu_", "relu_subgradient"])
+@pytest.mark.parametrize(
+    "name", ["relu", "relu_", "leaky_relu_", "relu_subgradient", *SUMS, "prelu_backward_"]
+)
 @pytest.mark.parametrize("record", [traced, exported, made_fx, in_a_dispatch_mode])
 def test_what_pytorch_records_is_refused(record, name, torch):
     """It would be missing in the record."""
     x = torch.tensor([3.0, -2.0])
+    function = getattr(relu_ext, name)
+
+    def call(x):
+        return function(x, x, x)[0] if "backward" in name else function(x)
+
     with pytest.raises(
         BufferError, match=rf"^{name}: PyTorch records .* use torch\.nn\.functional"
     ):
-        record(getattr(relu_ext, name), x, torch)
+        record(call, x, torch)
     assert x.tolist() == [3, -2]
-    assert getattr(relu_ext, name)(x).tolist()  # no longer
+    assert call(x).tolist()  # no longer
 
 
 def test_a_jagged_tensor_is_told_what_works(torch):

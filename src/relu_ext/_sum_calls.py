@@ -20,17 +20,16 @@ Array = np.ndarray[Any, Any]
 DType = np.dtype[Any]
 Shape = tuple[int, ...]
 
-_NAMES = ("add_relu_backward", "add_leaky_relu_backward", *["prelu_backward"] * 3)
 _UFUNCS = (ufuncs.relu_backward, ufuncs.leaky_relu_backward)
 _ADD_RELU, _PRELU = 0, 2  # the numbers of the calls, as in _sums.pyx
 
 
 @np.errstate(all="ignore")
 def backward(
-    call: int, grad: Any, x: Any, parameter: Any, y: Any, out: Any, in_place: bool
+    call: int, name: str, grad: Any, x: Any, parameter: Any, y: Any, out: Any
 ) -> tuple[Any, Any]:
     """Return both gradients.  The arguments are those of `_sums.backward`."""
-    name = _NAMES[call] + "_" * in_place
+    in_place = name.endswith("_")
     of_slope = call >= _PRELU
     second, third = ("x", "slope") if of_slope else ("output", "y")
     fourth = "slope" if of_slope else "negative_slope"

@@ -21,13 +21,14 @@ one of columns or of a run, one of rows and one of groups.  _sum_calls.py makes 
 
 cimport numpy as cnp
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
+from cpython.ref cimport PyObject
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from relu_ext._dispatch cimport active_table
 from relu_ext._docs cimport fill_doc
 from relu_ext._ndarrays cimport (
-    PyArray_DESCR, PyArray_Descr, PyArrayObject, describe_ndarray, is_bfloat16, is_writeable,
-    native_dtype, new_array, remember_bfloat16,
+    PyArray_DESCR, PyArray_Descr, PyArrayObject, describe_ndarray, is_bfloat16, native_dtype,
+    new_array, remember_bfloat16,
 )
 from relu_ext._operand cimport Operand
 from relu_ext._table cimport (
@@ -36,6 +37,7 @@ from relu_ext._table cimport (
     PARAMETER, PRELU_BACKWARD, PRELU_BACKWARD_0_AT_ZERO, RELU_BACKWARD, ROLES, RUN, SUMMED, A, B,
     AddRow, AddRun, FoldLanes, FoldRows, Learn, Settle, Terms,
 )
+from relu_ext._tensors cimport borrow, has_exchange_table, is_value, new_tensor
 from relu_ext._threads cimport Part, share
 from relu_ext._walk cimport (
     GIL_BYTES, MASK, WALKED, Plan, is_apart, is_safe, parts_of, run_columns, settle, size_of,
@@ -129,60 +131,65 @@ cdef bint divide(Job *job, int dtype, int result_dtype) noexcept nogil:
     return True
 
 
-cdef inline bint has_shape_of(object x, object other) noexcept:
-    return cnp.PyArray_SAMESHAPE(<cnp.ndarray>x, <cnp.ndarray>other)
+cdef inline Py_ssize_t bytes_of(const Operand *x) noexcept nogil:
+    """The bytes of an array whose elements follow each other in C's order, 0 for any other one."""
+    cdef Py_ssize_t bytes = active_table.itemsize[x.dtype]
+    cdef int axis
+    for axis in range(x.axes - 1, -1, -1):
+        if x.strides[axis] * x.stride_unit != bytes and x.shape[axis] != 1:
+            return 0
+        bytes *= x.shape[axis]
+    return bytes
 
 
-cdef bint lay_rows(Job *job, int operation, int dtype, int result_dtype, object grad, object x,
-                   object learned, char *number) noexcept:
+cdef bint lay_rows(Job *job, int operation, const Operand **operands) noexcept nogil:
     """Lay out what a small layer has: rows of grad in place and of x, without gaps, and a bias.
 
     Return False for anything else.  By `lay`, float32 takes 1.13 times as long for (64, 10), and
     1.31 times for (32, 4) (AMD EPYC, Zen 5).
     """
     cdef Plan *plan = &job.plan
-    cdef Py_ssize_t bytes = cnp.PyArray_NBYTES(<cnp.ndarray>grad)
-    cdef int last = cnp.PyArray_NDIM(<cnp.ndarray>grad) - 1
+    cdef const Operand *grad = operands[A]
+    cdef const Operand *learned = operands[SUMS]
+    cdef Py_ssize_t bytes = bytes_of(grad)
     cdef Py_ssize_t columns
     cdef int role
-    if (bytes == 0 or last < 1 or not has_shape_of(grad, x)
-            or cnp.PyArray_NDIM(<cnp.ndarray>learned) != 1
-            or not cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>grad)
-            or not cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>x)
-            or not cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>learned)):
+    if (operands[OUT] != grad or bytes == 0 or grad.axes < 2 or learned.axes != 1
+            or operands[PARAMETER].axes > 0 or bytes_of(operands[B]) != bytes):
         return False
-    columns = cnp.PyArray_DIM(<cnp.ndarray>grad, last)
-    if columns < 2 or columns != cnp.PyArray_DIM(<cnp.ndarray>learned, 0):
+    columns = grad.shape[grad.axes - 1]
+    plan.itemsize = active_table.itemsize[grad.dtype]
+    plan.size[B], plan.size[SUMS] = plan.itemsize, active_table.itemsize[learned.dtype]
+    if columns < 2 or columns != learned.shape[0] or bytes_of(learned) != columns * plan.size[SUMS]:
         return False
-    plan.kernel = active_table.kernel[operation][dtype]
-    plan.itemsize = active_table.itemsize[dtype]
+    plan.kernel = active_table.kernel[operation][grad.dtype]
     plan.parameter_step = 0
     plan.stream = False
     plan.axes = 3
     plan.shape[0], plan.shape[1], plan.shape[2] = columns, bytes // (columns * plan.itemsize), 1
     for role in range(WALKED):
+        plan.data[role] = operands[role].data
         plan.step[role][0], plan.step[role][1] = plan.itemsize, columns * plan.itemsize
         plan.step[role][2] = 0
     plan.step[PARAMETER][0] = plan.step[PARAMETER][1] = plan.step[SUMS][1] = 0
-    plan.step[SUMS][0] = active_table.itemsize[result_dtype]
-    plan.size[B], plan.size[SUMS] = plan.itemsize, plan.step[SUMS][0]
-    plan.data[OUT] = plan.data[A] = <char *>cnp.PyArray_DATA(<cnp.ndarray>grad)
-    plan.data[B] = <char *>cnp.PyArray_DATA(<cnp.ndarray>x)
-    plan.data[PARAMETER] = number
-    plan.data[SUMS] = <char *>cnp.PyArray_DATA(<cnp.ndarray>learned)
+    plan.step[SUMS][0] = plan.size[SUMS]
     job.along = False
     return ((plan.data[B] == plan.data[A] or is_apart(plan, B, 0, bytes))
-            and is_apart(plan, SUMS, 0, bytes) and divide(job, dtype, result_dtype))
+            and is_apart(plan, SUMS, 0, bytes) and divide(job, grad.dtype, learned.dtype))
 
 
-cdef bint lay(Job *job, int operation, int dtype, int result_dtype,
-              const Operand **operands) noexcept nogil:
+cdef bint lay(Job *job, int operation, const Operand **operands) noexcept nogil:
     """Lay out operands by role.  Return False if the kernels do not take them as they lie."""
     cdef Plan *plan = &job.plan
+    cdef int dtype = operands[OUT].dtype
+    cdef int result_dtype = operands[SUMS].dtype
     cdef Py_ssize_t extent = active_table.itemsize[dtype]
     cdef Py_ssize_t result_size = active_table.itemsize[result_dtype]
     cdef Py_ssize_t columns
     cdef int axis, role
+    for axis in range(operands[SUMS].axes):
+        if operands[SUMS].strides[axis] == 0 and operands[SUMS].shape[axis] > 1:
+            return False
     if not start_plan(plan, operation, dtype, operands, False):
         return False
     plan.stream = False
@@ -442,71 +449,99 @@ ctypedef union Number:
     char bytes[LARGEST_ITEM]
 
 
-cdef inline int float_dtype(object x) noexcept:
-    """The kernels' dtype for an exact ndarray of floats, -1 for anything else."""
-    cdef int dtype
-    if not cnp.PyArray_CheckExact(x):
-        return -1
-    dtype = native_dtype(PyArray_DESCR(<PyArrayObject *>x))
-    return dtype if dtype < FLOATS else -1
-
-
-cdef inline bint has_dtype_of(object x, object other) noexcept:
-    return float_dtype(x) == float_dtype(other)
+cdef enum:
+    LIKE = WALKED  # y or the slope: what is learned has its shape and its dtype
+    GIVEN
 
 
 cdef inline int summing_dtype(int dtype) noexcept nogil:
     return max(dtype, <int>FLOAT32)
 
 
-cdef bint run(int call, object grad_x, object grad, object x, object parameter, Number *number,
-              object learned) except -1:
-    """Compute on exact ndarrays that suit each other.  Return False, with nothing written, if the
-    kernels do not take them as they lie."""
-    cdef Job job
-    cdef Operand described[WALKED]
-    cdef const Operand *operands[WALKED]
-    cdef int dtype = float_dtype(grad_x)
-    cdef int result_dtype = float_dtype(learned)
-    cdef bint done
-    cdef int i
-    # Python may have run since the caller looked at the arrays.
-    if (dtype < 0 or float_dtype(grad) != dtype or float_dtype(x) != dtype or result_dtype < 0
-            or summing_dtype(result_dtype) != summing_dtype(dtype)
-            or parameter is not None and float_dtype(parameter) != dtype):
+cdef inline bint is_taken(str name, object x, bint are_tensors) except -1:
+    """Whether `describe` takes an array, or if all are tensors, a tensor.  May run Python."""
+    return is_value(name, x) if are_tensors else cnp.PyArray_CheckExact(x)
+
+
+cdef inline Py_ssize_t count(const Operand *x) noexcept nogil:
+    cdef Py_ssize_t size = 1
+    cdef int axis
+    for axis in range(x.axes):
+        size *= x.shape[axis]
+    return size
+
+
+cdef inline bint describe(PyObject *x, bint is_tensor, Operand *operand) noexcept:
+    """Describe an array or a tensor of floats.  Return False for any other one.  No Python runs."""
+    if not is_tensor:
+        describe_ndarray(
+            <object>x, native_dtype(PyArray_DESCR(<PyArrayObject *>x)), operand)
+    elif not borrow(<object>x, operand):
         return False
-    job.sum_size = active_table.itemsize[summing_dtype(dtype)]
-    job.before = call >= PRELU_BACKWARD_0_AT_ZERO
-    job.terms = active_table.gradient_terms[dtype]
-    job.learn = active_table.learn[call][dtype]
-    if job.before:
-        job.terms = active_table.slope_terms[dtype]
-    job.fold_rows = active_table.fold_rows[summing_dtype(dtype)]
-    job.fold_lanes = active_table.fold_lanes[summing_dtype(dtype)]
-    job.add_run = active_table.add_run[summing_dtype(dtype)]
-    job.add_row = active_table.add_row[summing_dtype(dtype)]
-    job.settle = active_table.settle[result_dtype]
-    # From here on nothing runs Python until all is computed.
-    if not (parameter is None and grad is grad_x and lay_rows(
-            &job, operations[call], dtype, result_dtype, grad, x, learned, <char *>number)):
-        for i in range(WALKED):
-            operands[i] = &described[i]
-        describe_ndarray(grad_x, dtype, &described[OUT])
-        if grad is grad_x:
-            operands[A] = operands[OUT]
-        else:
-            describe_ndarray(grad, dtype, &described[A])
-        describe_ndarray(x, dtype, &described[B])
-        describe_ndarray(learned, dtype, &described[SUMS])
-        if parameter is None:
-            described[PARAMETER].data = <char *>number
-            described[PARAMETER].axes = 0
-            described[PARAMETER].dtype = dtype
-        else:
-            describe_ndarray(parameter, dtype, &described[PARAMETER])
-        if not lay(&job, operations[call], dtype, result_dtype, operands):
+    return 0 <= operand.dtype < FLOATS
+
+
+cdef inline bint are_alike(const Operand *x, const Operand *other) noexcept nogil:
+    """Whether two arrays have one shape and one dtype."""
+    cdef int axis
+    if x.axes != other.axes or x.dtype != other.dtype:
+        return False
+    for axis in range(x.axes):
+        if x.shape[axis] != other.shape[axis]:
             return False
-    if cnp.PyArray_NBYTES(<cnp.ndarray>grad_x) < GIL_BYTES:
+    return True
+
+
+cdef bint run(int call, PyObject **given, bint are_tensors, double number) except -1:
+    """Compute on arrays, or on tensors, by role.  The parameter is a number, or an array that is
+    given.  Return False, with nothing written, if the kernels do not take them as they lie."""
+    cdef Job job
+    cdef Operand described[GIVEN]
+    cdef const Operand *operands[GIVEN]
+    cdef Number value
+    cdef int role, dtype, sums
+    cdef bint done
+    # From here on nothing runs Python until all is computed.
+    for role in range(GIVEN):
+        operands[role] = &described[role]
+        if role == A and given[A] == given[OUT]:
+            operands[A] = operands[OUT]
+        elif role == LIKE and given[LIKE] == NULL:
+            operands[LIKE] = operands[SUMS]
+        elif given[role] != NULL and not describe(given[role], are_tensors, &described[role]):
+            return False
+    dtype = described[OUT].dtype
+    sums = summing_dtype(dtype)
+    if given[PARAMETER] == NULL:
+        if dtype == FLOAT32:
+            value.float32 = <float>number
+        elif dtype == FLOAT64:
+            value.float64 = number
+        elif call == ADD_RELU_BACKWARD:
+            memset(&value, 0, sizeof(value))
+        else:
+            return False
+        described[PARAMETER].data = value.bytes
+        described[PARAMETER].axes = 0
+        described[PARAMETER].dtype = dtype
+    if not (are_alike(operands[OUT], operands[A]) and are_alike(operands[OUT], operands[B])
+            and are_alike(operands[SUMS], operands[LIKE]) and described[OUT].writeable
+            and described[SUMS].writeable and described[PARAMETER].dtype == dtype
+            and summing_dtype(described[SUMS].dtype) == sums):
+        return False
+    job.sum_size = active_table.itemsize[sums]
+    job.before = call >= PRELU_BACKWARD_0_AT_ZERO
+    job.terms = (active_table.slope_terms[dtype] if job.before
+                 else active_table.gradient_terms[dtype])
+    job.learn = active_table.learn[call][dtype]
+    job.fold_rows = active_table.fold_rows[sums]
+    job.fold_lanes = active_table.fold_lanes[sums]
+    job.add_run = active_table.add_run[sums]
+    job.add_row = active_table.add_row[sums]
+    job.settle = active_table.settle[described[SUMS].dtype]
+    if not (lay_rows(&job, operations[call], operands) or lay(&job, operations[call], operands)):
+        return False
+    if size_of(&job.plan) * job.plan.itemsize < GIL_BYTES:
         done = perform(&job)
     else:
         with nogil:
@@ -517,82 +552,95 @@ cdef bint run(int call, object grad_x, object grad, object x, object parameter, 
 
 
 def compute(int call, grad_x, grad, x, parameter, learned):
-    """Compute on ndarrays of one dtype and shape, and add in the dtype of `learned`, as far as the
-    kernels take them as they lie; return whether they do."""
+    """Compute on ndarrays, and add in the dtype of `learned`, as far as the kernels take them as
+    they lie; return whether they do."""
+    cdef PyObject *given[GIVEN]
     if is_bfloat16(grad_x.dtype):
         remember_bfloat16(grad_x.dtype)
-    return run(call, grad_x, grad, x, parameter, NULL, learned)
+    given[OUT], given[A], given[B] = <PyObject *>grad_x, <PyObject *>grad, <PyObject *>x
+    given[PARAMETER], given[SUMS] = <PyObject *>parameter, <PyObject *>learned
+    given[LIKE] = NULL
+    return run(call, given, False, 0)
 
 
-cdef object at_once(int call, object grad, object x, object parameter, object y, object out,
-                    bint in_place):
-    """Compute on arrays that need no preparation.  Return None, with nothing written, for others.
+cdef object at_once(int call, str name, object grad, object x, object parameter, object y,
+                    object out, bint in_place):
+    """Compute on arrays or tensors that need no preparation.  Return None, with nothing written,
+    for others.
 
     `parameter` is a slope, or None where there is none; y is what is learned, if it is an array.
     """
-    cdef Number number
-    cdef int dtype = float_dtype(grad)
+    cdef PyObject *given[GIVEN]
+    cdef Operand whole
+    cdef Operand like
+    cdef bint are_tensors = not cnp.PyArray_CheckExact(grad)
+    cdef bint is_number = PyFloat_CheckExact(y)  # a slope
     cdef bint is_new
-    cdef double real
-    cdef object array = None
-    if (dtype < 0 or float_dtype(x) != dtype or not has_shape_of(grad, x)
-            or cnp.PyArray_NDIM(<cnp.ndarray>grad) == 0
-            or cnp.PyArray_SIZE(<cnp.ndarray>grad) == 0):
-        return None
-    if cnp.PyArray_CheckExact(y):
-        if float_dtype(y) < 0 or (
-                cnp.PyArray_SIZE(<cnp.ndarray>y) > cnp.PyArray_SIZE(<cnp.ndarray>grad)):
-            return None
-    elif call < PRELU_BACKWARD_0_AT_ZERO:
-        return None
-    if call == ADD_RELU_BACKWARD:
-        memset(&number, 0, sizeof(number))
-    elif PyFloat_CheckExact(parameter):
-        real = PyFloat_AS_DOUBLE(parameter)
-        if real < 0 and call == ADD_LEAKY_RELU_BACKWARD or dtype != FLOAT32 and dtype != FLOAT64:
-            return None
-        if dtype == FLOAT32:
-            number.float32 = <float>real
-        else:
-            number.float64 = real
-    elif call >= PRELU_BACKWARD_0_AT_ZERO and cnp.PyArray_CheckExact(parameter):
-        array = parameter
-    else:
-        return None
+    cdef double number = 0
+    cdef int role
     grad_x, learned = (grad if in_place else None), None
     if out is not None:
         if type(out) is not tuple or len(<tuple>out) != 2:
             return None
         grad_x, learned = <tuple>out
     is_new = learned is None
-    if not (grad_x is None or cnp.PyArray_CheckExact(grad_x) and has_shape_of(grad_x, grad)
-            and is_writeable(grad_x)):
+    given[OUT] = given[PARAMETER] = given[SUMS] = given[LIKE] = NULL
+    given[A], given[B] = <PyObject *>grad, <PyObject *>x
+    if grad_x is not None:
+        given[OUT] = <PyObject *>grad_x
+    if not is_new:
+        given[SUMS] = <PyObject *>learned
+    if call >= PRELU_BACKWARD_0_AT_ZERO and not is_number:
+        given[PARAMETER] = <PyObject *>y
+    elif call != ADD_RELU_BACKWARD:
+        if not PyFloat_CheckExact(parameter):
+            return None
+        number = PyFloat_AS_DOUBLE(parameter)
+        if call == ADD_LEAKY_RELU_BACKWARD and number < 0:
+            return None
+
+    # First what may run Python: questions to tensors, and new ones.
+    for role in range(A, WALKED):
+        if given[role] != NULL and not is_taken(name, <object>given[role], are_tensors):
+            return None
+    if (given[OUT] != NULL and given[OUT] != given[A] and not is_taken(name, grad_x, are_tensors)
+            or not describe(given[A], are_tensors, &whole) or whole.axes == 0):
         return None
-    if not (is_new or cnp.PyArray_CheckExact(learned) and is_writeable(learned) and (
-            has_dtype_of(learned, y) and has_shape_of(learned, y) if cnp.PyArray_CheckExact(y)
-            else has_dtype_of(learned, grad) and cnp.PyArray_NDIM(<cnp.ndarray>learned) == 0)):
+    if is_number:
+        if are_tensors or not is_new and not (
+                cnp.PyArray_NDIM(<cnp.ndarray>learned) == 0
+                and cnp.PyArray_TYPE(<cnp.ndarray>learned) == cnp.PyArray_TYPE(<cnp.ndarray>grad)):
+            return None
+    elif (not (has_exchange_table(y) if are_tensors else cnp.PyArray_CheckExact(y))
+          or not describe(<PyObject *>y, are_tensors, &like) or count(&like) > count(&whole)):
         return None
+    elif not is_new:
+        given[LIKE] = <PyObject *>y
     if grad_x is None:
-        grad_x = PyArray_NewLikeArray(<PyArrayObject *>grad, cnp.NPY_KEEPORDER, NULL, 0)
-    if is_new and cnp.PyArray_CheckExact(y):
-        learned = new_array(
-            PyArray_DESCR(<PyArrayObject *>y), cnp.PyArray_NDIM(<cnp.ndarray>y),
-            <const Py_ssize_t *>cnp.PyArray_DIMS(<cnp.ndarray>y), NULL, False)
+        grad_x = new_tensor(name, grad) if are_tensors else PyArray_NewLikeArray(
+            <PyArrayObject *>grad, cnp.NPY_KEEPORDER, NULL, 0)
+    if is_new and are_tensors:
+        learned = new_tensor(name, y)
     elif is_new:
-        learned = new_array(PyArray_DESCR(<PyArrayObject *>grad), 0, NULL, NULL, False)
-    if not run(call, grad_x, grad, x, array, &number, learned):
+        learned = new_array(
+            PyArray_DESCR(<PyArrayObject *>(grad if is_number else y)),
+            0 if is_number else like.axes, like.shape, NULL, False)
+    if are_tensors and not (has_exchange_table(grad_x) and has_exchange_table(learned)):
         return None
-    if is_new and cnp.PyArray_NDIM(<cnp.ndarray>learned) == 0:
+    given[OUT], given[SUMS] = <PyObject *>grad_x, <PyObject *>learned
+    if not run(call, given, are_tensors, number):
+        return None
+    if is_new and not are_tensors and cnp.PyArray_NDIM(<cnp.ndarray>learned) == 0:
         learned = (<cnp.ndarray>learned)[()]  # a scalar, as NumPy's sums return
     return grad_x, learned
 
 
-cdef object backward(int call, object grad, object x, object parameter, object y, object out,
-                     bint in_place):
-    result = at_once(call, grad, x, parameter, y, out, in_place)
+cdef object backward(int call, str name, object grad, object x, object parameter, object y,
+                     object out, bint in_place):
+    result = at_once(call, name, grad, x, parameter, y, out, in_place)
     if result is None:
         result = import_module("relu_ext._sum_calls").backward(
-            call, grad, x, parameter, y, out, in_place)
+            call, name, grad, x, parameter, y, out)
     return result
 
 
@@ -635,7 +683,7 @@ def add_relu_backward(grad, output, y, /, *, out=None):
     >>> grad_bias
     array([ 7., 14.])
     """
-    return backward(ADD_RELU_BACKWARD, grad, output, None, y, out, False)
+    return backward(ADD_RELU_BACKWARD, "add_relu_backward", grad, output, None, y, out, False)
 
 
 def add_relu_backward_(grad, output, y, /):
@@ -654,7 +702,7 @@ def add_relu_backward_(grad, output, y, /):
     >>> grad_bias
     array([ 7., 14.])
     """
-    return backward(ADD_RELU_BACKWARD, grad, output, None, y, None, True)
+    return backward(ADD_RELU_BACKWARD, "add_relu_backward_", grad, output, None, y, None, True)
 
 
 def add_leaky_relu_backward(grad, output, y, /, negative_slope=0.01, *, out=None):
@@ -675,7 +723,7 @@ def add_leaky_relu_backward(grad, output, y, /, negative_slope=0.01, *, out=None
     >>> grad_bias
     array([ 9.5, 14. ])
     """
-    return backward(ADD_LEAKY_RELU_BACKWARD, grad, output, negative_slope, y, out, False)
+    return backward(ADD_LEAKY_RELU_BACKWARD, "add_leaky_relu_backward", grad, output, negative_slope, y, out, False)
 
 
 def add_leaky_relu_backward_(grad, output, y, /, negative_slope=0.01):
@@ -692,7 +740,7 @@ def add_leaky_relu_backward_(grad, output, y, /, negative_slope=0.01):
     >>> grad_x is grad
     True
     """
-    return backward(ADD_LEAKY_RELU_BACKWARD, grad, output, negative_slope, y, None, True)
+    return backward(ADD_LEAKY_RELU_BACKWARD, "add_leaky_relu_backward_", grad, output, negative_slope, y, None, True)
 
 
 def prelu_backward(grad, x, slope, /, *, at_zero=None, out=None):
@@ -727,7 +775,8 @@ def prelu_backward(grad, x, slope, /, *, at_zero=None, out=None):
     >>> grad_slope
     array([-26., -32.])
     """
-    return backward(prelu_call("prelu_backward", at_zero), grad, x, slope, slope, out, False)
+    return backward(prelu_call("prelu_backward", at_zero), "prelu_backward", grad, x, slope, slope, out,
+                    False)
 
 
 def prelu_backward_(grad, x, slope, /, *, at_zero=None):
@@ -746,7 +795,8 @@ def prelu_backward_(grad, x, slope, /, *, at_zero=None):
     >>> grad_slope
     array([-26., -32.])
     """
-    return backward(prelu_call("prelu_backward_", at_zero), grad, x, slope, slope, None, True)
+    return backward(prelu_call("prelu_backward_", at_zero), "prelu_backward_", grad, x, slope, slope, None,
+                    True)
 
 
 # What docstrings say of an operand.

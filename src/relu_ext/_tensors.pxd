@@ -4,6 +4,9 @@ from relu_ext._operand cimport Operand
 # the function `name`, if it is such a tensor and its memory is not its value.  May run Python.
 cdef bint is_value(str name, object x) except -1
 
+# Whether `borrow` can be asked about `x`, whatever becomes of its memory.  May run Python.
+cdef bint has_exchange_table(object x) except -1
+
 # Fills in `operand` for such a tensor.  Returns False if the kernels cannot take it.  Runs no
 # Python.  The shape and the strides are the tensor's own: they last until the tensor is resized or
 # released, so the caller holds a reference and runs no Python before it is done.

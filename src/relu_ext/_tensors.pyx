@@ -100,7 +100,7 @@ cdef int publish_exchange_table() except -1:
     return 0
 
 
-cdef inline bint has_exchange_table(object x) except -1:
+cdef bint has_exchange_table(object x) except -1:
     """Whether `x` is a tensor of PyTorch that the table describes.
 
     Its type is exactly Tensor or Parameter: another subclass inherits the table, but may keep its
