@@ -28,9 +28,15 @@ ctypedef fused summand:
 
 # Terms.
 
-cdef inline void widen_block(float *out, const half *a) noexcept nogil:
-    """A block in float32, in its own order, which bfloat16_expand does not keep."""
+cdef inline void widen_some(float *out, const half *a, Py_ssize_t n) noexcept nogil:
+    """n <= BLOCK numbers in float32, in their own order, which bfloat16_expand does not keep.  The
+    rest of the block is 0."""
+    cdef half last[BLOCK]
     cdef int i
+    if n < BLOCK:
+        memset(last, 0, sizeof(last))
+        memcpy(last, a, n * sizeof(half))
+        a = last
     if half is float16:
         FLOAT16_FORMAT.expand(out, a)
     else:
@@ -38,50 +44,45 @@ cdef inline void widen_block(float *out, const half *a) noexcept nogil:
             out[i] = bfloat16_widened(a[i])
 
 
-cdef inline void widen_last(float *out, const half *a, Py_ssize_t n) noexcept nogil:
-    """The same for n < BLOCK numbers; the rest of the block is 0."""
-    cdef half last[BLOCK]
-    memset(last, 0, sizeof(last))
-    memcpy(last, a, n * sizeof(half))
-    widen_block(out, last)
-
-
 cdef void gradient_terms(float32 *terms, const half *grad, const half *unused_array,
                          Py_ssize_t n) noexcept nogil:
     cdef float last[BLOCK]
-    cdef Py_ssize_t start = 0
-    while start + BLOCK <= n:
-        widen_block(<float *>(terms + start), grad + start)
-        start += BLOCK
-    if start < n:
-        widen_last(last, grad + start, n - start)
-        memcpy(terms + start, last, (n - start) * sizeof(float))
+    while n >= BLOCK:
+        widen_some(<float *>terms, grad, BLOCK)
+        terms += BLOCK
+        grad += BLOCK
+        n -= BLOCK
+    if n > 0:
+        widen_some(last, grad, n)
+        memcpy(terms, last, n * sizeof(float))
 
 
-cdef inline void slope_block(float *terms, const float *grad, const float *x) noexcept nogil:
+cdef inline void slope_block(float *terms, const half *grad, const half *x,
+                             Py_ssize_t n) noexcept nogil:
+    cdef float widened_grad[BLOCK]
+    cdef float widened_x[BLOCK]
     cdef int i
+    widen_some(widened_grad, grad, n)
+    widen_some(widened_x, x, n)
     for i in range(BLOCK):
-        terms[i] = _scalar.slope_term(<float32>x[i], product(<float32>x[i], <float32>grad[i]))
+        terms[i] = _scalar.slope_term(
+            <float32>widened_x[i], product(<float32>widened_x[i], <float32>widened_grad[i]))
 
 
 cdef void slope_terms(accumulator *terms, const summand *grad, const summand *x,
                       Py_ssize_t n) noexcept nogil:
-    cdef float widened_grad[BLOCK]
-    cdef float widened_x[BLOCK]
     cdef float last[BLOCK]
-    cdef Py_ssize_t start = 0
     cdef Py_ssize_t i
     if summand is float16 or summand is bfloat16:
-        while start + BLOCK <= n:
-            widen_block(widened_grad, grad + start)
-            widen_block(widened_x, x + start)
-            slope_block(<float *>(terms + start), widened_grad, widened_x)
-            start += BLOCK
-        if start < n:
-            widen_last(widened_grad, grad + start, n - start)
-            widen_last(widened_x, x + start, n - start)
-            slope_block(last, widened_grad, widened_x)
-            memcpy(terms + start, last, (n - start) * sizeof(float))
+        while n >= BLOCK:
+            slope_block(<float *>terms, grad, x, BLOCK)
+            terms += BLOCK
+            grad += BLOCK
+            x += BLOCK
+            n -= BLOCK
+        if n > 0:
+            slope_block(last, grad, x, n)
+            memcpy(terms, last, n * sizeof(float))
     elif summand is accumulator:
         for i in range(n):
             terms[i] = _scalar.slope_term(x[i], product(x[i], grad[i]))
@@ -91,13 +92,13 @@ cdef void slope_terms(accumulator *terms, const summand *grad, const summand *x,
 
 cdef extern from "_four_rows.h" nogil:
     void four_rows_of_float32 "relu_ext_float32_four_rows"(
-        float32 *terms, float32 *out, const float32 *grad, const float32 *x, const float32 *slope,
-        Py_ssize_t step, Py_ssize_t n, int rows, const Py_ssize_t *row_steps,
-        float32 (*learn)(float32 *, float32, float32, float32, int) noexcept nogil, int call)
+        float32 *terms, char **at, const Py_ssize_t *steps, Py_ssize_t slope_step, Py_ssize_t n,
+        int rows, float32 (*learn)(float32 *, float32, float32, float32, int) noexcept nogil,
+        int call)
     void four_rows_of_float64 "relu_ext_float64_four_rows"(
-        float64 *terms, float64 *out, const float64 *grad, const float64 *x, const float64 *slope,
-        Py_ssize_t step, Py_ssize_t n, int rows, const Py_ssize_t *row_steps,
-        float64 (*learn)(float64 *, float64, float64, float64, int) noexcept nogil, int call)
+        float64 *terms, char **at, const Py_ssize_t *steps, Py_ssize_t slope_step, Py_ssize_t n,
+        int rows, float64 (*learn)(float64 *, float64, float64, float64, int) noexcept nogil,
+        int call)
 
 
 cdef inline accumulator learn_one(accumulator *term, accumulator grad, accumulator x,
@@ -111,44 +112,32 @@ cdef inline accumulator learn_one(accumulator *term, accumulator grad, accumulat
     return _scalar.leaky_relu_backward(grad, x, share, call - PRELU_BACKWARD_0_AT_ZERO)
 
 
-cdef inline void learn(accumulator *terms, accumulator *out, const accumulator *grad,
-                       const accumulator *x, const accumulator *slope, Py_ssize_t step,
-                       Py_ssize_t n, int rows, const Py_ssize_t *row_steps,
-                       int call) noexcept nogil:
+cdef inline void learn(accumulator *terms, char **at, const Py_ssize_t *steps,
+                       Py_ssize_t slope_step, Py_ssize_t n, int rows, int call) noexcept nogil:
     if accumulator is float32:
-        four_rows_of_float32(terms, out, grad, x, slope, step, n, rows, row_steps,
-                             learn_one[float32], call)
+        four_rows_of_float32(terms, at, steps, slope_step, n, rows, learn_one[float32], call)
     elif accumulator is float64:
-        four_rows_of_float64(terms, out, grad, x, slope, step, n, rows, row_steps,
-                             learn_one[float64], call)
+        four_rows_of_float64(terms, at, steps, slope_step, n, rows, learn_one[float64], call)
 
 
-cdef void learn_bias(
-        accumulator *terms, accumulator *out, const accumulator *grad, const accumulator *x,
-        const accumulator *slope, Py_ssize_t step, Py_ssize_t n, int rows,
-        const Py_ssize_t *row_steps) noexcept nogil:
-    learn(terms, out, grad, x, slope, 0, n, rows, row_steps, ADD_RELU_BACKWARD)
+cdef void learn_bias(accumulator *terms, char **at, const Py_ssize_t *steps,
+                     Py_ssize_t slope_step, Py_ssize_t n, int rows) noexcept nogil:
+    learn(terms, at, steps, 0, n, rows, ADD_RELU_BACKWARD)
 
 
-cdef void learn_slope_0_at_zero(
-        accumulator *terms, accumulator *out, const accumulator *grad, const accumulator *x,
-        const accumulator *slope, Py_ssize_t step, Py_ssize_t n, int rows,
-        const Py_ssize_t *row_steps) noexcept nogil:
-    learn(terms, out, grad, x, slope, step, n, rows, row_steps, PRELU_BACKWARD_0_AT_ZERO)
+cdef void learn_slope_0_at_zero(accumulator *terms, char **at, const Py_ssize_t *steps,
+                                Py_ssize_t slope_step, Py_ssize_t n, int rows) noexcept nogil:
+    learn(terms, at, steps, slope_step, n, rows, PRELU_BACKWARD_0_AT_ZERO)
 
 
-cdef void learn_slope_1_at_zero(
-        accumulator *terms, accumulator *out, const accumulator *grad, const accumulator *x,
-        const accumulator *slope, Py_ssize_t step, Py_ssize_t n, int rows,
-        const Py_ssize_t *row_steps) noexcept nogil:
-    learn(terms, out, grad, x, slope, step, n, rows, row_steps, PRELU_BACKWARD_1_AT_ZERO)
+cdef void learn_slope_1_at_zero(accumulator *terms, char **at, const Py_ssize_t *steps,
+                                Py_ssize_t slope_step, Py_ssize_t n, int rows) noexcept nogil:
+    learn(terms, at, steps, slope_step, n, rows, PRELU_BACKWARD_1_AT_ZERO)
 
 
-cdef void learn_slope(
-        accumulator *terms, accumulator *out, const accumulator *grad, const accumulator *x,
-        const accumulator *slope, Py_ssize_t step, Py_ssize_t n, int rows,
-        const Py_ssize_t *row_steps) noexcept nogil:
-    learn(terms, out, grad, x, slope, step, n, rows, row_steps, PRELU_BACKWARD)
+cdef void learn_slope(accumulator *terms, char **at, const Py_ssize_t *steps,
+                      Py_ssize_t slope_step, Py_ssize_t n, int rows) noexcept nogil:
+    learn(terms, at, steps, slope_step, n, rows, PRELU_BACKWARD)
 
 
 # Sums.
@@ -285,10 +274,10 @@ cdef inline void fill_accumulator(KernelTable *table, int dtype, accumulator unu
         table.learn[PRELU_BACKWARD_1_AT_ZERO][dtype] = <Learn>learn_slope_1_at_zero[accumulator]
         table.learn[PRELU_BACKWARD][dtype] = <Learn>learn_slope[accumulator]
     table.slope_terms[dtype] = <Terms>slope_terms[accumulator, accumulator]
-    table.fold_rows[dtype] = <FoldRows>fold_rows[accumulator]
-    table.add_run[dtype] = <AddRun>add_run[accumulator]
-    table.fold_lanes[dtype] = <FoldLanes>fold_lanes[accumulator]
-    table.add_row[dtype] = <AddRow>add_row[accumulator]
+    table.adders[dtype].fold_rows = <FoldRows>fold_rows[accumulator]
+    table.adders[dtype].add_run = <AddRun>add_run[accumulator]
+    table.adders[dtype].fold_lanes = <FoldLanes>fold_lanes[accumulator]
+    table.adders[dtype].add_row = <AddRow>add_row[accumulator]
     table.settle[dtype] = <Settle>settle[accumulator, accumulator]
 
 

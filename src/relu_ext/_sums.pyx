@@ -22,8 +22,9 @@ one of columns or of a run, one of rows and one of groups.  _sum_calls.py makes 
 cimport numpy as cnp
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from cpython.ref cimport PyObject
+from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 from relu_ext._dispatch cimport active_table
 from relu_ext._docs cimport fill_doc
 from relu_ext._ndarrays cimport (
@@ -35,7 +36,7 @@ from relu_ext._table cimport (
     ADD_LEAKY_RELU_BACKWARD, ADD_RELU_BACKWARD, FLOAT32, FLOAT64, FLOATS, FOLDED, LANES,
     LEAKY_RELU_BACKWARD, LEAKY_RELU_BACKWARD_0_AT_ZERO, LEAKY_RELU_BACKWARD_1_AT_ZERO, OUT,
     PARAMETER, PRELU_BACKWARD, PRELU_BACKWARD_0_AT_ZERO, RELU_BACKWARD, ROLES, RUN, SUMMED, A, B,
-    AddRow, AddRun, FoldLanes, FoldRows, Learn, Settle, Terms,
+    Adders, Learn, Settle, Terms,
 )
 from relu_ext._tensors cimport borrow, has_exchange_table, is_value, new_tensor
 from relu_ext._threads cimport Part, share
@@ -60,6 +61,7 @@ cdef extern from "_copies.h":
         # float32 (AMD EPYC, Zen 5), PReLU takes 1.19 times as long with 16 KiB, 1.12 times with 32
         # and as long with 128; a bias 1.14, 1.09 and 1.01 times.
         TILE_BYTES "RELU_EXT_TILE_BYTES"
+        CACHE_LINE "RELU_EXT_CACHE_LINE"
     ctypedef struct Tile "relu_ext_tile":
         char *bytes
 
@@ -75,8 +77,8 @@ cdef enum:
     FLAT_BYTES = 16384
     FLAT_BLOCK_BYTES = 65536
     # Shorter rows of a bias are computed end to end, and then added.  Four at a time, (64, 100)
-    # float32 takes 1.33 times as long, and (1000, 128) 1.05 times.
-    LEARN_COLUMNS = 256
+    # float32 takes 1.44 times as long, and (128, 400) 1.2 times.
+    LEARN_BYTES = 2048
     SMALL_SCRATCH = 8192  # bytes, on the stack
 
 
@@ -89,11 +91,8 @@ cdef struct Job:
     Learn learn  # of four rows or a run; NULL: the kernel computes, then the terms
     Terms terms  # NULL: `out` itself is added
     bint before  # the terms are made of grad and x, which the kernel may overwrite
-    FoldRows fold_rows
-    FoldLanes fold_lanes
-    AddRun add_run
-    AddRow add_row
     Settle settle
+    const Adders *adders
     Py_ssize_t sum_size  # of the dtype in which the terms are added
     bint whole  # nothing is summed: the result is a copy of what is computed, as its bits are
     bint along  # axis 0 is a run
@@ -122,7 +121,7 @@ cdef bint divide(Job *job, int dtype, int result_dtype) noexcept nogil:
     job.rows = plan.shape[1] * job.pieces
     job.blocks = (job.rows + FOLDED - 1) // FOLDED
     job.most = TILE_BYTES // job.sum_size // FOLDED
-    if not job.before and not job.along and plan.shape[0] < LEARN_COLUMNS:
+    if not job.before and not job.along and plan.shape[0] * plan.itemsize < LEARN_BYTES:
         job.learn = NULL
     job.end_to_end = (not job.along and not job.before and job.learn == NULL and plan.shape[2] == 1
                       and plan.step[PARAMETER][0] == 0 and plan.step[PARAMETER][1] == 0)
@@ -240,12 +239,20 @@ cdef inline void learn(const Job *job, char *terms, char **at, Py_ssize_t column
                        int rows) noexcept nogil:
     """Compute a piece of a run, or four rows of a block, and add their terms."""
     cdef Py_ssize_t steps[ROLES]
+    cdef char *start[ROLES]
+    cdef Py_ssize_t head = 0
     cdef int role
-    if rows > 1:
-        for role in range(ROLES):
-            steps[role] = FOLDED // 4 * job.plan.step[role][1]
-    job.learn(terms, at[OUT], at[A], at[B], at[PARAMETER], job.plan.parameter_step, columns, rows,
-              steps)
+    if rows > 1 and job.before and columns * job.sum_size >= LEARN_BYTES:
+        # First what lies before a cache line begins.  Without it, slopes of (1000, 1000) float32
+        # take 1.06 to 1.13 times as long, and of (128, 512) 1.18 times.
+        head = min(columns, <Py_ssize_t>(-<uintptr_t>at[OUT] % CACHE_LINE) // job.sum_size)
+    for role in range(ROLES):
+        steps[role] = FOLDED // 4 * job.plan.step[role][1]
+        start[role] = at[role] + head * job.plan.step[role][0]
+    if head > 0:
+        job.learn(terms, at, steps, job.plan.parameter_step, head, rows)
+    job.learn(terms + head * job.sum_size, start, steps, job.plan.parameter_step, columns - head,
+              rows)
 
 
 cdef inline void take_terms(const Job *job, char *terms, char **at, Py_ssize_t columns,
@@ -283,11 +290,11 @@ cdef void add_tile(const Job *job, char **at, Py_ssize_t columns, Py_ssize_t row
             learn(job, tile.bytes + i * width, at, columns, 4)
             for role in range(ROLES):
                 at[role] += job.plan.step[role][1]
-        job.fold_rows(sums, tile.bytes, width, FOLDED // 4, columns)
+        job.adders.fold_rows(sums, tile.bytes, width, FOLDED // 4, columns)
         return
     terms = compute_terms(job, tile.bytes, at, columns, rows, computed)
-    job.fold_rows(sums, terms, job.plan.step[OUT][1] if job.terms == NULL else width, rows,
-                  columns)
+    job.adders.fold_rows(sums, terms, job.plan.step[OUT][1] if job.terms == NULL else width, rows,
+                         columns)
 
 
 cdef void add_rows(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t first,
@@ -325,9 +332,9 @@ cdef void add_runs(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, 
                     if job.learn != NULL:
                         learn(job, lanes, at, n, 1)
                     else:
-                        job.add_run(lanes, compute_terms(job, terms, at, n, 1, False), n)
-        job.fold_rows(folded.bytes, tile.bytes, cells * width, rows, cells * LANES)
-        job.fold_lanes(sums + first * job.sum_size, folded.bytes, cells)
+                        job.adders.add_run(lanes, compute_terms(job, terms, at, n, 1, False), n)
+        job.adders.fold_rows(folded.bytes, tile.bytes, cells * width, rows, cells * LANES)
+        job.adders.fold_lanes(sums + first * job.sum_size, folded.bytes, cells)
         first += cells
 
 
@@ -350,8 +357,8 @@ cdef void add_blocks(const Job *job, char *sums, Py_ssize_t block, Py_ssize_t bl
         computed = True
     if blocks == 1 and computed and job.terms == NULL:
         # By `add_rows`, (64, 10) float32 takes 1.12 times as long.
-        job.fold_rows(sums, job.plan.data[OUT] + row * job.plan.step[OUT][1],
-                      job.plan.step[OUT][1], rows, job.plan.shape[0])
+        job.adders.fold_rows(sums, job.plan.data[OUT] + row * job.plan.step[OUT][1],
+                             job.plan.step[OUT][1], rows, job.plan.shape[0])
     elif blocks == 1 and job.along:
         add_runs(job, sums, row, rows, first, last)
     elif blocks == 1:
@@ -362,7 +369,7 @@ cdef void add_blocks(const Job *job, char *sums, Py_ssize_t block, Py_ssize_t bl
         add_blocks(job, sums, block, half, first, last, computed)
         add_blocks(job, sums + slot, block + half, blocks - half, first, last, computed)
         sums += first * job.sum_size
-        job.add_row(sums, sums + slot, last - first)
+        job.adders.add_row(sums, sums + slot, last - first)
 
 
 cdef struct Parts:
@@ -426,7 +433,7 @@ cdef bint perform(Job *job) noexcept nogil:
     while half < this.units:
         i = 0
         while i + half < this.units:
-            job.add_row(this.sums + i * step, this.sums + (i + half) * step, job.cells)
+            job.adders.add_row(this.sums + i * step, this.sums + (i + half) * step, job.cells)
             i += 2 * half
         half *= 2
     job.settle(job.plan.data[SUMS], this.sums, job.cells)
@@ -437,17 +444,13 @@ cdef bint perform(Job *job) noexcept nogil:
 
 # The calls.
 
+cdef tuple names = ("add_relu_backward", "add_leaky_relu_backward", *["prelu_backward"] * 3)
+cdef tuple in_place_names = tuple([f"{name}_" for name in names])
 cdef int operations[SUMMED]  # that compute grad_x
 operations[:] = [
     RELU_BACKWARD, LEAKY_RELU_BACKWARD, LEAKY_RELU_BACKWARD_0_AT_ZERO,
     LEAKY_RELU_BACKWARD_1_AT_ZERO, LEAKY_RELU_BACKWARD,
 ]
-
-ctypedef union Number:
-    float float32
-    double float64
-    char bytes[LARGEST_ITEM]
-
 
 cdef enum:
     LIKE = WALKED  # y or the slope: what is learned has its shape and its dtype
@@ -474,8 +477,7 @@ cdef inline Py_ssize_t count(const Operand *x) noexcept nogil:
 cdef inline bint describe(PyObject *x, bint is_tensor, Operand *operand) noexcept:
     """Describe an array or a tensor of floats.  Return False for any other one.  No Python runs."""
     if not is_tensor:
-        describe_ndarray(
-            <object>x, native_dtype(PyArray_DESCR(<PyArrayObject *>x)), operand)
+        describe_ndarray(<object>x, native_dtype(PyArray_DESCR(<PyArrayObject *>x)), operand)
     elif not borrow(<object>x, operand):
         return False
     return 0 <= operand.dtype < FLOATS
@@ -498,7 +500,8 @@ cdef bint run(int call, PyObject **given, bint are_tensors, double number) excep
     cdef Job job
     cdef Operand described[GIVEN]
     cdef const Operand *operands[GIVEN]
-    cdef Number value
+    cdef float single = <float>number
+    cdef double[2] wide  # 0 in every dtype, a longdouble too, if the number is
     cdef int role, dtype, sums
     cdef bint done
     # From here on nothing runs Python until all is computed.
@@ -513,15 +516,10 @@ cdef bint run(int call, PyObject **given, bint are_tensors, double number) excep
     dtype = described[OUT].dtype
     sums = summing_dtype(dtype)
     if given[PARAMETER] == NULL:
-        if dtype == FLOAT32:
-            value.float32 = <float>number
-        elif dtype == FLOAT64:
-            value.float64 = number
-        elif call == ADD_RELU_BACKWARD:
-            memset(&value, 0, sizeof(value))
-        else:
+        if dtype != FLOAT32 and dtype != FLOAT64 and call != ADD_RELU_BACKWARD:
             return False
-        described[PARAMETER].data = value.bytes
+        wide[0], wide[1] = number, 0
+        described[PARAMETER].data = <char *>&single if dtype == FLOAT32 else <char *>wide
         described[PARAMETER].axes = 0
         described[PARAMETER].dtype = dtype
     if not (are_alike(operands[OUT], operands[A]) and are_alike(operands[OUT], operands[B])
@@ -529,15 +527,12 @@ cdef bint run(int call, PyObject **given, bint are_tensors, double number) excep
             and described[SUMS].writeable and described[PARAMETER].dtype == dtype
             and summing_dtype(described[SUMS].dtype) == sums):
         return False
+    job.adders = &active_table.adders[sums]
     job.sum_size = active_table.itemsize[sums]
     job.before = call >= PRELU_BACKWARD_0_AT_ZERO
     job.terms = (active_table.slope_terms[dtype] if job.before
                  else active_table.gradient_terms[dtype])
     job.learn = active_table.learn[call][dtype]
-    job.fold_rows = active_table.fold_rows[sums]
-    job.fold_lanes = active_table.fold_lanes[sums]
-    job.add_run = active_table.add_run[sums]
-    job.add_row = active_table.add_row[sums]
     job.settle = active_table.settle[described[SUMS].dtype]
     if not (lay_rows(&job, operations[call], operands) or lay(&job, operations[call], operands)):
         return False
@@ -635,8 +630,9 @@ cdef object at_once(int call, str name, object grad, object x, object parameter,
     return grad_x, learned
 
 
-cdef object backward(int call, str name, object grad, object x, object parameter, object y,
-                     object out, bint in_place):
+cdef object backward(int call, object grad, object x, object parameter, object y, object out,
+                     bint in_place):
+    name = (in_place_names if in_place else names)[call]
     result = at_once(call, name, grad, x, parameter, y, out, in_place)
     if result is None:
         result = import_module("relu_ext._sum_calls").backward(
@@ -683,26 +679,15 @@ def add_relu_backward(grad, output, y, /, *, out=None):
     >>> grad_bias
     array([ 7., 14.])
     """
-    return backward(ADD_RELU_BACKWARD, "add_relu_backward", grad, output, None, y, out, False)
+    return backward(ADD_RELU_BACKWARD, grad, output, None, y, out, False)
 
 
 def add_relu_backward_(grad, output, y, /):
     """The gradients through `add_relu` in place: that of x is written over `grad`.
 
     {in_place}
-
-    Examples
-    --------
-    {imports}
-    >>> grad = np.array([[5.0, 6.0], [7.0, 8.0]])
-    >>> output = np.array([[0.0, 3.0], [1.5, 2.0]])
-    >>> grad_x, grad_bias = relu_ext.add_relu_backward_(grad, output, np.zeros(2))
-    >>> grad_x is grad
-    True
-    >>> grad_bias
-    array([ 7., 14.])
     """
-    return backward(ADD_RELU_BACKWARD, "add_relu_backward_", grad, output, None, y, None, True)
+    return backward(ADD_RELU_BACKWARD, grad, output, None, y, None, True)
 
 
 def add_leaky_relu_backward(grad, output, y, /, negative_slope=0.01, *, out=None):
@@ -723,24 +708,15 @@ def add_leaky_relu_backward(grad, output, y, /, negative_slope=0.01, *, out=None
     >>> grad_bias
     array([ 9.5, 14. ])
     """
-    return backward(ADD_LEAKY_RELU_BACKWARD, "add_leaky_relu_backward", grad, output, negative_slope, y, out, False)
+    return backward(ADD_LEAKY_RELU_BACKWARD, grad, output, negative_slope, y, out, False)
 
 
 def add_leaky_relu_backward_(grad, output, y, /, negative_slope=0.01):
     """The gradients through `add_leaky_relu` in place: that of x is written over `grad`.
 
     {in_place}
-
-    Examples
-    --------
-    {imports}
-    >>> grad = np.array([[5.0, 6.0], [7.0, 8.0]])
-    >>> output = np.array([[-0.5, 3.0], [1.5, 2.0]])
-    >>> grad_x, grad_bias = relu_ext.add_leaky_relu_backward_(grad, output, np.zeros(2), 0.5)
-    >>> grad_x is grad
-    True
     """
-    return backward(ADD_LEAKY_RELU_BACKWARD, "add_leaky_relu_backward_", grad, output, negative_slope, y, None, True)
+    return backward(ADD_LEAKY_RELU_BACKWARD, grad, output, negative_slope, y, None, True)
 
 
 def prelu_backward(grad, x, slope, /, *, at_zero=None, out=None):
@@ -775,28 +751,15 @@ def prelu_backward(grad, x, slope, /, *, at_zero=None, out=None):
     >>> grad_slope
     array([-26., -32.])
     """
-    return backward(prelu_call("prelu_backward", at_zero), "prelu_backward", grad, x, slope, slope, out,
-                    False)
+    return backward(prelu_call("prelu_backward", at_zero), grad, x, slope, slope, out, False)
 
 
 def prelu_backward_(grad, x, slope, /, *, at_zero=None):
     """The gradients of PReLU in place, whose slope broadcasts as ONNX's: `grad` is overwritten.
 
     {in_place}
-
-    Examples
-    --------
-    {imports}
-    >>> grad = np.array([[5.0, 6.0], [7.0, 8.0]])
-    >>> x = np.array([[-1.0, 2.0], [-3.0, -4.0]])
-    >>> grad_x, grad_slope = relu_ext.prelu_backward_(grad, x, np.array([0.5, 0.25]))
-    >>> grad_x is grad
-    True
-    >>> grad_slope
-    array([-26., -32.])
     """
-    return backward(prelu_call("prelu_backward_", at_zero), "prelu_backward_", grad, x, slope, slope, None,
-                    True)
+    return backward(prelu_call("prelu_backward_", at_zero), grad, x, slope, slope, None, True)
 
 
 # What docstrings say of an operand.
@@ -855,7 +818,17 @@ ValueError
     If grad and {second} differ in shape, if {third} does not broadcast to it{choice}, or if {room}
     is read-only{rooms}.
 BufferError
-    If the memory of a tensor does not hold its value, or if something else depends on it."""
+    If the memory of a tensor does not hold its value, or if something else depends on it.
+{example}"""
+cdef str EXAMPLE = """
+Examples
+--------
+{imports}
+>>> {second} = np.array([[0.0, 3.0], [1.5, 2.0]])
+>>> grad = np.array([[5.0, 6.0], [7.0, 8.0]])
+>>> grad_x, {learns} = relu_ext.{name}_(grad, {second}, np.array([0.5, 0.25]))
+>>> grad_x is grad
+True"""
 cdef str GRAD_Y = """\
 grad_y : ndarray, scalar or tensor
     The sum of grad_x over the axes along which y broadcasts, with the shape and the dtype of y.
@@ -874,6 +847,7 @@ is NaN is the positive quiet NaN; a sum is never -0.0, and over nothing +0.0.{si
 
 
 cdef fill_docs():
+    imports = ">>> import numpy as np\n>>> import relu_ext"
     for name, names, elementwise, choice in (
             ("add_relu_backward", ("output", "y"), "relu_backward(grad, output)", ""),
             ("add_leaky_relu_backward", ("output", "y", "negative_slope"),
@@ -881,12 +855,13 @@ cdef fill_docs():
             ("prelu_backward", ("x", "slope", "at_zero"),
              "leaky_relu_backward(grad, x, slope, at_zero=at_zero)",
              ", if `at_zero` is anything else")):
+        second, third = names[:2]
         others = [OTHERS[other] for other in names]
-        of_slope = "slope" in names
-        common = {"learned": GRAD_SLOPE if of_slope else GRAD_Y, "second": names[0],
-                  "third": names[1], "choice": choice}
+        of_slope = third == "slope"
+        common = {"learned": GRAD_SLOPE if of_slope else GRAD_Y, "second": second, "third": third,
+                  "choice": choice}
         paragraphs = {
-            "imports": ">>> import numpy as np\n>>> import relu_ext",
+            "imports": imports,
             "order": ORDER.format(
                 operands="grad, x, the slope" if of_slope else "grad, y",
                 single="" if of_slope else
@@ -895,11 +870,15 @@ cdef fill_docs():
                 parameters="\n".join([GRAD, *others, PAIR]), grad="grad_x",
                 kind="ndarray, scalar or tensor", grad_x=f"What ``{elementwise}`` returns.",
                 target="`out` is no tuple or has no dtype for a result", room="an array of `out`",
-                rooms=", of another shape, or shares memory with the other one", **common),
+                rooms=", of another shape, or shares memory with the other one", example="",
+                **common),
             "in_place": RESULTS.format(
                 parameters="\n".join([TARGET, *others]), grad="grad", kind="object",
                 grad_x=f"The argument itself, with what ``{elementwise}`` returns.",
-                target="`grad` cannot be written in place", room="grad", rooms="", **common),
+                target="`grad` cannot be written in place", room="grad", rooms="",
+                example=EXAMPLE.format(
+                    imports=imports, name=name, second=second,
+                    learns="grad_slope" if of_slope else "grad_y"), **common),
         }
         fill_doc(globals()[name], paragraphs)
         fill_doc(globals()[name + "_"], paragraphs)

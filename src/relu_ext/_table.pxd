@@ -148,11 +148,11 @@ ctypedef void (*Terms)(void *terms, const void *grad, const void *x, Py_ssize_t 
 
 # Both results on four rows, all in one dtype: out, and terms[i] = (t0 + t2) + (t1 + t3) of what the
 # elements of the rows add to the gradient of the bias or the slope; or on one row of at most RUN
-# elements, which has one slope, and whose terms are added as by AddRun.  The slopes of all rows are
-# the same.  `terms` overlaps no other array; for the others, see the kernel for rows.
-ctypedef void (*Learn)(void *terms, void *out, const void *grad, const void *x, const void *slope,
-                       Py_ssize_t step, Py_ssize_t n, int rows,
-                       const Py_ssize_t *row_steps) noexcept nogil
+# elements, which has one slope, and whose terms are added as by AddRun.  Rows begin `at` an address
+# and lie `steps` bytes apart, both by role; the slopes of all rows are the same.  `terms` overlaps
+# no other array; for the others, see the kernel for rows.
+ctypedef void (*Learn)(void *terms, char **at, const Py_ssize_t *steps, Py_ssize_t slope_step,
+                       Py_ssize_t n, int rows) noexcept nogil
 
 # sums[k] = 0 + terms[k] + terms[k + LANES] + ..., for each k < LANES.
 ctypedef void (*AddRun)(void *sums, const void *terms, Py_ssize_t n) noexcept nogil
@@ -169,6 +169,12 @@ ctypedef void (*AddRow)(void *sums, const void *earlier, Py_ssize_t n) noexcept 
 
 # out[i] = sums[i] in the dtype of out, without the sign of 0 and NaN.
 ctypedef void (*Settle)(void *out, const void *sums, Py_ssize_t n) noexcept nogil
+
+cdef struct Adders:
+    FoldRows fold_rows
+    FoldLanes fold_lanes
+    AddRun add_run
+    AddRow add_row
 
 cdef struct KernelTable:
     Kernel kernel[OPERATIONS][DTYPES]
@@ -190,8 +196,5 @@ cdef struct KernelTable:
     Terms gradient_terms[FLOATS]  # NULL where the gradient is added in its own dtype
     Terms slope_terms[FLOATS]
     Learn learn[SUMMED][FLOATS]  # NULL for halves, longdouble and the bias of a Leaky ReLU
-    FoldRows fold_rows[FLOATS]  # NULL for the halves
-    FoldLanes fold_lanes[FLOATS]
-    AddRun add_run[FLOATS]
-    AddRow add_row[FLOATS]
+    Adders adders[FLOATS]  # empty for the halves
     Settle settle[FLOATS]
