@@ -567,19 +567,23 @@ cdef void run_tiles(const Plan *this, char **start, Py_ssize_t rows) noexcept no
     for role in range(ROLES):
         held[role] = NULL
     while True:
+        for role in range(WALKED):
+            at[role] = start[role]
+            for i in range(BOX_AXES):
+                at[role] += place[i] * box.step[role][i]
         box.size = 1
         same = True
         for i in range(BOX_AXES):
-            count = min(this.box[this.order[i]], shape[i] - place[i])
+            count = this.box[this.order[i]]
+            if i == 0 and count < shape[0]:
+                # Up to a cache line, from where on no store crosses one.
+                count -= (<uintptr_t>at[OUT] % CACHE_LINE) // this.size[OUT]
+            count = min(count, shape[i] - place[i])
             same &= box.shape[i] == count
             box.shape[i] = count
             box.tile_step[i] = box.size * this.itemsize
             box.size *= count
         one_call = True
-        for role in range(WALKED):
-            at[role] = start[role]
-            for i in range(BOX_AXES):
-                at[role] += place[i] * box.step[role][i]
         out = at[OUT]
         for role in range(ROLES):
             if this.copied[role]:
@@ -607,7 +611,7 @@ cdef void run_tiles(const Plan *this, char **start, Py_ssize_t rows) noexcept no
             store_tile(this, out, tiles[OUT].bytes, at[MASK], &box)
         i = 0
         while i < BOX_AXES:
-            place[i] += this.box[this.order[i]]
+            place[i] += box.shape[i]
             if place[i] < shape[i]:
                 break
             place[i] = 0
