@@ -250,6 +250,26 @@ def test_each_dtype_of_x(level, operation):
     assert walked > 100
 
 
+def test_wider_x_in_place(level, threads):
+    """Where grad or 0 is chosen, x is not cast to grad's dtype, in which some of its signs end."""
+    below = 0
+    for grad_dtype, x_dtype in itertools.product(map(np.dtype, "efdg"), ALL_DTYPES[:-1]):
+        for count, shift in itertools.product((1, 420, 5000), (0, 1)):
+            grad, x = samples.values(grad_dtype, count + shift)[shift:], signs(x_dtype, count)
+            with np.errstate(all="ignore"):
+                narrow = x.astype(grad_dtype)
+            below += np.count_nonzero((narrow == 0) & (x != 0))
+            passes = {0: ~(x <= 0), 1: ~(x < 0)}
+            for at_zero, laid in itertools.product((0, 1, 0.0, 1.0), (x, x[::-1].copy()[::-1])):
+                expected = np.where(passes[at_zero], grad, grad_dtype.type(0))
+                target = Guarded(grad, 4)
+                relu_ext.relu_backward_(target.array, laid, at_zero=at_zero)
+                context = f"{grad_dtype} {x_dtype} {count} {at_zero=}"
+                assert_same_bits(quiet(target.array), quiet(expected), context)
+                target.assert_guarded(context)
+    assert below > 100
+
+
 @EACH_BACKWARD
 def test_layouts_of_x(level, threads, operation):
     for grad_dtype, x_dtype in (("f4", "?"), ("f8", "f4"), ("e", "b"), ("h", "?"), ("f4", "e")):
@@ -291,13 +311,13 @@ def test_false_is_zero():
 
 def test_x_in_the_memory_of_grad():
     """Of the same size as grad's elements, or not."""
-    for dtype, shift in itertools.product(("?", "b", "e", "h"), (0, 4, 400)):
+    for dtype, shift in itertools.product(("?", "b", "e", "h", "d"), (0, 4, 400)):
         memory = np.random.default_rng(2).integers(0, 2, 4000, "u1")
         grad = memory[400:1600].view("f4")
-        x = memory[400 + shift :].view(dtype)[: grad.size]
+        x = np.ndarray(grad.size, dtype, memory, 400 + shift)
         expected = samples.NAMED["relu_backward"].expected(grad.copy(), x.copy(), parameter=0)
         relu_ext.relu_backward_(grad, x)
-        assert_same_bits(grad, expected, f"{dtype} {shift=}")
+        assert_same_bits(grad, expected.astype("f4"), f"{dtype} {shift=}")
 
 
 # float32 in place with float64.

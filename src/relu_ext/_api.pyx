@@ -9,7 +9,7 @@ Contract: a shortcut, never a second meaning.  The shortcut takes
 - tensors that DLPack's C functions describe, if a new result has the shape of the first one;
 - `out`, and NumPy's other keywords at their defaults;
 - with ndarrays only, booleans for `where`, and in a backward function an x of another dtype that
-  grad's takes in without loss.
+  grad's takes in without loss, or of any real dtype where grad or 0 is written over a floating grad.
 
 Everything else (lists, subclasses, casts, a new result without dimensions, partial overlap) goes to
 the ufunc.
@@ -38,8 +38,8 @@ from relu_ext._table cimport (
 from relu_ext._sums cimport chosen_at_zero
 from relu_ext._tensors cimport borrow, is_value, new_tensor
 from relu_ext._walk cimport (
-    GIL_BYTES, MASK, MOST_AXES, SMALL_BYTES, WALKED, Plan, is_safe, order_result, run_large, settle,
-    size_of, start_plan, walk,
+    GIL_BYTES, MASK, MOST_AXES, SMALL_BYTES, WALKED, Plan, is_safe, order_result, pass_grad,
+    run_large, settle, size_of, start_plan, walk,
 )
 
 from importlib import import_module
@@ -370,13 +370,20 @@ cdef bint agree(object x, const Operand *a, object y, const Operand *b) noexcept
     return a.dtype == b.dtype and not is_bool(x) and not is_bool(y)
 
 
-cdef bint is_sign(object x, const Operand *described, object grad,
-                  const Operand *first) noexcept:
-    """Whether grad's dtype takes in the dtype of the x of a backward function without loss, so that
-    the result has grad's."""
+cdef bint is_sign(object x, const Operand *described, object grad, const Operand *first,
+                  bint chooses_in_place) noexcept:
+    """Whether only the sign of the x of a backward function, of another dtype than grad, decides.
+
+    That is so if grad's dtype takes in that of x without loss, so that the result has grad's, and
+    wherever grad or 0 is chosen and written over a floating grad: then the result of any real dtype
+    is cast back without loss.
+    """
     return (cnp.PyArray_CheckExact(x) and cnp.PyArray_CheckExact(grad)
-            and described.dtype != first.dtype and cnp.PyArray_CanCastSafely(
-                cnp.PyArray_TYPE(<cnp.ndarray>x), cnp.PyArray_TYPE(<cnp.ndarray>grad)))
+            and described.dtype != first.dtype and (
+                chooses_in_place and first.dtype <= LONGDOUBLE and BFLOAT16 != first.dtype
+                and BFLOAT16 != described.dtype
+                or cnp.PyArray_CanCastSafely(
+                    cnp.PyArray_TYPE(<cnp.ndarray>x), cnp.PyArray_TYPE(<cnp.ndarray>grad))))
 
 
 cdef bint is_one_run(const Operand *out, const Operand *x) noexcept:
@@ -410,7 +417,10 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
     cdef bint fresh = out is None
     cdef bint in_place = out is x
     cdef str name = <str>(in_place_names if in_place else names)[operation]
-    cdef bint new_is_array, one_run
+    cdef bint new_is_array, one_run, is_int
+    cdef bint chooses = False  # between grad and 0, by signs alone
+    cdef bint by_signs = False
+    cdef double number = 0
     cdef int dtype, role, raised
     cdef Py_ssize_t size
     given[A] = <PyObject *>x
@@ -443,6 +453,8 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
         return None
     dtype = described[A].dtype
     one_run = kinds[A] == TENSOR and where is True
+    if operation == RELU_BACKWARD and kinds[PARAMETER] == NUMBER:
+        chooses = read_number(parameter, &number, &is_int) and (number == 0 or number == 1)
     operands[OUT] = operands[MASK] = NULL
     for role in range(A, ROLES):
         operands[role] = NULL if given[role] == NULL else &described[role]
@@ -464,11 +476,13 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
         if kinds[role] == NUMBER or kinds[role] != WIDE_NUMBER and agree(
                 x, &described[A], <object>given[role], &described[role]):
             continue
-        if (in_place and where is True and kinds[A] == ARRAY and described[A].dtype == FLOAT32
+        if role == B and BACKWARD >> operation & 1 and is_sign(
+                y, &described[B], x, &described[A], chooses and in_place):
+            by_signs = chooses
+        elif (in_place and where is True and kinds[A] == ARRAY and described[A].dtype == FLOAT32
                 and described[role].dtype == FLOAT64):
             dtype = FLOAT64
-        elif not (role == B and BACKWARD >> operation & 1
-                  and is_sign(y, &described[B], x, &described[A])):
+        else:
             return None
     if dtype != described[A].dtype:
         for role in range(B, ROLES):
@@ -500,6 +514,8 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
             return out
     if not start_plan(&laid, operation, dtype, operands, fresh):
         return None
+    if by_signs:
+        pass_grad(&laid, dtype, <int>number)
     if new_is_array:
         if laid.axes == 0:
             return None  # The ufunc makes a scalar.

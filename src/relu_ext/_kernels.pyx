@@ -12,7 +12,8 @@ from libc.string cimport memcmp, memcpy, memset
 
 from relu_ext cimport _scalar
 from relu_ext._scalar cimport (
-    bfloat16, float16, float32, float64, int8, longdouble, number, one, product, scaled, total,
+    bfloat16, choose, float16, float32, float64, int8, longdouble, number, one, product, scaled,
+    total,
 )
 from relu_ext._table cimport (
     A, ADD_LEAKY_RELU, ADD_RELU, ADD_RELU_BACKWARD, B, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, FOLDED,
@@ -383,17 +384,38 @@ cdef inline void add_leaky_relu_row(number *out, const number *x, const number *
 
 # Signs.
 
-cdef void encode(int8 *codes, const number *x, Py_ssize_t n) noexcept nogil:
+cdef void encode(int8 *codes, const number *x, int at_zero, int8 passed,
+                 Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    if at_zero == SLOPE_AT_ZERO:
+        for i in range(n):
+            codes[i] = _scalar.sign(x[i])
+    elif at_zero == 0:
+        for i in range(n):
+            codes[i] = choose(_scalar.stops(x[i], False), <int8>0, passed)
+    else:
+        for i in range(n):
+            codes[i] = choose(_scalar.stops(x[i], True), <int8>0, passed)
+
+
+cdef inline void pass_grad_row(number *out, const number *grad, const int8 *codes,
+                               const void *unused_parameter, Py_ssize_t unused_step, Py_ssize_t n,
+                               int unused_choice) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
-        codes[i] = _scalar.sign(x[i])
+        out[i] = choose(codes[i] != 0, grad[i], <number>0)
+
+
+cdef void pass_grad(number *out, const number *a, const int8 *b, const void *parameter,
+                    Py_ssize_t n, const Rows *rows) noexcept nogil:
+    each_row(<Row>pass_grad_row[number], SLOPE_AT_ZERO, False, out, a, b, parameter, n, rows)
 
 
 cdef void decode(number *out, const int8 *codes, bint any_nan, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     if any_nan:
         for i in range(n):
-            out[i] = _scalar.choose(
+            out[i] = choose(
                 codes[i] == 2, _scalar.not_a_number(<number>0),
                 _scalar.of_sign(codes[i], <number>0))
     else:
@@ -594,6 +616,16 @@ cdef void fill(const number *dtype_marker, int dtype) noexcept:
     table.itemsize[dtype] = sizeof(number)
     table.encode[dtype] = <Encode>encode[number]
     table.decode[dtype] = <Decode>decode[number]
+    if sizeof(number) == 1:
+        table.pass_grad[dtype] = <Kernel>pass_grad[_scalar.uint8]
+    elif sizeof(number) == 2:
+        table.pass_grad[dtype] = <Kernel>pass_grad[_scalar.uint16]
+    elif sizeof(number) == 4:
+        table.pass_grad[dtype] = <Kernel>pass_grad[_scalar.uint32]
+    elif sizeof(number) == 8:
+        table.pass_grad[dtype] = <Kernel>pass_grad[_scalar.uint64]
+    else:
+        table.pass_grad[dtype] = <Kernel>pass_grad[longdouble]
     enter(dtype, RELU, <Kernel>relu[number])
     enter(dtype, RELU_SUBGRADIENT, <Kernel>relu_subgradient[number])
     enter(dtype, RELU_BACKWARD, <Kernel>relu_backward[number])

@@ -246,6 +246,11 @@ cdef inline number relu_backward(number grad, number x, number grad_at_zero) noe
     return choose(is_negative(x), <number>0, y)
 
 
+cdef inline bint stops(number x, bint at_zero) noexcept nogil:
+    """Whether `relu_backward` is 0 where at_zero is 0 or 1; it is grad elsewhere."""
+    return is_negative(x) if at_zero else is_negative(x) | is_zero(x)
+
+
 cdef inline number grad_at_zero(number grad, number at_zero,
                                 number grad_times_at_zero) noexcept nogil:
     """The gradient that `relu_backward` lets pass at x = 0: none, all of it, or a share."""

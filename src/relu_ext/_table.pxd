@@ -71,10 +71,16 @@ ctypedef void (*CopyWhere)(char *to, Py_ssize_t to_column, Py_ssize_t to_row,
                            Py_ssize_t itemsize) noexcept nogil
 
 # The signs of n numbers as -1, 0 and 1, and 2 for NaN; and numbers that have these signs, faster
-# where there is no NaN.
-ctypedef void (*Encode)(signed char *codes, const void *x, Py_ssize_t n) noexcept nogil
+# where there is no NaN.  If at_zero is 0 or 1 instead of SLOPE_AT_ZERO, 0 where relu's gradient is
+# 0, and `passed`, which is not 0, where it is grad.  That is a variable, because of a constant GCC
+# makes vectors as wide as x, which it narrows.
+ctypedef void (*Encode)(signed char *codes, const void *x, int at_zero, signed char passed,
+                        Py_ssize_t n) noexcept nogil
 ctypedef void (*Decode)(void *out, const signed char *codes, bint any_nan,
                         Py_ssize_t n) noexcept nogil
+
+# relu's gradient from the latter is a kernel whose b is such codes.  It ignores the parameter, and
+# is the same one for each dtype of a size.
 
 # The numbers of float32 as float64, and back, rounded once.
 ctypedef void (*Widen)(double *out, const void *a, Py_ssize_t n) noexcept nogil
@@ -186,6 +192,7 @@ cdef struct KernelTable:
     CopyWhere copy_where
     Encode encode[DTYPES]
     Decode decode[DTYPES]
+    Kernel pass_grad[DTYPES]
     Widen widen
     Narrow narrow
     StreamCopy stream_copy

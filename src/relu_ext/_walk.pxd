@@ -1,7 +1,7 @@
 from relu_ext._dispatch cimport active_table
 from relu_ext._operand cimport Operand
 from relu_ext._table cimport (
-    LONGDOUBLE, OUT, PARAMETER, ROLES, A, B, Decode, Encode, Kernel,
+    LONGDOUBLE, OUT, PARAMETER, ROLES, SLOPE_AT_ZERO, A, B, Decode, Encode, Kernel,
 )
 
 cdef enum:
@@ -37,6 +37,7 @@ cdef struct Plan:
     # NULL, or how tiles of b get their numbers: from the signs of items of another dtype.
     Encode encode
     Decode decode
+    int at_zero  # SLOPE_AT_ZERO, or what tiles of b are codes for, instead
     bint encodes_nan
     bint fresh  # out was just allocated, or may have been
     bint stream
@@ -109,6 +110,7 @@ cdef inline bint start_plan(Plan *this, int operation, int dtype, const Operand 
     this.kernel = active_table.kernel[operation][dtype]
     this.one_by_one = active_table.one_by_one[operation][dtype]
     this.fresh = fresh
+    this.at_zero = SLOPE_AT_ZERO
     for role in range(ROLES):
         if operands[role] != NULL:
             this.size[role] = active_table.itemsize[operands[role].dtype]
@@ -119,6 +121,12 @@ cdef inline bint start_plan(Plan *this, int operation, int dtype, const Operand 
         this.decode = active_table.decode[dtype]
         this.encodes_nan = operands[B].dtype <= LONGDOUBLE
     return True
+
+
+cdef inline void pass_grad(Plan *this, int dtype, int at_zero) noexcept nogil:
+    """Have relu's gradient, of an x of another dtype, chosen by codes; `at_zero` is 0 or 1."""
+    this.kernel = active_table.pass_grad[dtype]
+    this.at_zero = at_zero
 
 
 cdef inline Py_ssize_t row_step(const Plan *this, int role) noexcept nogil:

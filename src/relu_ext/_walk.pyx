@@ -17,7 +17,7 @@ from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy
 from relu_ext._dispatch cimport active_table, last_level_cache
 from relu_ext._operand cimport Operand
-from relu_ext._table cimport OUT, PARAMETER, ROLES, A, B, Rows
+from relu_ext._table cimport OUT, PARAMETER, ROLES, SLOPE_AT_ZERO, A, B, Rows
 from relu_ext._threads cimport Part, effective_threads, share
 
 cdef extern from "_copies.h" nogil:
@@ -447,6 +447,11 @@ cdef inline bint is_special(const Plan *this) noexcept nogil:
     return this.encode != NULL or this.rounds or this.has[MASK]
 
 
+cdef inline bint has_codes(const Plan *this) noexcept nogil:
+    """Whether the tiles of b have codes, of a byte each, instead of numbers."""
+    return this.encode != NULL and this.at_zero != SLOPE_AT_ZERO
+
+
 cdef bint is_end_to_end(const Plan *this) noexcept nogil:
     """Whether at least one array repeats a single row, and the rows of all others lie end to
     end."""
@@ -592,6 +597,8 @@ cdef void run_tiles(const Plan *this, char **start, Py_ssize_t rows) noexcept no
                     load_tile(this, role, tiles[role].bytes, at[role], &box)
                 at[role] = tiles[role].bytes
                 part.steps[role] = box.tile_step[second]
+                if role == B and has_codes(this):
+                    part.steps[role] //= this.itemsize
             else:
                 part.steps[role] = box.step[role][second]
                 one_call &= (box.shape[second] == 1 or not this.has[role]
@@ -649,8 +656,10 @@ cdef void load_tile(const Plan *this, int role, char *to, const char *source,
         source = raw.bytes
     if this.rounds:
         active_table.widen(<double *>to, source, box.size)
+    elif has_codes(this):
+        this.encode(<signed char *>to, source, this.at_zero, True, box.size)
     else:
-        this.encode(<signed char *>codes.bytes, source, box.size)
+        this.encode(<signed char *>codes.bytes, source, SLOPE_AT_ZERO, True, box.size)
         this.decode(to, <const signed char *>codes.bytes, this.encodes_nan, box.size)
 
 
@@ -815,6 +824,9 @@ cdef Panel lay_tiles(Plan *this) noexcept nogil:
         this.copied[role] = (this.converted[role] or not is_taken(this, role)
                              or role == OUT and this.has[MASK])
         tiled |= this.copied[role]
+    if (this.axes == 1 and has_codes(this) and not this.copied[OUT] and not this.copied[A]
+            and this.step[B][0] == this.size[B]):
+        items = TILE_BYTES  # of codes, and there are no other tiles
     # The rows of inputs, if they are short and out's lie end to end, are put together.
     if not tiled and not (this.axes > 1 and is_short(this, this.shape[0])
                           and this.step[OUT][1] == this.shape[0] * this.itemsize):
