@@ -259,6 +259,9 @@ cdef inline void take_terms(const Job *job, char *terms, char **at, Py_ssize_t c
                             Py_ssize_t rows) noexcept nogil:
     cdef int role = A if job.before else OUT
     cdef Py_ssize_t i
+    if (job.plan.step[role][1] == columns * job.plan.itemsize
+            and job.plan.step[B][1] == columns * job.plan.itemsize):
+        columns, rows = columns * rows, 1  # Row by row, (64, 10) float16 takes 3.2 times as long.
     for i in range(rows):
         job.terms(terms + i * columns * job.sum_size, at[role] + i * job.plan.step[role][1],
                   at[B] + i * job.plan.step[B][1], columns)
