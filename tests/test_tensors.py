@@ -1136,6 +1136,10 @@ def test_nothing_is_kept_of_a_tensor(torch):
         relu_ext.maxout(x, return_which=True)
         relu_ext.maxout_backward(x, [0, 1], 2, out=torch.empty(2, 2))
         relu_ext.maxout([[1, 2], [3, 4]], out=x)
+        relu_ext.add_relu_backward(x, x, x)
+        relu_ext.add_relu_backward_(x, x, x[:1])
+        relu_ext.prelu_backward(x, x, x[:1], out=(x, None))
+        relu_ext.prelu_backward_(x, x, other)
         with pytest.raises(TypeError):
             relu_ext.leaky_relu_(x, "text")
     assert sys.getrefcount(x) == before

@@ -15,8 +15,9 @@ the outermost axis first.  FOLDED of them at a time are folded into a block (_ta
 lane, and then the lanes are folded.  The blocks are added in a binary tree: the first and the
 second, the third and the fourth, and so on.  What lacks is +0.
 
-Here are the calls that the kernels take as they are: exact ndarrays of one dtype, whose axes are
-one of columns or of a run, one of rows and one of groups.  _sum_calls.py makes such of all others.
+Here are the calls that the kernels take as they are: exact ndarrays or tensors of one dtype, whose
+axes are one of columns or of a run, one of rows and one of groups.  _sum_calls.py makes such
+ndarrays of all others.
 """
 
 cimport numpy as cnp
@@ -281,35 +282,30 @@ cdef inline char *compute_terms(const Job *job, char *terms, char **at, Py_ssize
     return terms
 
 
-cdef void add_tile(const Job *job, char **at, Py_ssize_t columns, Py_ssize_t rows, bint computed,
-                   char *sums) noexcept nogil:
-    """Compute up to FOLDED rows and fold them."""
-    cdef Tile tile
-    cdef char *terms
-    cdef Py_ssize_t width = columns * job.sum_size
-    cdef int role, i
-    if job.learn != NULL and rows == FOLDED:
-        for i in range(FOLDED // 4):
-            learn(job, tile.bytes + i * width, at, columns, 4)
-            for role in range(ROLES):
-                at[role] += job.plan.step[role][1]
-        job.adders.fold_rows(sums, tile.bytes, width, FOLDED // 4, columns)
-        return
-    terms = compute_terms(job, tile.bytes, at, columns, rows, computed)
-    job.adders.fold_rows(sums, terms, job.plan.step[OUT][1] if job.terms == NULL else width, rows,
-                         columns)
-
-
 cdef void add_rows(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t first,
                    Py_ssize_t last, bint computed) noexcept nogil:
-    """Add a block of rows in the cells from `first` to `last`."""
+    """Compute a block of up to FOLDED rows in the cells from `first` to `last`, and fold it."""
+    cdef Tile tile
     cdef char *at[WALKED]
-    cdef Py_ssize_t columns, column
+    cdef char *terms
+    cdef Py_ssize_t columns, column, step, folded
+    cdef int role, i
     while first < last:
         column = first % job.plan.shape[0]
         columns = min(min(job.most, last - first), job.plan.shape[0] - column)
         place(job, column, row, first // job.plan.shape[0], at)
-        add_tile(job, at, columns, rows, computed, sums + first * job.sum_size)
+        step, folded = columns * job.sum_size, rows
+        if job.learn != NULL and rows == FOLDED:
+            terms, folded = tile.bytes, FOLDED // 4
+            for i in range(folded):
+                learn(job, terms + i * step, at, columns, 4)
+                for role in range(ROLES):
+                    at[role] += job.plan.step[role][1]
+        else:
+            terms = compute_terms(job, tile.bytes, at, columns, rows, computed)
+            if job.terms == NULL:
+                step = job.plan.step[OUT][1]
+        job.adders.fold_rows(sums + first * job.sum_size, terms, step, folded, columns)
         first += columns
 
 
@@ -598,11 +594,11 @@ cdef object at_once(int call, str name, object grad, object x, object parameter,
             return None
 
     # First what may run Python: questions to tensors, and new ones.
-    for role in range(A, WALKED):
-        if given[role] != NULL and not is_taken(name, <object>given[role], are_tensors):
+    for role in range(WALKED):
+        if given[role] != NULL and (role != A or given[A] != given[OUT]) and not is_taken(
+                name, <object>given[role], are_tensors):
             return None
-    if (given[OUT] != NULL and given[OUT] != given[A] and not is_taken(name, grad_x, are_tensors)
-            or not describe(given[A], are_tensors, &whole) or whole.axes == 0):
+    if not describe(given[A], are_tensors, &whole) or whole.axes == 0:
         return None
     if is_number:
         if are_tensors or not is_new and not (
