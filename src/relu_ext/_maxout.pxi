@@ -12,13 +12,14 @@ cdef extern from "_pieces.h" nogil:
     Py_ssize_t place_of "relu_ext_place_of"(Py_ssize_t start, Py_ssize_t n, int lanes)
     void copy_vector "relu_ext_copy_vector"(void *to, const void *source, int bytes)
     void take "relu_ext_take"(void *rows, const char *x, const Py_ssize_t *offset, int pieces,
-                              int layout, int size, int lanes, Py_ssize_t step)
+                              int layout, int size, int lanes, Py_ssize_t step, int width)
     enum:
         ROWS "RELU_EXT_ROWS"  # each piece in a row of its own
         SIDE "RELU_EXT_SIDE"  # pieces side by side, and next to those of the next element
         APART "RELU_EXT_APART"  # pieces side by side
+        GATHERED "RELU_EXT_GATHERED"  # in any other way, and rows of any length
     void each_lane "RELU_EXT_EACH_LANE"(int lane, int lanes, int statement)
-    bint spread_pieces "relu_ext_spread"(
+    void spread_pieces "relu_ext_spread"(
         char *x, const Py_ssize_t *offset, int pieces, int side, Py_ssize_t step,
         Py_ssize_t row_step, const char *grad, const uint8 *which, Py_ssize_t n, Py_ssize_t rows,
         Py_ssize_t size)
@@ -73,60 +74,59 @@ cdef inline int meet_all(int lane, number *best, number *winner, const number *i
     return 0
 
 
+cdef inline void compare_group(const Py_ssize_t *offset, number *best, number *winner,
+                               const char *x, int first, const int some, const int layout,
+                               const bint counted, const int lanes, Py_ssize_t step,
+                               int width) noexcept nogil:
+    cdef number items[MOST_SIDE * MOST_LANES]
+    cdef int lane = 0
+    take(items, x, offset, some, layout, sizeof(number), lanes, step, width)
+    each_lane(lane, lanes, meet_all(lane, best, winner, items, first, some, True, counted, lanes))
+
+
 cdef inline void compare(const Pieces *pieces, number *out, number *winners, const char *x,
                          Py_ssize_t n, Py_ssize_t rows, Py_ssize_t row_step, const int some,
                          const int layout, const int groups, const bint counted,
                          const int lanes) noexcept nogil:
     """`some` pieces at a time, of which there are `groups`, or, if that is 0, any number; then the
-    last ones may meet again.  Three groups are of three."""
-    cdef int bytes = lanes * sizeof(number)
-    cdef number items[MOST_SIDE * MOST_LANES]
+    last ones may meet again."""
+    cdef int width = <int>min(n, lanes) if layout == GATHERED else lanes
+    cdef int bytes = width * sizeof(number)
     cdef number best[MOST_LANES]
     cdef number winner[MOST_LANES]
-    cdef Py_ssize_t offset[9]
-    cdef Py_ssize_t step = pieces.step if layout == APART else sizeof(number)
+    cdef Py_ssize_t step = pieces.step
     cdef Py_ssize_t place, start, row, i
-    cdef int first = pieces.first
-    cdef int piece, next
+    cdef Py_ssize_t offset[9]
+    cdef number items[MOST_SIDE * MOST_LANES]
+    cdef int next, first
     cdef int lane = 0
-    if layout == SIDE:
-        step *= some
-    for piece in range(9 if groups == 3 else MOST_SIDE):
-        offset[piece] = pieces.offset[piece]
+    if layout == ROWS or layout == SIDE:
+        step = sizeof(number) * (some if layout == SIDE else 1)
+    for next in range(max(groups, 1) * some):
+        offset[next] = pieces.offset[next]
     for row in range(rows):
         i = 0
         while i < n:
             place = place_of(i, n, lanes)
             start = row * row_step + place * step
             place += row * n
-            take(items, x + start, offset, some, layout, sizeof(number), lanes, step)
+            take(items, x + start, offset, some, layout, sizeof(number), lanes, step, width)
             if groups == 2:
                 take(items + some * lanes, x + start, offset + some, some, layout, sizeof(number),
-                     lanes, step)
-            if groups == 0 and layout == ROWS and pieces.champion:
-                copy_vector(best, out + place, bytes)
-                if counted:
-                    copy_vector(winner, winners + place, bytes)
-                each_lane(lane, lanes, meet_all(lane, best, winner, items, first, some, True,
-                                                counted, lanes))
-            else:
-                each_lane(lane, lanes, meet_all(lane, best, winner, items, first,
-                                                2 * some if groups == 2 else some, False, counted,
-                                                lanes))
+                     lanes, step, width)
+            each_lane(lane, lanes, meet_all(lane, best, winner, items, 0,
+                                            2 * some if groups == 2 else some, False, counted,
+                                            lanes))
             if groups == 3:  # written out: float32 with `which` takes 1.25 times as long in a loop
-                take(items, x + start, offset + 3, some, layout, sizeof(number), lanes, step)
-                each_lane(lane, lanes, meet_all(lane, best, winner, items, first + 3, some, True,
-                                                counted, lanes))
-                take(items, x + start, offset + 6, some, layout, sizeof(number), lanes, step)
-                each_lane(lane, lanes, meet_all(lane, best, winner, items, first + 6, some, True,
-                                                counted, lanes))
+                compare_group(offset + 3, best, winner, x + start, 3, some, layout, counted,
+                              lanes, step, width)
+                compare_group(offset + 6, best, winner, x + start, 6, some, layout, counted,
+                              lanes, step, width)
             next = some
             while groups == 0 and next < pieces.count:
-                piece = min(next, pieces.count - some)
-                take(items, x + start, pieces.offset + piece, some, layout, sizeof(number), lanes,
-                     step)
-                each_lane(lane, lanes, meet_all(lane, best, winner, items, first + piece, some,
-                                                True, counted, lanes))
+                first = min(next, pieces.count - some)
+                compare_group(pieces.offset + first, best, winner, x + start, first, some, layout,
+                              counted, lanes, step, width)
                 next += some
             copy_vector(out + place, best, bytes)
             if counted:
@@ -134,19 +134,17 @@ cdef inline void compare(const Pieces *pieces, number *out, number *winners, con
             i += lanes
 
 
-cdef inline void compare_short(const Pieces *pieces, number *out, number *winners, const char *x,
-                               Py_ssize_t n, Py_ssize_t rows, Py_ssize_t row_step, const int some,
-                               const int groups, const bint counted) noexcept nogil:
-    """Pieces side by side, in rows that may be as short as half a vector or a quarter."""
+cdef inline void compare_windows(const Pieces *pieces, number *out, number *winners, const char *x,
+                                 Py_ssize_t n, Py_ssize_t rows, Py_ssize_t row_step,
+                                 const int some, const bint counted) noexcept nogil:
+    """Of `some` by `some`, in rows that may be as short as half a vector, or 8 items of 2 bytes."""
     cdef int lanes = lanes_of(sizeof(number))
     if pieces.lanes == lanes:
-        compare(pieces, out, winners, x, n, rows, row_step, some, SIDE, groups, counted, lanes)
+        compare(pieces, out, winners, x, n, rows, row_step, some, SIDE, some, counted, lanes)
     elif lanes * sizeof(number) >= 32 and pieces.lanes == lanes // 2:
-        compare(pieces, out, winners, x, n, rows, row_step, some, SIDE, groups, counted,
-                lanes // 2)
-    elif lanes * sizeof(number) >= 64:
-        compare(pieces, out, winners, x, n, rows, row_step, some, SIDE, groups, counted,
-                lanes // 4)
+        compare(pieces, out, winners, x, n, rows, row_step, some, SIDE, some, counted, lanes // 2)
+    elif lanes == 32 and sizeof(number) == 2:
+        compare(pieces, out, winners, x, n, rows, row_step, some, SIDE, some, counted, 8)
 
 
 cdef inline void compare_all(const Pieces *pieces, number *out, number *winners, const char *x,
@@ -154,8 +152,10 @@ cdef inline void compare_all(const Pieces *pieces, number *out, number *winners,
                              const bint counted) noexcept nogil:
     """Each layout that is a kernel of its own, and the others by any number of groups."""
     cdef int lanes = lanes_of(sizeof(number))
-    cdef int count = 0 if pieces.champion else pieces.count
-    if pieces.side == 0:
+    cdef int count = pieces.count
+    if pieces.side < 0 or number is longdouble:
+        compare(pieces, out, winners, x, n, rows, row_step, 2, GATHERED, 0, counted, lanes)
+    elif pieces.side == 0:
         compare(pieces, out, winners, x, n, rows, row_step, 4, APART, 0, counted, lanes)
     elif pieces.side == 1 and count == 2:
         compare(pieces, out, winners, x, n, rows, row_step, 2, ROWS, 1, counted, lanes)
@@ -168,11 +168,11 @@ cdef inline void compare_all(const Pieces *pieces, number *out, number *winners,
     elif pieces.side == 2 and count == 2:
         compare(pieces, out, winners, x, n, rows, row_step, 2, SIDE, 1, counted, lanes)
     elif pieces.side == 2:
-        compare_short(pieces, out, winners, x, n, rows, row_step, 2, 2, counted)
+        compare_windows(pieces, out, winners, x, n, rows, row_step, 2, counted)
     elif pieces.side == 3 and count == 3:
         compare(pieces, out, winners, x, n, rows, row_step, 3, SIDE, 1, counted, lanes)
     elif pieces.side == 3 and count == 9:
-        compare_short(pieces, out, winners, x, n, rows, row_step, 3, 3, counted)
+        compare_windows(pieces, out, winners, x, n, rows, row_step, 3, counted)
     elif pieces.side == 3:
         compare(pieces, out, winners, x, n, rows, row_step, 3, SIDE, 0, counted, lanes)
     elif pieces.side == 4:
@@ -196,9 +196,6 @@ cdef void maxout_rows(number *out, uint8 *which, const char *x, const Pieces *pi
                 compare_all(pieces, out + start, winners, x + start * pieces.step, count, together,
                             row_step, False)
             else:
-                if pieces.champion:  # in one row
-                    for i in range(count):
-                        winners[i] = <number>which[start + i]
                 compare_all(pieces, out + start, winners, x + start * pieces.step, count, together,
                             row_step, True)
                 for i in range(together * count):

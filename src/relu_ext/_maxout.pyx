@@ -8,7 +8,7 @@ an array are read again once everything is allocated, because Python may run unt
 
 cimport numpy as cnp
 from cpython.long cimport PyLong_AsLongAndOverflow, PyLong_CheckExact
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memset
 from relu_ext._dispatch cimport active_table
 from relu_ext._ndarrays cimport (
     PyArray_DESCR, PyArray_Descr, PyArrayObject, describe_ndarray, is_bfloat16, is_writeable,
@@ -30,19 +30,8 @@ import numpy as np
 
 cnp.import_array()
 
-cdef extern from *:
-    unsigned char load_number "*(const volatile unsigned char *)"(const uint8 *number) nogil
-
 cdef enum:
     NUMBERED = 256  # pieces that a byte can number; NumPy reduces more of them
-    # Where no kernel knows how pieces lie, up to ROWS of them at a time are moved to rows that take
-    # 16 KiB together, half of a first-level cache.  Neighbouring rows must not begin at the same
-    # place in a page.
-    ROWS = 8
-    ROW_BYTES = 2048
-    ROW_STEP = ROW_BYTES + 64
-    LONGEST_VECTOR = 64  # bytes
-    BLOCK_BYTES = 4096  # of pieces that are cleared before the gradient is placed among them
 
 cdef enum:  # the arrays of a job as roles of the walker's plan, whose axes are in the order of Y
     Y = OUT
@@ -51,21 +40,13 @@ cdef enum:  # the arrays of a job as roles of the walker's plan, whose axes are 
 
 cdef object uint8_dtype = np.dtype(np.uint8)
 
-cdef Py_ssize_t row_offset[ROWS]
-cdef int row
-for row in range(ROWS):
-    row_offset[row] = row * ROW_STEP
-
-
-cdef struct Axes:
-    int count
-    int axis[MOST_AXES]
-
 
 cdef struct Job:
     # x has the axes of the pieces besides those of y.  The forward pass computes y and which from
     # x, and the backward pass computes x from y and which.
     int dtype
+    int axes
+    int axis[MOST_AXES]  # of the pieces
     Pieces pieces
     Py_ssize_t offset[NUMBERED]
     Operand first  # the first pieces: x without the axes of the pieces
@@ -82,237 +63,108 @@ cdef inline bint is_dense(const Plan *this, int role, Py_ssize_t size) noexcept 
         this.axes == 1 or row_step(this, role) == this.shape[0] * size)
 
 
-cdef inline int side_by_side(const Job *job, int first, int most) noexcept nogil:
-    """How many pieces, from one on and at most `most`, lie side by side."""
-    cdef int count = 1
-    while count < most and (job.offset[first + count]
-                            == job.offset[first] + count * job.laid.itemsize):
-        count += 1
-    return count
-
-
-cdef void take_pieces(const Plan *this, char *to, const char *x, int first, int pieces,
-                      Py_ssize_t n, Py_ssize_t rows) noexcept nogil:
-    """Move some pieces to rows of their own."""
-    cdef const Job *job = <const Job *>this.job
-    cdef Py_ssize_t size = this.itemsize
-    cdef int piece = 0
-    cdef int together
-    cdef Py_ssize_t row
-    while piece < pieces:
-        together = side_by_side(job, first + piece, pieces - piece)
-        for row in range(rows):
-            active_table.copy(to + piece * ROW_STEP + row * n * size, size, ROW_STEP,
-                              x + job.offset[first + piece] + row * row_step(this, X),
-                              this.step[X][0], size, n, together, size)
-        piece += together
-
-
-cdef void reduce_moved(const Plan *this, char *y, uint8 *which, const char *x, Py_ssize_t n,
-                       Py_ssize_t rows) noexcept nogil:
-    cdef const Job *job = <const Job *>this.job
-    cdef Py_ssize_t count = n * rows
-    cdef Py_ssize_t lanes = active_table.lanes[job.dtype]
-    cdef char moved[ROWS * ROW_STEP]
-    cdef char values[LONGEST_VECTOR]
-    cdef uint8 numbers[LONGEST_VECTOR]
-    cdef Pieces some
-    cdef int piece = 0
-    some.side, some.lanes, some.step, some.offset = 1, <int>lanes, this.itemsize, row_offset
-    while piece < job.pieces.count:
-        some.first, some.count = piece, min(ROWS, job.pieces.count - piece)
-        some.champion = piece > 0
-        if piece > 0 and some.count < 4:  # the fewest
-            some.first, some.count = job.pieces.count - 4, 4
-        take_pieces(this, moved, x, some.first, some.count, n, rows)
-        active_table.maxout_rows[job.dtype](
-            y if count >= lanes else values,
-            NULL if which == NULL else which if count >= lanes else numbers, moved, &some,
-            max(count, lanes), 1, 0)
-        piece += ROWS
-    if count < lanes:
-        memcpy(y, values, count * this.itemsize)
-        if which != NULL:
-            memcpy(which, numbers, count)
-
-
-cdef inline Py_ssize_t rows_in_place(const Plan *this, Py_ssize_t rows) noexcept nogil:
-    """How many rows a kernel may reduce where they are, and read and write at least a vector long,
-    without leaving the panel."""
-    cdef const Job *job = <const Job *>this.job
-    cdef Py_ssize_t n = this.shape[0]
-    cdef Py_ssize_t step = this.step[X][0]
-    cdef Py_ssize_t more = job.pieces.lanes - n
-    if job.pieces.side < 0:
-        return 0
-    if more <= 0:
-        return rows
-    if job.pieces.side == 0 or row_step(this, X) < n * step:
-        return 0
-    more = rows - 1 - max((more * step - 1) // row_step(this, X), (more - 1) // n)
-    return max(<Py_ssize_t>0, more)
-
-
 cdef void reduce_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
+    """By a kernel that reads and writes at least a vector, as long as that stays in the panel."""
     cdef const Job *job = <const Job *>this.job
+    cdef Pieces any_way
     cdef Py_ssize_t n = this.shape[0]
-    cdef Py_ssize_t room = ROW_BYTES // this.itemsize
-    cdef Py_ssize_t row = rows_in_place(this, rows)
+    cdef Py_ssize_t step = row_step(this, X)
+    cdef Py_ssize_t fitting = rows
     cdef uint8 *which = <uint8 *>start[WHICH] if this.has[WHICH] else NULL
-    cdef Py_ssize_t at, count
-    active_table.maxout_rows[job.dtype](start[Y], which, start[X], &job.pieces, n, row,
-                                        row_step(this, X))
-    while row < rows:
-        count = max(<Py_ssize_t>1, min(rows - row, room // n))
-        at = 0
-        while at < n:
-            reduce_moved(this, start[Y] + (row * n + at) * this.itemsize,
-                         NULL if which == NULL else which + row * n + at,
-                         start[X] + row * row_step(this, X) + at * this.step[X][0],
-                         min(room, n - at), count)
-            at += room
-        row += count
-
-
-cdef inline void place(const Plan *this, char *x, const char *grad, const uint8 *which,
-                       const Py_ssize_t size) noexcept nogil:
-    """The gradient of a row: clear all pieces, and place grad, in blocks that stay in the
-    first-level cache.  A number that another thread may be changing is read once."""
-    cdef const Job *job = <const Job *>this.job
-    cdef Py_ssize_t step = this.step[X][0]
-    cdef Py_ssize_t most = max(<Py_ssize_t>1, BLOCK_BYTES // (job.pieces.count * size))
-    cdef Py_ssize_t start = 0
-    cdef Py_ssize_t count, i
-    cdef int piece, together
-    while start < this.shape[0]:
-        count = min(most, this.shape[0] - start)
-        piece = 0
-        while piece < job.pieces.count:
-            together = side_by_side(job, piece, job.pieces.count - piece)
-            if together * size == step:
-                memset(x + job.offset[piece] + start * step, 0, count * step)
-            else:
-                for i in range(start, start + count):
-                    memset(x + job.offset[piece] + i * step, 0, together * size)
-            piece += together
-        for i in range(start, start + count):
-            memcpy(x + i * step + job.offset[load_number(which + i)], grad + i * size, size)
-        start += count
+    if job.pieces.side < 0:
+        fitting = 0
+    elif n < job.pieces.lanes:
+        fitting -= (job.pieces.lanes - 1) // n if step >= n * job.pieces.step else rows
+    if fitting > 0:
+        active_table.maxout_rows[job.dtype](start[Y], which, start[X], &job.pieces, n, fitting,
+                                            step)
+    fitting = max(<Py_ssize_t>0, fitting)
+    if fitting < rows:
+        any_way = job.pieces
+        any_way.side, any_way.lanes = -1, active_table.lanes[job.dtype]
+        active_table.maxout_rows[job.dtype](
+            start[Y] + fitting * n * this.itemsize, NULL if which == NULL else which + fitting * n,
+            start[X] + fitting * step, &any_way, n, rows - fitting, step)
 
 
 cdef void spread_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
-    cdef const Job *job = <const Job *>this.job
-    cdef const uint8 *which = <const uint8 *>start[WHICH]
-    cdef Py_ssize_t n = this.shape[0]
-    cdef Py_ssize_t size = this.itemsize
-    cdef char *x
-    cdef const char *grad
-    cdef Py_ssize_t row
-    if active_table.spread_pieces(start[X], job.offset, job.pieces.count, job.pieces.side,
-                                  this.step[X][0], row_step(this, X), start[Y], which, n, rows,
-                                  size):
-        return
-    for row in range(rows):
-        x = start[X] + row * row_step(this, X)
-        grad = start[Y] + row * n * size
-        if size == 1:
-            place(this, x, grad, which + row * n, 1)
-        elif size == 2:
-            place(this, x, grad, which + row * n, 2)
-        elif size == 4:
-            place(this, x, grad, which + row * n, 4)
-        elif size == 8:
-            place(this, x, grad, which + row * n, 8)
-        else:
-            place(this, x, grad, which + row * n, size)
+    cdef const Pieces *pieces = &(<const Job *>this.job).pieces
+    active_table.spread_pieces(start[X], pieces.offset, pieces.count, pieces.side, pieces.step,
+                               row_step(this, X), start[Y], <const uint8 *>start[WHICH],
+                               this.shape[0], rows, this.itemsize)
 
 
 # Jobs.
 
-cdef Py_ssize_t describe_pieces(Job *job, cnp.ndarray x, const Axes *axes) noexcept:
+cdef Py_ssize_t describe_pieces(Job *job, x) noexcept:
     """Describe the first pieces, and where up to NUMBERED others lie.  Return their number, or -1
     if x does not have the axes."""
-    cdef bint pooled[MOST_AXES]
     cdef Operand whole
     cdef Py_ssize_t pieces = 1
-    cdef Py_ssize_t length, step, offset, i, j
+    cdef Py_ssize_t piece, step
     cdef int kept = 0
-    cdef int k
+    cdef int axis, k
+    cdef bint pooled
     describe_ndarray(x, job.dtype, &whole)
-    job.first = whole
-    job.first.shape = job.shape
-    job.first.strides = job.strides
-    memset(pooled, 0, sizeof(pooled))
-    for k in range(axes.count):
-        if axes.axis[k] >= whole.axes:
-            return -1
-        pooled[axes.axis[k]] = True
-        pieces *= whole.shape[axes.axis[k]]
-    for k in range(whole.axes):
-        if not pooled[k]:
-            job.shape[kept] = whole.shape[k]
-            job.strides[kept] = whole.strides[k]
+    for axis in range(whole.axes):
+        pooled = False
+        for k in range(job.axes):
+            pooled |= job.axis[k] == axis
+        if pooled:
+            pieces *= whole.shape[axis]
+        else:
+            job.shape[kept] = whole.shape[axis]
+            job.strides[kept] = whole.strides[axis]
             kept += 1
-    job.first.axes = kept
-    if not 0 < pieces <= NUMBERED:
-        return pieces
-    job.offset[0] = 0
-    pieces = 1
-    for k in range(axes.count):
-        length = whole.shape[axes.axis[k]]
-        step = whole.strides[axes.axis[k]]
-        for i in range(pieces - 1, -1, -1):  # from the end, so that none is overwritten unread
-            offset = job.offset[i]
-            for j in range(length):
-                job.offset[i * length + j] = offset + j * step
-        pieces *= length
+    job.first = whole
+    job.first.axes, job.first.shape, job.first.strides = kept, job.shape, job.strides
+    if kept + job.axes != whole.axes:
+        return -1
+    if 0 < pieces <= NUMBERED:
+        pieces = 1
+        job.offset[0] = 0
+        for k in range(job.axes - 1, -1, -1):
+            step = whole.strides[job.axis[k]]
+            for piece in range(pieces, pieces * whole.shape[job.axis[k]]):
+                job.offset[piece] = job.offset[piece - pieces] + step
+            pieces *= whole.shape[job.axis[k]]
     return pieces
 
 
-cdef bint lie_side_by_side(const Job *job, int side) noexcept nogil:
-    cdef int first = 0
-    while first < job.pieces.count and side_by_side(job, first, side) == side:
-        first += side
-    return first == job.pieces.count
-
-
-cdef int side_of(const Job *job) noexcept nogil:
-    """As the kernels count it."""
+cdef void choose_kernel(Job *job) noexcept nogil:
+    """By the side of the pieces, as the kernels count it, and the length of the rows."""
     cdef int count = job.pieces.count
-    cdef Py_ssize_t side = job.laid.step[X][0] // job.laid.itemsize
-    if (side * job.laid.itemsize == job.laid.step[X][0] and 1 <= side <= MOST_SIDE
-            and (side % 2 == 1 and side < MOST_SIDE and count % side == 0 or count == side
-                 or side == 2 and count == 4) and lie_side_by_side(job, <int>side)):
-        return <int>side
-    return 0 if count >= 4 and (lie_side_by_side(job, count)
-                                or count % 4 == 0 and lie_side_by_side(job, 4)) else -1
-
-
-cdef int lanes_of(const Job *job) noexcept nogil:
-    """As few lanes as hold the rows of windows: with 8 lanes, rows of 8 take 0.74 (int32) and 0.78
-    (int16) of the time with 16 (3 by 3, AMD EPYC, Zen 5)."""
-    cdef int lanes = active_table.lanes[job.dtype]
     cdef Py_ssize_t size = job.laid.itemsize
-    if (job.pieces.side == 2 and job.pieces.count == 4
-            or job.pieces.side == 3 and job.pieces.count == 9):
-        while lanes * size >= 32 and lanes // 2 >= job.laid.shape[0]:
+    cdef Py_ssize_t side = job.laid.step[X][0] // size
+    cdef int lanes = active_table.lanes[job.dtype]
+    cdef int run = 1  # pieces side by side: wherever a run begins, because axes have one step
+    while run < count and job.offset[run] == job.offset[run - 1] + size:
+        run += 1
+    if not (side * size == job.laid.step[X][0] and 1 <= side <= MOST_SIDE and run % side == 0
+            and (side == 1 or side == 3 or side == count or side == 2 and count == 4)):
+        side = 0 if count >= 4 and (run == count or run % 4 == 0) else -1
+    # With 8 lanes, rows of 8 windows of 3 by 3 take 0.74 (int32) and 0.78 (int16) of the time with
+    # 16 (AMD EPYC, Zen 5).
+    if side > 1 and side * side == count:
+        while lanes * size >= 32 and lanes // 2 >= job.laid.shape[0] and (
+                lanes > 8 if size == 2 else lanes == active_table.lanes[job.dtype]):
             lanes //= 2
-    return lanes
+    job.pieces.side, job.pieces.lanes = <int>side, lanes
+    job.pieces.step, job.pieces.offset = job.laid.step[X][0], job.offset
 
 
-cdef int perform(str name, Job *job, cnp.ndarray x, const Axes *axes, cnp.ndarray y, object which,
-                 bint backward) except -1:
+cdef int perform(str name, Job *job, x, y, which, bint backward) except -1:
     """Describe all arrays, when no more Python will run, and compute."""
     cdef Operand operands[2]
     cdef Plan *this = &job.laid
     cdef Py_ssize_t pieces = job.pieces.count
-    cdef Py_ssize_t bytes, i
-    cdef bint valid = describe_pieces(job, x, axes) == pieces
+    cdef Py_ssize_t bytes
+    cdef bint valid
+    memset(job.offset, 0, sizeof(job.offset))  # what `which` may hold while others change it
+    valid = describe_pieces(job, x) == pieces
     describe_ndarray(y, job.dtype, &operands[0])
     if which is not None:
         describe_ndarray(which, UINT8, &operands[1])
-    for i in range(pieces, NUMBERED):  # what `which` may hold while others change it
-        job.offset[i] = 0
     valid = valid and native_dtype(PyArray_DESCR(<PyArrayObject *>x)) == job.dtype
     valid = valid and lay_axes(this, active_table.itemsize[job.dtype], &operands[0], &job.first,
                                NULL if which is None else &operands[1], NULL)
@@ -320,15 +172,12 @@ cdef int perform(str name, Job *job, cnp.ndarray x, const Axes *axes, cnp.ndarra
         which is None or is_dense(this, WHICH, 1)))
     if not valid:
         raise RuntimeError(f"{name}: an array changed its shape or its dtype during the call")
-    bytes = size_of(this) * pieces * this.itemsize
-    job.pieces.side = side_of(job)
-    job.pieces.lanes = lanes_of(job)
-    # A single piece is compared with itself.
-    job.pieces.count = <int>pieces if pieces > 1 or backward else 2
-    job.pieces.first, job.pieces.champion = 0, False
-    job.pieces.step, job.pieces.offset = this.step[X][0], job.offset
+    choose_kernel(job)
+    if pieces == 1 and not backward:  # compared with itself
+        job.pieces.count = 2
     this.panel = spread_panel if backward else reduce_panel
     this.job = job
+    bytes = size_of(this) * pieces * this.itemsize
     if bytes >= GIL_BYTES:
         with nogil:
             walk_panels(this, bytes)
@@ -342,33 +191,31 @@ cdef int perform(str name, Job *job, cnp.ndarray x, const Axes *axes, cnp.ndarra
 cdef tuple as_numbers(str name, str what, numbers):
     """Return a tuple of ints, after all Python in it has run."""
     several = numbers if isinstance(numbers, tuple) else (numbers,)
-    if numbers is None:
-        raise TypeError(f"{name}: {what} is None; name the axes of the pieces")
     if not several:
         raise ValueError(f"{name}: {what} is an empty tuple; name at least one axis of pieces")
     try:
         return tuple([index(None if isinstance(one, bool) else one) for one in several])
     except TypeError:
         kinds = ", ".join([type(one).__name__ for one in several])
-        raise TypeError(
-            f"{name}: {what} has to be an integer or a tuple of integers, not {kinds}") from None
+        raise TypeError(f"{name}: {what} has to be an integer or a tuple of integers, one for each "
+                        f"axis of the pieces, not {kinds}") from None
 
 
-cdef int find_axes(str name, tuple numbers, int axes, Axes *found) except -1:
+cdef int find_axes(str name, tuple numbers, int axes, Job *job) except -1:
     cdef int i
     cdef int overflow = 0
     cdef long axis
-    found.count = 0
+    job.axes = 0
     for number in numbers:
         axis = PyLong_AsLongAndOverflow(number, &overflow)
         if overflow or not -axes <= axis < axes:
             raise np.exceptions.AxisError(number, axes, name)
         axis += axes if axis < 0 else 0
-        for i in range(found.count):
-            if found.axis[i] == axis:
+        for i in range(job.axes):
+            if job.axis[i] == axis:
                 raise ValueError(f"{name}: axis {numbers} names axis {axis} twice")
-        found.axis[found.count] = axis
-        found.count += 1
+        job.axis[job.axes] = axis
+        job.axes += 1
     return 0
 
 
@@ -392,15 +239,14 @@ cdef native_array(str name, x, int *dtype):
     """Return an array in the machine's byte order, and write the kernels' dtype for it."""
     array = as_array(name, x)
     dtype[0] = native_dtype(PyArray_DESCR(<PyArrayObject *>array))
-    if dtype[0] >= 0:
-        return array
-    if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-    if is_bfloat16(array.dtype):
-        remember_bfloat16(array.dtype)
-    dtype[0] = native_dtype(PyArray_DESCR(<PyArrayObject *>array))
     if dtype[0] < 0:
-        raise TypeError(f"{name}: dtype {array.dtype.type.__name__} is not supported")
+        if not array.dtype.isnative:
+            array = array.astype(array.dtype.newbyteorder("="))
+        if is_bfloat16(array.dtype):
+            remember_bfloat16(array.dtype)
+        dtype[0] = native_dtype(PyArray_DESCR(<PyArrayObject *>array))
+        if dtype[0] < 0:
+            raise TypeError(f"{name}: dtype {array.dtype.type.__name__} is not supported")
     return array
 
 
@@ -413,26 +259,34 @@ cdef tuple outputs(str name, out, int number):
     return (<tuple>out + (None,))[:2]
 
 
-cdef inline bint has_shape(cnp.ndarray array, int axes, const Py_ssize_t *shape) noexcept:
-    return cnp.PyArray_NDIM(array) == axes and (  # without axes the dimensions are NULL
-        axes == 0 or memcmp(cnp.PyArray_DIMS(array), shape, axes * sizeof(Py_ssize_t)) == 0)
+cdef tuple as_tuple(const Py_ssize_t *shape, int axes):
+    cdef int axis
+    return tuple([shape[axis] for axis in range(axes)])
+
+
+cdef inline bint has_shape(array, int axes, const Py_ssize_t *shape) noexcept:
+    return cnp.PyArray_NDIM(<cnp.ndarray>array) == axes and (  # without axes the shape is NULL
+        axes == 0
+        or memcmp(cnp.PyArray_DIMS(<cnp.ndarray>array), shape, axes * sizeof(Py_ssize_t)) == 0)
 
 
 cdef checked_out(str name, out, dtype, int axes, const Py_ssize_t *shape):
     """Return an exact ndarray over the memory of `out`, which holds a result of `dtype`."""
-    cdef int axis
     if out is None or cnp.PyArray_CheckExact(out) and out.dtype is dtype and is_writeable(out) and (
-            has_shape(<cnp.ndarray>out, axes, shape)):
+            has_shape(out, axes, shape)):
         return out
-    return exporters().result_array(name, "out", out, tuple([shape[axis] for axis in range(axes)]),
-                                    dtype, "SUmMV")
+    return exporters().result_array(name, "out", out, as_tuple(shape, axes), dtype, "SUmMV")
 
 
-cdef bint takes(out, dtype, input, other) except -1:
-    """Whether a result can be computed directly into `out`: `out` is not None, has the dtype of the
-    result and shares no memory with the other arrays."""
-    return not (out is None or out.dtype != dtype or np.may_share_memory(out, input)
-                or other is not None and np.may_share_memory(out, other))
+cdef object target(out, PyArray_Descr *dtype, int axes, const Py_ssize_t *shape,
+                   const Py_ssize_t *strides, bint dense, input, other):
+    """Where a result is computed: `out`, if it has the dtype, is dense, if it has to be, and shares
+    no memory with the other arrays; or a new array."""
+    if (out is not None and out.dtype == <object>dtype and (not dense or out.flags.c_contiguous)
+            and not np.may_share_memory(out, input)
+            and (other is None or not np.may_share_memory(out, other))):
+        return out
+    return new_array(dtype, axes, shape, strides, False)
 
 
 cdef object delivered(result, out, array, tuple operands):
@@ -447,30 +301,16 @@ cdef object delivered(result, out, array, tuple operands):
 
 # Forward.
 
-cdef object target(const Job *job, out, PyArray_Descr *dtype, Py_ssize_t itemsize, bint any_out, x,
-                   other):
-    """Where y or which is computed: `out`, or a new array, which lies in memory in the order of
-    x, or in C's order as `out` does."""
-    cdef Py_ssize_t shape[MOST_AXES]
-    cdef Py_ssize_t strides[MOST_AXES]
-    if out is not None and takes(out, <object>dtype, x, other) and out.flags.c_contiguous:
-        return out
-    new_layout(shape, strides, itemsize, &job.first, NULL)
-    return new_array(dtype, job.first.axes, shape, NULL if any_out else strides,
-                     False)
-
-
-cdef list axes_to_end(const Axes *axes, int count):
+cdef list axes_to_end(tuple axes, int count):
     """The axes of an array, those of the pieces last."""
-    cdef int i
-    pooled = [axes.axis[i] for i in range(axes.count)]
+    pooled = [axis % count for axis in axes]
     return [i for i in range(count) if i not in pooled] + pooled
 
 
-cdef tuple reduce_many(array, const Axes *axes, Py_ssize_t pieces, bint is_half):
+cdef tuple reduce_many(array, tuple axes, Py_ssize_t pieces, bint is_half):
     """More pieces than a byte can number, by NumPy."""
     array = array.transpose(axes_to_end(axes, array.ndim))
-    shape = array.shape[:array.ndim - axes.count]
+    shape = array.shape[:-len(axes)]
     rows = array.reshape(prod(shape), pieces)
     # ml_dtypes has no argmax, and NumPy's of float16 is slow; widened, both keep their order.
     which = (rows.astype(np.float32) if is_half else rows).argmax(1)
@@ -501,8 +341,8 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
     -------
     maximum : ndarray, scalar or tensor
         A tensor if `x` is one, with the dtype of `x` and its shape without `axis`.  As in
-        ``np.max``, the first NaN wins.  +0.0 and -0.0 are equal, and the first of equal pieces
-        wins; in ``np.max`` the sign of a zero depends on the zeros' positions.
+        ``np.max``, the first NaN wins.  Zeros are equal, and the first of equal pieces wins; in
+        ``np.max`` the sign of a zero depends on the zeros' positions.
     which : ndarray, scalar or tensor
         Only with `return_which`: the number of the piece that won, as in ``np.argmax``.  Several
         axes number the pieces in C's order of the axes as they are named: with ``axis=(3, 5)``,
@@ -535,42 +375,37 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
         windows = x.reshape(n, c, h // 2, 2, w // 2, 2)
         pooled, which = relu_ext.maxout(windows, axis=(3, 5), return_which=True)
 
-        windows = x.reshape(n, h // 2, 2, w // 2, 2, c)
-        pooled, which = relu_ext.maxout(windows, axis=(2, 4), return_which=True)
+        pooled = relu_ext.maxout(x.reshape(n, h // 2, 2, w // 2, 2, c), axis=(2, 4))  # NHWC
 
     Of odd sizes, pool a slice: ``x[:, :, :24, :24].reshape(n, c, 12, 2, 12, 2)`` copies nothing.
     Pad with -inf.  Windows that overlap are views by ``sliding_window_view``.  Of several NaN in a
-    window PyTorch's ``max_pool2d`` returns the last and we the first.
-
-    Up to 256 pieces a new result lies in memory in the order of the axes of `x`; of more it is in
-    C's order.
+    window PyTorch's ``max_pool2d`` returns the last and we the first.  Up to 256 pieces a new
+    result lies in memory in the order of the axes of `x`; of more it is in C's order.
 
     Examples
     --------
     >>> import numpy as np
     >>> import relu_ext
     >>> x = np.array([[1.0, 5.0, 5.0], [-2.0, np.nan, 3.0]])
-    >>> relu_ext.maxout(x)
-    array([ 5., nan])
-    >>> relu_ext.maxout(x, return_which=True)[1]
-    array([1, 1], dtype=uint8)
-
+    >>> relu_ext.maxout(x, return_which=True)
+    (array([ 5., nan]), array([1, 1], dtype=uint8))
     >>> image = np.array([[1, 2, 5, 6], [3, 4, 8, 7]])
     >>> relu_ext.maxout(image.reshape(1, 2, 2, 2), axis=(1, 3), return_which=True)
     (array([[4, 8]]), array([[3, 2]], dtype=uint8))
     """
     cdef Job job
-    cdef Axes axes
+    cdef Py_ssize_t shape[MOST_AXES]
+    cdef Py_ssize_t strides[MOST_AXES]
     cdef bint counted = return_which
     cdef Py_ssize_t pieces
     cdef tuple numbers = (axis,) if PyLong_CheckExact(axis) else as_numbers("maxout", "axis", axis)
     array = native_array("maxout", x, &job.dtype)
-    find_axes("maxout", numbers, cnp.PyArray_NDIM(<cnp.ndarray>array), &axes)
-    pieces = describe_pieces(&job, <cnp.ndarray>array, &axes)
+    find_axes("maxout", numbers, cnp.PyArray_NDIM(<cnp.ndarray>array), &job)
+    pieces = describe_pieces(&job, array)
     if pieces <= 0:
         raise ValueError(f"maxout: axis {axis} has length 0, so there is no maximum")
 
-    y_out = which_out = y_given = which_given = None
+    which = y_out = which_out = y_given = which_given = None
     if out is not None:
         y_given, which_given = outputs("maxout", out, 1 + counted)
         y_out = checked_out("maxout", y_given, array.dtype, job.first.axes, job.shape)
@@ -580,18 +415,20 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
             raise TypeError(f"maxout: out of dtype {which_out.dtype} for which cannot number "
                             f"{pieces} pieces")
     if pieces > NUMBERED:
-        y, which = reduce_many(array, &axes, pieces, job.dtype in (FLOAT16, BFLOAT16))
+        y, which = reduce_many(array, numbers, pieces, job.dtype in (FLOAT16, BFLOAT16))
         if which_given is None:
             which = which.astype(np.min_scalar_type(pieces - 1))
     else:
-        y = target(&job, y_out, PyArray_DESCR(<PyArrayObject *>array),
-                   active_table.itemsize[job.dtype], out is not None, array, which_out)
-        which = None
+        # In the order of x in memory, or in C's order as `out` is.
+        new_layout(shape, strides, active_table.itemsize[job.dtype], &job.first, NULL)
+        y = target(y_out, PyArray_DESCR(<PyArrayObject *>array), job.first.axes, shape,
+                   strides if out is None else NULL, True, array, which_out)
         if counted:
-            which = target(&job, which_out, <PyArray_Descr *>uint8_dtype, 1, out is not None, array,
-                           y_out)
+            new_layout(shape, strides, 1, &job.first, NULL)
+            which = target(which_out, <PyArray_Descr *>uint8_dtype, job.first.axes, shape,
+                           strides if out is None else NULL, True, array, y_out)
         job.pieces.count = <int>pieces
-        perform("maxout", &job, <cnp.ndarray>array, &axes, <cnp.ndarray>y, which, False)
+        perform("maxout", &job, array, y, which, False)
     if out is not None or x is not array or cnp.PyArray_NDIM(<cnp.ndarray>y) == 0:
         y = delivered(y, y_given, y_out, (x,))
         if counted:
@@ -601,32 +438,25 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
 
 # Backward.
 
-cdef Py_ssize_t highest(const uint8 *which, Py_ssize_t n) noexcept nogil:
-    cdef uint8 most = 0
+cdef object numbered(which, Py_ssize_t pieces):
+    """Return `which`, as uint8 if that can number the pieces, if all of it is in range."""
+    cdef const uint8 *numbers = <const uint8 *>cnp.PyArray_DATA(<cnp.ndarray>which)
+    cdef uint8 highest = 0
     cdef Py_ssize_t i
-    for i in range(n):
-        most = which[i] if which[i] > most else most
-    return most
-
-
-cdef object numbered(cnp.ndarray which, Py_ssize_t pieces):
-    """Return `which` as uint8, or as it is where there are more pieces, if all of it is in range.
-    """
-    least = 0
-    if (cnp.PyArray_TYPE(which) == cnp.NPY_UINT8
-            and cnp.PyArray_FLAGS(which) & cnp.NPY_ARRAY_C_CONTIGUOUS):
-        most = highest(<uint8 *>cnp.PyArray_DATA(which), cnp.PyArray_SIZE(which))
+    cdef bint is_uint8 = cnp.PyArray_TYPE(<cnp.ndarray>which) == cnp.NPY_UINT8
+    if is_uint8 and cnp.PyArray_FLAGS(<cnp.ndarray>which) & cnp.NPY_ARRAY_C_CONTIGUOUS:
+        for i in range(cnp.PyArray_SIZE(<cnp.ndarray>which)):
+            highest = max(highest, numbers[i])
+        least, most = 0, highest
     else:
         least, most = int(which.min()), int(which.max())
     if least < 0 or most >= pieces:
         raise IndexError(f"maxout_backward: which has {least if least < 0 else most}, "
                          f"out of bounds for {pieces} pieces")
-    if cnp.PyArray_TYPE(which) == cnp.NPY_UINT8 or pieces > NUMBERED:
-        return which
-    return which.astype(np.uint8)
+    return which if is_uint8 or pieces > NUMBERED else which.astype(np.uint8)
 
 
-cdef object spread_many(grad, which, tuple lengths, const Axes *axes):
+cdef object spread_many(grad, which, tuple lengths, tuple axes):
     """The gradient of more pieces than a byte can number, by NumPy; in C's order."""
     x = np.zeros((grad.size, prod(lengths)), grad.dtype)
     x[np.arange(grad.size), which.reshape(-1).astype(np.intp)] = grad.reshape(-1)
@@ -636,11 +466,10 @@ cdef object spread_many(grad, which, tuple lengths, const Axes *axes):
 
 cdef object contiguous(array, int axes, const Py_ssize_t *shape):
     """Return the array, broadcast and in C's order."""
-    cdef int axis
     if (cnp.PyArray_FLAGS(<cnp.ndarray>array) & cnp.NPY_ARRAY_C_CONTIGUOUS
-            and has_shape(<cnp.ndarray>array, axes, shape)):
+            and has_shape(array, axes, shape)):
         return array
-    return np.broadcast_to(array, tuple([shape[axis] for axis in range(axes)])).copy()
+    return np.broadcast_to(array, as_tuple(shape, axes)).copy()
 
 
 def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
@@ -709,11 +538,11 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
            [ 0. ,  0.5, -2. ,  0. ]])
     """
     cdef Job job
-    cdef Axes axes
     cdef Operand operands[2]
     cdef Py_ssize_t shape[MOST_AXES]
     cdef Py_ssize_t kept[MOST_AXES]
-    cdef int count, i
+    cdef double size = 1
+    cdef int axes, i
     cdef int number = 0
     cdef tuple numbers = as_numbers("maxout_backward", "axis", axis)
     cdef tuple lengths = as_numbers("maxout_backward", "pieces", pieces)
@@ -733,42 +562,41 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
                         f"{which_array.dtype.type.__name__}, not an integer one")
     describe_ndarray(grad_array, job.dtype, &operands[0])
     describe_ndarray(which_array, UINT8, &operands[1])
-    count = new_layout(kept, shape, 1, &operands[0], &operands[1])
-    if count < 0:
+    axes = new_layout(kept, shape, 1, &operands[0], &operands[1])
+    if axes < 0:
         raise ValueError(f"maxout_backward: grad of shape {grad_array.shape} and "
                          f"which of shape {which_array.shape} do not broadcast")
-    if count + len(numbers) > MOST_AXES:
-        raise ValueError(f"maxout_backward: the result would have {count + len(numbers)} axes; "
+    if axes + len(numbers) > MOST_AXES:
+        raise ValueError(f"maxout_backward: the result would have {axes + len(numbers)} axes; "
                          f"NumPy has at most {MOST_AXES}")
-    find_axes("maxout_backward", numbers, count + <int>len(numbers), &axes)
-    if total * max(cnp.PyArray_SIZE(grad_array), cnp.PyArray_SIZE(which_array)) >= 1 << 62:
+    axes += <int>len(numbers)
+    find_axes("maxout_backward", numbers, axes, &job)
+    for i in range(axes - job.axes):
+        size *= kept[i]
+    if total >= 1 << 62 or size * <double>total >= 1 << 62:
         raise ValueError(f"maxout_backward: a result of {total} pieces is too large")
     # The shape of the result, axis by axis.
     memset(shape, -1, sizeof(shape))
-    for i in range(axes.count):
-        shape[axes.axis[i]] = lengths[i]
-    for i in range(count + axes.count):
+    for i in range(job.axes):
+        shape[job.axis[i]] = lengths[i]
+    for i in range(axes):
         if shape[i] < 0:
             shape[i] = kept[number]
             number += 1
-    is_empty = any([kept[i] == 0 for i in range(count)])
-    if not is_empty:
-        which_array = contiguous(numbered(which_array, total), count, kept)
-        grad_array = contiguous(grad_array, count, kept)
+    if size:
+        which_array = contiguous(numbered(which_array, total), number, kept)
+        grad_array = contiguous(grad_array, number, kept)
 
     given = outputs("maxout_backward", out, 1)[0]
-    x_out = checked_out("maxout_backward", given, grad_array.dtype, count + axes.count, shape)
-    x = x_out
-    if total > NUMBERED and not is_empty:
-        x = spread_many(grad_array, which_array, lengths, &axes)
+    x_out = checked_out("maxout_backward", given, grad_array.dtype, axes, shape)
+    if total > NUMBERED and size:
+        x = spread_many(grad_array, which_array, lengths, numbers)
     else:
-        if not takes(x_out, grad_array.dtype, grad_array, which_array):
-            x = new_array(PyArray_DESCR(<PyArrayObject *>grad_array), count + axes.count, shape,
-                          NULL, False)
-        if not is_empty:
+        x = target(x_out, PyArray_DESCR(<PyArrayObject *>grad_array), axes, shape, NULL, False,
+                   grad_array, which_array)
+        if size:
             job.pieces.count = total
-            perform("maxout_backward", &job, <cnp.ndarray>x, &axes, <cnp.ndarray>grad_array,
-                    which_array, True)
+            perform("maxout_backward", &job, x, grad_array, which_array, True)
     if given is None and is_plain:
         return x
     return delivered(x, given, x_out, (grad, which))

@@ -56,7 +56,12 @@
         _Pragma("GCC unroll 1") for ((lane) = 0; (lane) < (lanes); (lane)++) statement;      \
     } while (0)
 #define RELU_EXT_EACH(i, n) _Pragma("GCC unroll 8") for (i = 0; i < (n); i++)
+/* A pointer in one register, to which loads and stores add constants. GCC would keep all the sums,
+ * in vectors where registers run out, so that 3 by 3 windows take 1.3 times as long; and it would
+ * gather items by vectors, which takes longer than one by one. */
+#define RELU_EXT_KEEP(pointer) __asm__("" : "+r"(pointer))
 #else
+#define RELU_EXT_KEEP(pointer) (void)(pointer)
 #define RELU_EXT_EACH_LANE(lane, lanes, statement)                   \
     do {                                                             \
         for ((lane) = 0; (lane) < (lanes); (lane)++) statement;      \
@@ -88,8 +93,8 @@ RELU_EXT_ALWAYS void relu_ext_copy_vector(void *to, const void *from, const int 
 RELU_EXT_ALWAYS __m128i relu_ext_few(const uint8_t *which, const int lanes)
 {
     uint64_t few = 0;
-    memcpy(&few, which, (size_t)lanes);
-    return _mm_cvtsi64_si128((long long)few);
+    memcpy(&few, which, lanes < 8 ? (size_t)lanes : 8);
+    return lanes > 8 ? _mm_loadu_si128((const __m128i *)which) : _mm_cvtsi64_si128((long long)few);
 }
 #define RELU_EXT_DEFINE_PUT(BITS, BYTES, WIDEN, ...)                                              \
     RELU_EXT_ALWAYS void relu_ext_put##BITS(char *x, const ptrdiff_t *offset,                     \
@@ -117,18 +122,23 @@ RELU_EXT_ALWAYS __m128i relu_ext_few(const uint8_t *which, const int lanes)
                 ws[i] = __builtin_shuffle(w, element) - place % (item)side;                       \
             }                                                                                     \
             RELU_EXT_EACH(group, groups)                                                          \
+            {                                                                                     \
+                char *there = to + at[group];                                                     \
+                if (side > 1) RELU_EXT_KEEP(there);                                               \
                 RELU_EXT_EACH(i, side)                                                            \
                 {                                                                                 \
                     vector out = (vector)(ws[i] == (item)(group * side));                         \
                     __asm__("" : "+x"(out)); /* no mask of AVX-512, which takes longer */         \
                     out &= gs[i];                                                                 \
-                    relu_ext_copy_vector(to + at[group] + i * BYTES, &out, BYTES);                \
+                    relu_ext_copy_vector(there + i * BYTES, &out, BYTES);                         \
                 }                                                                                 \
+            }                                                                                     \
         }                                                                                         \
     }
+RELU_EXT_DEFINE_PUT(8, 16, , RELU_EXT_16)
 RELU_EXT_DEFINE_PUT(16, 16, _mm_cvtepu8_epi16, RELU_EXT_8)
 #if defined(__AVX2__)
-#define RELU_EXT_FEWEST(size) ((size) == 2 ? 8 : 32 / (size))
+#define RELU_EXT_FEWEST(size) ((size) < 4 ? 16 / (size) : 32 / (size))
 RELU_EXT_DEFINE_PUT(32, 32, _mm256_cvtepu8_epi32, RELU_EXT_8)
 RELU_EXT_DEFINE_PUT(64, 32, _mm256_cvtepu8_epi64, RELU_EXT_4)
 #else
@@ -160,41 +170,63 @@ RELU_EXT_DEFINE_SPREAD(16)
 RELU_EXT_DEFINE_SPREAD(32)
 RELU_EXT_DEFINE_SPREAD(64)
 
-/* Whether there are vectors: beyond 64 bytes of pieces, clearing and placing costs less than a
- * choice for each of them. */
-static int relu_ext_spread(char *x, const ptrdiff_t *offset, int pieces, int side, ptrdiff_t step,
-                           ptrdiff_t row_step, const char *grad, const uint8_t *which, ptrdiff_t n,
-                           ptrdiff_t rows, ptrdiff_t size)
+/* Where pieces lie in any other way: clears them in blocks that stay in the first-level cache, `run`
+ * side by side, and places grad. Each number is read once. */
+RELU_EXT_ALWAYS void relu_ext_place(char *x, const ptrdiff_t *offset, int pieces, int run,
+                                    ptrdiff_t step, const char *grad, const uint8_t *which,
+                                    ptrdiff_t n, const int size)
+{
+    const ptrdiff_t most = pieces * size < 4096 ? 4096 / (pieces * size) : 1;
+    const int joined = run * size == step;
+    ptrdiff_t start, stop, i;
+    int piece;
+    for (start = 0; start < n; start = stop) {
+        stop = n - start < most ? n : start + most;
+        for (piece = 0; piece < pieces; piece += run)
+            for (i = start; i < (joined ? start + 1 : stop); i++)
+                memset(x + offset[piece] + i * step, 0,
+                       (size_t)(joined ? (stop - start) * step : run * size));
+        RELU_EXT_EACH(i, stop - start)
+        memcpy(x + (start + i) * step + offset[*(const volatile uint8_t *)(which + start + i)],
+               grad + (start + i) * size, (size_t)size);
+    }
+}
+
+static void relu_ext_spread(char *x, const ptrdiff_t *offset, int pieces, int side, ptrdiff_t step,
+                            ptrdiff_t row_step, const char *grad, const uint8_t *which,
+                            ptrdiff_t n, ptrdiff_t rows, ptrdiff_t size)
 {
     ptrdiff_t start;
+    int run = 1;
+    while (run < pieces && offset[run] == offset[run - 1] + size) run++;
 #define RELU_EXT_EACH_ROW(STATEMENT)                                                 \
     {                                                                                \
         for (; rows > 0; rows--, x += row_step, grad += n * size, which += n)        \
             STATEMENT;                                                               \
-        return 1;                                                                    \
+        return;                                                                      \
     }
 #define RELU_EXT_SPREAD(BITS)                                                                 \
     if (side == 1 && size == BITS / 8)                                                        \
     RELU_EXT_EACH_ROW(for (start = 0; start < n; start += 512) relu_ext_spread##BITS(         \
         x + start * step, offset, pieces, grad + start * size, which + start,                 \
         n - start < 512 ? n - start : 512))
+#define RELU_EXT_PLACE(SIZE)                                                                  \
+    if (size == SIZE)                                                                         \
+    RELU_EXT_EACH_ROW(relu_ext_place(x, offset, pieces, run, step, grad, which, n, SIZE))
 #if RELU_EXT_SHUFFLES
 #define RELU_EXT_PUT(BITS, SIDE, GROUPS)                                                      \
     if (size == BITS / 8 && side == SIDE && pieces == SIDE * GROUPS &&                        \
-        n >= RELU_EXT_FEWEST(BITS / 8) && pieces * size <= 64)                                \
+        n >= RELU_EXT_FEWEST(BITS / 8))                                                       \
     RELU_EXT_EACH_ROW(relu_ext_put##BITS(x, offset, grad, which, SIDE, GROUPS, n))
 #define RELU_EXT_PUTS(BITS)                                                                   \
-    RELU_EXT_PUT(BITS, 1, 4) RELU_EXT_PUT(BITS, 2, 1) RELU_EXT_PUT(BITS, 2, 2)                \
-    RELU_EXT_PUT(BITS, 3, 1) RELU_EXT_PUT(BITS, 3, 3) RELU_EXT_PUT(BITS, 4, 1)
-    RELU_EXT_PUTS(16)
-    RELU_EXT_PUTS(32)
-    RELU_EXT_PUTS(64)
+    RELU_EXT_PUT(BITS, 1, 2) RELU_EXT_PUT(BITS, 1, 3) RELU_EXT_PUT(BITS, 1, 4)                \
+    RELU_EXT_PUT(BITS, 2, 1) RELU_EXT_PUT(BITS, 2, 2) RELU_EXT_PUT(BITS, 3, 1)                \
+    RELU_EXT_PUT(BITS, 3, 3) RELU_EXT_PUT(BITS, 4, 1)
+    RELU_EXT_PUTS(8) RELU_EXT_PUTS(16) RELU_EXT_PUTS(32) RELU_EXT_PUTS(64)
 #endif
-    RELU_EXT_SPREAD(8)
-    RELU_EXT_SPREAD(16)
-    RELU_EXT_SPREAD(32)
-    RELU_EXT_SPREAD(64)
-    return 0;
+    RELU_EXT_SPREAD(8) RELU_EXT_SPREAD(16) RELU_EXT_SPREAD(32) RELU_EXT_SPREAD(64)
+    RELU_EXT_PLACE(1) RELU_EXT_PLACE(2) RELU_EXT_PLACE(4) RELU_EXT_PLACE(8)
+    RELU_EXT_EACH_ROW(relu_ext_place(x, offset, pieces, run, step, grad, which, n, (int)size))
 }
 
 #if RELU_EXT_SHUFFLES
@@ -307,32 +339,38 @@ RELU_EXT_ALWAYS void relu_ext_join64(void *to, const __m128i *parts)
 RELU_EXT_TAKES(RELU_EXT_DEFINE_TAKE)
 #endif
 
-/* rows[piece][i] = the pieces of a vector of elements: each at its offset from x; or from the first
- * of them on, side by side with those of the next element, or `step` bytes apart from them. */
-enum { RELU_EXT_ROWS, RELU_EXT_SIDE, RELU_EXT_APART };
+/* rows[piece][i] = piece `piece` of element i, at x + offset[piece] + i * step; of `width` elements
+ * alone where they are GATHERED one by one. */
+enum { RELU_EXT_ROWS, RELU_EXT_SIDE, RELU_EXT_APART, RELU_EXT_GATHERED };
 RELU_EXT_ALWAYS void relu_ext_take(void *rows, const char *x, const ptrdiff_t *offset,
                                    const int pieces, const int layout, const int size,
-                                   const int lanes, ptrdiff_t step)
+                                   const int lanes, ptrdiff_t step, int width)
 {
     char *to = (char *)rows;
+    const char *from = x + offset[0];
     int piece, i;
     if (layout == RELU_EXT_ROWS) {
         RELU_EXT_EACH(piece, pieces)
         relu_ext_copy_vector(to + piece * lanes * size, x + offset[piece], lanes * size);
         return;
     }
-    x += offset[0];
 #if RELU_EXT_SHUFFLES
-#define RELU_EXT_TAKE(BITS, BYTES, ...)                                                     \
-    if (size == BITS / 8 && lanes == BYTES / size) {                                        \
-        relu_ext_take##BITS##_##BYTES(to, x, pieces, layout == RELU_EXT_APART, step);       \
-        return;                                                                             \
+    if (layout == RELU_EXT_SIDE && pieces % 2) RELU_EXT_KEEP(from);
+#define RELU_EXT_TAKE(BITS, BYTES, ...)                                                           \
+    if (layout != RELU_EXT_GATHERED && size == BITS / 8 && lanes == BYTES / size) {               \
+        relu_ext_take##BITS##_##BYTES(to, from, pieces, layout == RELU_EXT_APART, step); \
+        return;                                                                                   \
     }
     RELU_EXT_TAKES(RELU_EXT_TAKE)
 #endif
-    for (i = 0; i < lanes; i++)
+    for (piece = 0; layout == RELU_EXT_GATHERED && piece < pieces; piece++)
+        for (i = 0, from = x + offset[piece]; i < width; i++, from += step) {
+            RELU_EXT_KEEP(from);
+            memcpy(to + (piece * lanes + i) * size, from, (size_t)size);
+        }
+    for (i = 0; layout != RELU_EXT_GATHERED && i < lanes; i++)
         for (piece = 0; piece < pieces; piece++)
-            memcpy(to + (piece * lanes + i) * size, x + i * step + piece * size, (size_t)size);
+            memcpy(to + (piece * lanes + i) * size, from + i * step + piece * size, (size_t)size);
 }
 
 #endif

@@ -92,33 +92,29 @@ ctypedef void (*StreamCopy)(char *to, const char *source, Py_ssize_t bytes) noex
 # Maxout.  Piece p of element i lies `offset[p] + i * step` bytes from its row of x: with a side of
 # 1 anywhere, and step is the size of an item; with 2 to MOST_SIDE, so many pieces side by side, and
 # next to those of the next element; with 0, all side by side or each four of them; with -1, in
-# another way, of which only the gradient has a kernel.
+# another way.
 cdef enum:
     MOST_SIDE = 5
 
 cdef struct Pieces:
-    int count  # at most 256
-    int first  # the number of the first one
-    bint champion
+    int count  # 1 to 256, of which maxout_rows needs at least 2
     int side
     int lanes
     Py_ssize_t step
     const Py_ssize_t *offset  # at least MOST_SIDE; to the 256th for the gradient, 0 behind `count`
 
 # out and which are `rows` rows of n elements, end to end; which may be NULL.  Rows of x begin
-# row_step bytes apart.  With a champion, of one row and a side of 1 alone, out[i] already holds the
-# piece that won before them, and which[i] its number.  `lanes` elements are taken at a time; rows
-# of fewer are read and written as if they had so many, in their order.  That is the table's number
-# or, of windows (side 2 of four pieces, side 3 of nine), half or a quarter of it, if that is at
-# least 16 bytes.  Of the sides 0 and 1 with a champion there are at least four pieces; of the side
-# 2 two or four; of those above 3 one group.
+# row_step bytes apart.  `lanes` elements are taken at a time; rows of fewer are read and written as
+# if they had so many, in their order, unless the side is -1.  That is the table's number or, of
+# windows (side 2 of four pieces, side 3 of nine), half of it, if that is at least 16 bytes, or 8
+# items of 2 bytes.  Of the side 0 there are at least four pieces; of the side 2 two or four; of those above 3
+# one group.
 ctypedef void (*MaxoutRows)(void *out, unsigned char *which, const char *x, const Pieces *pieces,
                             Py_ssize_t n, Py_ssize_t rows, Py_ssize_t row_step) noexcept nogil
 
 # The gradient: in each row, the item at x + offset[which[i]] + i * step is grad[i], and the other
-# pieces are 0, whatever which holds.  Rows of grad and which lie end to end.  False where there are
-# no vectors for this; then nothing is written.
-ctypedef bint (*SpreadPieces)(char *x, const Py_ssize_t *offset, int pieces, int side,
+# pieces are 0, whatever which holds.  Rows of grad and which lie end to end.
+ctypedef void (*SpreadPieces)(char *x, const Py_ssize_t *offset, int pieces, int side,
                               Py_ssize_t step, Py_ssize_t row_step, const char *grad,
                               const unsigned char *which, Py_ssize_t n, Py_ssize_t rows,
                               Py_ssize_t size) noexcept nogil
