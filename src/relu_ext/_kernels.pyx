@@ -242,9 +242,9 @@ cdef inline void relu_subgradient_row(number *out, const number *x, const number
                                       const number *at_zero, Py_ssize_t step,
                                       Py_ssize_t n, int unused_choice) noexcept nogil:
     cdef Py_ssize_t i
-    cdef number value = 0
-    # A longdouble has padding, and no vectors that would gain by a loop of their own.
-    if number is not longdouble and step == 0 and memcmp(at_zero, &value, sizeof(number)) == 0:
+    cdef number value
+    memset(&value, 0, sizeof(number))  # with the padding of a longdouble
+    if step == 0 and memcmp(at_zero, &value, sizeof(number)) == 0:
         for i in range(n):
             out[i] = _scalar.relu_subgradient_0_at_zero(x[i])
     elif step == 0:
@@ -256,6 +256,14 @@ cdef inline void relu_subgradient_row(number *out, const number *x, const number
             out[i] = _scalar.relu_subgradient(x[i], at_zero[i])
 
 
+cdef inline void relu_backward_choice_row(
+        number *out, const number *grad, const number *x, const number *unused_parameter,
+        Py_ssize_t unused_step, Py_ssize_t n, int at_zero) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        out[i] = choose(_scalar.stops(x[i], at_zero), <number>0, grad[i])
+
+
 cdef inline void relu_backward_row(number *out, const number *grad, const number *x,
                                    const number *at_zero, Py_ssize_t step,
                                    Py_ssize_t n, int unused_choice) noexcept nogil:
@@ -264,15 +272,11 @@ cdef inline void relu_backward_row(number *out, const number *grad, const number
     if step == 0:
         value = at_zero[0]
         if _scalar.is_zero(value):
-            for i in range(n):
-                out[i] = _scalar.relu_backward(
-                    grad[i], x[i], _scalar.grad_at_zero(grad[i], <number>0, <number>0))
+            relu_backward_choice_row(out, grad, x, at_zero, step, n, 0)
             return
         # In other dtypes compilers take the test for 1 out of the loop.
         if (number is float16 or number is bfloat16) and _scalar.is_one(value):
-            for i in range(n):
-                out[i] = _scalar.relu_backward(
-                    grad[i], x[i], _scalar.grad_at_zero(grad[i], one(value), <number>0))
+            relu_backward_choice_row(out, grad, x, at_zero, step, n, 1)
             return
     if number is float16 or number is bfloat16:
         run_blocks(<BlockFunction>relu_backward_block[number], out, grad, x, at_zero, step, n,
@@ -528,6 +532,16 @@ cdef void relu_subgradient(number *out, const number *a, const number *b, const 
 
 cdef void relu_backward(number *out, const number *a, const number *b, const number *parameter,
                         Py_ssize_t n, const Rows *rows) noexcept nogil:
+    # In a loop over elements each would be asked for its at_zero, and those at 0 would be a branch.
+    if rows != NULL and n == 1 and rows.steps[PARAMETER] == 0 and not is_half(out):
+        if _scalar.is_zero(parameter[0]):
+            each_element(<Row>relu_backward_choice_row[number], 0, <char *>out, <const char *>a,
+                         <const char *>b, <const char *>parameter, rows)
+            return
+        if _scalar.is_one(parameter[0]):
+            each_element(<Row>relu_backward_choice_row[number], 1, <char *>out, <const char *>a,
+                         <const char *>b, <const char *>parameter, rows)
+            return
     each_row(<Row>relu_backward_row[number], SLOPE_AT_ZERO, not is_half(out),
              out, a, b, parameter, n, rows)
 
