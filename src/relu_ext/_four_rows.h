@@ -60,21 +60,25 @@
         TYPE *terms, char **at, const Py_ssize_t *steps, Py_ssize_t slope_step,           \
         Py_ssize_t n, int rows, TYPE (*learn)(TYPE *, TYPE, TYPE, TYPE, int), int call)   \
     {                                                                                     \
+        TYPE *out = (TYPE *)at[0];                                                        \
+        const TYPE *grad = (const TYPE *)at[1], *x = (const TYPE *)at[2];                 \
         const TYPE *slope = (const TYPE *)at[3];                                          \
         const TYPE factor = slope[0];                                                     \
         Py_ssize_t i;                                                                     \
+        if (rows == 1) {                                                                  \
+            TYPE lanes[RELU_EXT_RUN_LANES] = {0}; /* in registers */                      \
+            for (i = 0; i + RELU_EXT_RUN_LANES <= n; i += RELU_EXT_RUN_LANES)             \
+                TYPE##_add_lanes(lanes, out + i, grad + i, x + i, factor,                 \
+                                 RELU_EXT_RUN_LANES, learn, call);                        \
+            memcpy(terms, lanes, sizeof(lanes));                                          \
+            TYPE##_add_lanes(terms, out + i, grad + i, x + i, factor, n - i, learn, call);\
+            return;                                                                       \
+        }                                                                                 \
         RELU_EXT_ROW(TYPE, 0);                                                            \
         RELU_EXT_ROW(TYPE, 1);                                                            \
         RELU_EXT_ROW(TYPE, 2);                                                            \
         RELU_EXT_ROW(TYPE, 3);                                                            \
-        if (rows == 1) {                                                                  \
-            TYPE lanes[RELU_EXT_RUN_LANES] = {0}; /* in registers */                      \
-            for (i = 0; i + RELU_EXT_RUN_LANES <= n; i += RELU_EXT_RUN_LANES)             \
-                TYPE##_add_lanes(lanes, out0 + i, grad0 + i, x0 + i, factor,              \
-                                 RELU_EXT_RUN_LANES, learn, call);                        \
-            memcpy(terms, lanes, sizeof(lanes));                                          \
-            TYPE##_add_lanes(terms, out0 + i, grad0 + i, x0 + i, factor, n - i, learn, call); \
-        } else if (slope_step == 0) {                                                     \
+        if (slope_step == 0) {                                                            \
             RELU_EXT_EACH_COLUMN(TYPE, factor)                                            \
         } else {                                                                          \
             RELU_EXT_EACH_COLUMN(TYPE, slope[i])                                          \

@@ -236,24 +236,23 @@ cdef inline void place(const Job *job, Py_ssize_t column, Py_ssize_t row, Py_ssi
 
 # Blocks.
 
-cdef inline void learn(const Job *job, char *terms, char **at, Py_ssize_t columns,
-                       int rows) noexcept nogil:
-    """Compute a piece of a run, or four rows of a block, and add their terms."""
+cdef inline void learn_rows(const Job *job, char *terms, char **at,
+                            Py_ssize_t columns) noexcept nogil:
+    """Compute four rows of a block, and add their terms."""
     cdef Py_ssize_t steps[ROLES]
     cdef char *start[ROLES]
     cdef Py_ssize_t head = 0
     cdef int role
-    if rows > 1 and job.before and columns * job.sum_size >= LEARN_BYTES:
-        # First what lies before a cache line begins.  Without it, slopes of (1000, 1000) float32
-        # take 1.06 to 1.13 times as long, and of (128, 512) 1.18 times.
+    if job.before and columns * job.sum_size >= LEARN_BYTES:
+        # First what lies before a cache line begins.  Without it, slopes of (500, 700) float32 take
+        # 1.07 times as long, and of (128, 512) 1.17 times.
         head = min(columns, <Py_ssize_t>(-<uintptr_t>at[OUT] % CACHE_LINE) // job.sum_size)
     for role in range(ROLES):
         steps[role] = FOLDED // 4 * job.plan.step[role][1]
         start[role] = at[role] + head * job.plan.step[role][0]
     if head > 0:
-        job.learn(terms, at, steps, job.plan.parameter_step, head, rows)
-    job.learn(terms + head * job.sum_size, start, steps, job.plan.parameter_step, columns - head,
-              rows)
+        job.learn(terms, at, steps, job.plan.parameter_step, head, 4)
+    job.learn(terms + head * job.sum_size, start, steps, job.plan.parameter_step, columns - head, 4)
 
 
 cdef inline void take_terms(const Job *job, char *terms, char **at, Py_ssize_t columns,
@@ -298,7 +297,7 @@ cdef void add_rows(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, 
         if job.learn != NULL and rows == FOLDED:
             terms, folded = tile.bytes, FOLDED // 4
             for i in range(folded):
-                learn(job, terms + i * step, at, columns, 4)
+                learn_rows(job, terms + i * step, at, columns)
                 for role in range(ROLES):
                     at[role] += job.plan.step[role][1]
         else:
@@ -329,7 +328,7 @@ cdef void add_runs(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, 
                     lanes = tile.bytes + ((i - row) * cells + k) * width
                     place(job, start, run, first + k, at)
                     if job.learn != NULL:
-                        learn(job, lanes, at, n, 1)
+                        job.learn(lanes, at, NULL, 0, n, 1)
                     else:
                         job.adders.add_run(lanes, compute_terms(job, terms, at, n, 1, False), n)
         job.adders.fold_rows(folded.bytes, tile.bytes, cells * width, rows, cells * LANES)
