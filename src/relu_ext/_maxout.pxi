@@ -153,9 +153,7 @@ cdef inline void compare_all(const Pieces *pieces, number *out, number *winners,
     """Each layout that is a kernel of its own, and the others by any number of groups."""
     cdef int lanes = lanes_of(sizeof(number))
     cdef int count = pieces.count
-    if pieces.side < 0 or number is longdouble:
-        compare(pieces, out, winners, x, n, rows, row_step, 2, GATHERED, 0, counted, lanes)
-    elif pieces.side == 0:
+    if pieces.side == 0:
         compare(pieces, out, winners, x, n, rows, row_step, 4, APART, 0, counted, lanes)
     elif pieces.side == 1 and count == 2:
         compare(pieces, out, winners, x, n, rows, row_step, 2, ROWS, 1, counted, lanes)
@@ -192,12 +190,16 @@ cdef void maxout_rows(number *out, uint8 *which, const char *x, const Pieces *pi
         while start < n:
             # What is left for the next block is never less than a vector.
             count = n - start if n - start <= ROW_BLOCK + MOST_LANES else ROW_BLOCK
-            if which == NULL:
+            if pieces.side < 0 or number is longdouble:
+                compare(pieces, out + start, winners, x + start * pieces.step, count, together,
+                        row_step, 2, GATHERED, 0, True, lanes_of(sizeof(number)))
+            elif which == NULL:
                 compare_all(pieces, out + start, winners, x + start * pieces.step, count, together,
                             row_step, False)
             else:
                 compare_all(pieces, out + start, winners, x + start * pieces.step, count, together,
                             row_step, True)
+            if which != NULL:
                 for i in range(together * count):
                     which[start + i] = <uint8>winners[i]
             start += count

@@ -170,8 +170,8 @@ RELU_EXT_DEFINE_SPREAD(16)
 RELU_EXT_DEFINE_SPREAD(32)
 RELU_EXT_DEFINE_SPREAD(64)
 
-/* Where pieces lie in any other way: clears them in blocks that stay in the first-level cache, `run`
- * side by side, and places grad. Each number is read once. */
+/* Where pieces lie in any other way: clears them, `run` side by side, in blocks that stay in the
+ * first-level cache, and places grad. Each number is read once. */
 RELU_EXT_ALWAYS void relu_ext_place(char *x, const ptrdiff_t *offset, int pieces, int run,
                                     ptrdiff_t step, const char *grad, const uint8_t *which,
                                     ptrdiff_t n, const int size)

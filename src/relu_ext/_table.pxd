@@ -107,8 +107,8 @@ cdef struct Pieces:
 # row_step bytes apart.  `lanes` elements are taken at a time; rows of fewer are read and written as
 # if they had so many, in their order, unless the side is -1.  That is the table's number or, of
 # windows (side 2 of four pieces, side 3 of nine), half of it, if that is at least 16 bytes, or 8
-# items of 2 bytes.  Of the side 0 there are at least four pieces; of the side 2 two or four; of those above 3
-# one group.
+# items of 2 bytes.  Of the side 0 there are at least four pieces; of 2, two or four; of 4 and 5, as
+# many as the side.
 ctypedef void (*MaxoutRows)(void *out, unsigned char *which, const char *x, const Pieces *pieces,
                             Py_ssize_t n, Py_ssize_t rows, Py_ssize_t row_step) noexcept nogil
 
