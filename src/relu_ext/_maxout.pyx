@@ -438,16 +438,20 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
 
 # Backward.
 
+cdef uint8 highest(const uint8 *which, Py_ssize_t n) noexcept nogil:
+    cdef uint8 most = 0
+    cdef Py_ssize_t i
+    for i in range(n):
+        most = which[i] if which[i] > most else most
+    return most
+
+
 cdef object numbered(which, Py_ssize_t pieces):
     """Return `which`, as uint8 if that can number the pieces, if all of it is in range."""
-    cdef const uint8 *numbers = <const uint8 *>cnp.PyArray_DATA(<cnp.ndarray>which)
-    cdef uint8 highest = 0
-    cdef Py_ssize_t i
     cdef bint is_uint8 = cnp.PyArray_TYPE(<cnp.ndarray>which) == cnp.NPY_UINT8
     if is_uint8 and cnp.PyArray_FLAGS(<cnp.ndarray>which) & cnp.NPY_ARRAY_C_CONTIGUOUS:
-        for i in range(cnp.PyArray_SIZE(<cnp.ndarray>which)):
-            highest = max(highest, numbers[i])
-        least, most = 0, highest
+        least, most = 0, highest(<const uint8 *>cnp.PyArray_DATA(<cnp.ndarray>which),
+                                 cnp.PyArray_SIZE(<cnp.ndarray>which))
     else:
         least, most = int(which.min()), int(which.max())
     if least < 0 or most >= pieces:
