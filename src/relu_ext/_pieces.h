@@ -215,13 +215,14 @@ static void relu_ext_spread(char *x, const ptrdiff_t *offset, int pieces, int si
     RELU_EXT_EACH_ROW(relu_ext_place(x, offset, pieces, run, step, grad, which, n, SIZE))
 #if RELU_EXT_SHUFFLES
 #define RELU_EXT_PUT(BITS, SIDE, GROUPS)                                                      \
-    if (size == BITS / 8 && side == SIDE && pieces == SIDE * GROUPS &&                        \
-        n >= RELU_EXT_FEWEST(BITS / 8))                                                       \
+    if (side == SIDE && pieces == SIDE * GROUPS)                                              \
     RELU_EXT_EACH_ROW(relu_ext_put##BITS(x, offset, grad, which, SIDE, GROUPS, n))
 #define RELU_EXT_PUTS(BITS)                                                                   \
-    RELU_EXT_PUT(BITS, 1, 2) RELU_EXT_PUT(BITS, 1, 3) RELU_EXT_PUT(BITS, 1, 4)                \
-    RELU_EXT_PUT(BITS, 2, 1) RELU_EXT_PUT(BITS, 2, 2) RELU_EXT_PUT(BITS, 3, 1)                \
-    RELU_EXT_PUT(BITS, 3, 3) RELU_EXT_PUT(BITS, 4, 1)
+    if (size == BITS / 8 && n >= RELU_EXT_FEWEST(BITS / 8)) {                                 \
+        RELU_EXT_PUT(BITS, 1, 2) RELU_EXT_PUT(BITS, 1, 3) RELU_EXT_PUT(BITS, 1, 4)            \
+        RELU_EXT_PUT(BITS, 2, 1) RELU_EXT_PUT(BITS, 2, 2) RELU_EXT_PUT(BITS, 3, 1)            \
+        RELU_EXT_PUT(BITS, 3, 3) RELU_EXT_PUT(BITS, 4, 1)                                     \
+    }
     RELU_EXT_PUTS(8) RELU_EXT_PUTS(16) RELU_EXT_PUTS(32) RELU_EXT_PUTS(64)
 #endif
     RELU_EXT_SPREAD(8) RELU_EXT_SPREAD(16) RELU_EXT_SPREAD(32) RELU_EXT_SPREAD(64)
