@@ -224,6 +224,14 @@ def bits(array):
     return array.view(np.uint8).reshape(*array.shape, array.itemsize)[..., used]
 
 
+def quiet(array):
+    """NaNs without what a cast of the ufunc changes in them."""
+    if array.dtype.kind in "iu":
+        return array
+    with np.errstate(all="ignore"):
+        return np.where(array == array, array, np.array(np.nan, array.dtype))
+
+
 def assert_same_bits(actual, expected, context=""):
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert actual.dtype == expected.dtype, context

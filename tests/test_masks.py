@@ -10,7 +10,7 @@ import relu_ext
 
 import reference
 import samples
-from samples import Guarded, assert_same_bits, each_operation
+from samples import Guarded, assert_same_bits, each_operation, quiet
 
 SHAPE = (12, 35)
 DTYPES = [np.dtype(c) for c in "fdegbhq"] + [reference.bfloat16]
@@ -123,14 +123,6 @@ def test_where_with_operands_of_other_dtypes(level, operation):
         assert_same_bits(*(quiet(out.array) for out in outs), context)
         for out in outs:
             out.assert_guarded(context)
-
-
-def quiet(array):
-    """NaNs without what a cast of the ufunc changes in them."""
-    if array.dtype.kind in "iu":
-        return array
-    with np.errstate(all="ignore"):
-        return np.where(array == array, array, np.array(np.nan, array.dtype))
 
 
 @pytest.mark.parametrize("operands", [1, 2], ids=["relu", "relu_backward"])
@@ -251,7 +243,8 @@ def test_each_dtype_of_x(level, operation):
 
 
 def test_wider_x_in_place(level, threads):
-    """Where grad or 0 is chosen, x is not cast to grad's dtype, in which some of its signs end."""
+    """Where grad or 0 is chosen, x is not cast to grad's dtype, in which some of its signs end, nor
+    grad to that of x, which would quiet a NaN."""
     below = 0
     for grad_dtype, x_dtype in itertools.product(map(np.dtype, "efdg"), ALL_DTYPES[:-1]):
         for count, shift in itertools.product((1, 420, 5000), (0, 1)):

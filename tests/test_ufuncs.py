@@ -92,14 +92,15 @@ def test_promotion_of_pairs(operation):
 
 @each_of_two_arrays
 def test_mixed_pair_in_place(operation):
-    """The first array is written in its own dtype, computed in the common one, as `out=` does."""
+    """The first array is written in its own dtype, computed in the common one, as `out=` does, but
+    for NaNs that relu_backward_ does not cast."""
     for one, other in (("f4", "f8"), ("f8", "f4"), ("f4", "i1"), ("f2", "f4"), ("i8", "i4")):
         grad, x = samples.values(np.dtype(one), 100), samples.values(np.dtype(other), 100, seed=1)
         with np.errstate(all="ignore"):  # NumPy's casts to and fro report what they lose
             parameter = operation.parameter and 1
             values = operation.expected(grad, x, parameter=parameter).astype(one)
             assert operation.in_place(grad, x, parameter=parameter) is grad
-        assert_same_bits(grad, values, f"{one} {other}")
+        assert_same_bits(samples.quiet(grad), samples.quiet(values), f"{one} {other}")
 
 
 def chain(operation, row, start=None):

@@ -9,7 +9,8 @@ Contract: a shortcut, never a second meaning.  The shortcut takes
 - tensors that DLPack's C functions describe, if a new result has the shape of the first one;
 - `out`, and NumPy's other keywords at their defaults;
 - with ndarrays only, booleans for `where`, and in a backward function an x of another dtype that
-  grad's takes in without loss, or of any real dtype where grad or 0 is written over a floating grad.
+  grad's takes in without loss, or of any real dtype where grad or 0 is written over a floating
+  grad; then a signalling NaN in grad stays, which a cast by the ufunc would quiet.
 
 Everything else (lists, subclasses, casts, a new result without dimensions, partial overlap) goes to
 the ufunc.
