@@ -33,8 +33,8 @@ PACKAGE = Path(relu_ext.__file__).parent
 LIMITS = {
     "import, ratio to an empty extension": 9.0,
     "CPU seconds of a build": 150.0,
-    "wheel, stripped, bytes": 1_130_000,
-    "installed, stripped, bytes": 2_600_000,
+    "wheel, stripped, bytes": 1_140_000,
+    "installed, stripped, bytes": 2_620_000,
     "source lines": 9_500,
     # Valgrind runs x86-64-v3.
     "instructions of relu_(x), 64 float32": 163,
