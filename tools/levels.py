@@ -2,7 +2,7 @@
 
 Every operation and dtype, the sums and maxout included, at every level against the next one down,
 in runs that alternate: what is below REPORTED of the lower level's speed (the median of the pairs)
-is printed, and what misses 0.9 each time it is measured fails.  Maxout is measured by numbers of
+is printed, and what misses 0.9 twice fails.  Maxout is measured by numbers of
 pieces, places and windows.  All of it takes a quarter of a minute.
 
     taskset -c 0 python tools/levels.py [--least 0.9] [PATTERN]
@@ -32,7 +32,7 @@ REPORTED = 0.95
 SIZE = 16_384  # elements: what fits in a second-level cache, in every dtype
 LARGE = 1 << 23  # elements of float32: 32 MiB, beyond the caches, so that results are streamed
 PAIRS = 21
-AGAIN = 3  # times that a case is measured again before it fails
+AGAIN = 1  # times that a case is measured again before it fails
 SECONDS = 150e-6  # of one run
 
 Call = Callable[[], object]

@@ -31,7 +31,7 @@ PACKAGE = Path(relu_ext.__file__).parent
 # goals are 1 MB for the wheel, 2 ms for an import and 6,000 lines.  The times are those of two idle
 # cores; a busy machine takes longer, so that only the ratio has a limit that must hold anywhere.
 LIMITS = {
-    "import, ratio to an empty extension": 9.0,
+    "import, ratio to an empty extension": 10.0,
     "CPU seconds of a build": 150.0,
     "wheel, stripped, bytes": 1_140_000,
     "installed, stripped, bytes": 2_620_000,
