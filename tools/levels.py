@@ -2,8 +2,8 @@
 
 Every operation and dtype, the sums and maxout included, at every level against the next one down,
 in runs that alternate: what is below REPORTED of the lower level's speed (the median of the pairs)
-is printed, and what misses 0.9 twice fails.  Maxout is measured by numbers of
-pieces, places and windows.  All of it takes a quarter of a minute.
+is printed, and what misses 0.9 twice fails.  Maxout is measured by numbers of pieces, places and
+windows.  All of it takes a quarter of a minute.
 
     taskset -c 0 python tools/levels.py [--least 0.9] [PATTERN]
 

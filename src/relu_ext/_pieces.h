@@ -359,7 +359,7 @@ RELU_EXT_ALWAYS void relu_ext_take(void *rows, const char *x, const ptrdiff_t *o
     if (layout == RELU_EXT_SIDE && pieces % 2) RELU_EXT_KEEP(from);
 #define RELU_EXT_TAKE(BITS, BYTES, ...)                                                           \
     if (layout != RELU_EXT_GATHERED && size == BITS / 8 && lanes == BYTES / size) {               \
-        relu_ext_take##BITS##_##BYTES(to, from, pieces, layout == RELU_EXT_APART, step); \
+        relu_ext_take##BITS##_##BYTES(to, from, pieces, layout == RELU_EXT_APART, step);          \
         return;                                                                                   \
     }
     RELU_EXT_TAKES(RELU_EXT_TAKE)
