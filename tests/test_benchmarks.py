@@ -376,6 +376,15 @@ def test_a_full_run_measures_what_is_shown(tmp_path):
         assert small != any(name.startswith(cases.ROOFLINE) for name in names)
 
 
+def test_a_pass_that_a_library_refuses_is_left_out():
+    pytest.importorskip("torch")
+    cell = cases.Cell("add_relu", "uint64", 2 * cases.SMALL, cases.IN_PLACE)
+    measured = experiment.Experiment(cell, cell.contenders(), machine.caches())
+    measured.visit(0.01, 0)
+    assert "add_stub" in measured.absent[cases.ROOFLINE + "torch add"]
+    assert cases.ROOFLINE + "add" in measured.visits[0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -146,11 +146,10 @@ class Experiment:
                 self.resident = buffers.resident
             if name in self.absent:
                 continue
-            special = cell.where.slopes or cell.where.other[0]
-            elementwise = cell.operation in cases.ELEMENTWISE and not special
+            special = cell.where.slopes or cell.where.other[0] or contender.cell
+            at_edges = cell.operation in cases.ELEMENTWISE and not special
             try:
                 if check:
-                    at_edges = elementwise and not contender.cell
                     self.differs[name] = differences(cell, contender) if at_edges else []
                 call, loop = statements.compile_statement(cell, contender)
                 if check:
@@ -171,6 +170,9 @@ class Experiment:
                         if not same and all(rounds_otherwise(*pair) for pair in pairs):
                             raise Refused("rounds to another number")
                         assert same, f"{cell}: {contender.statement} differs from the oracle"
+                if not (self.rounds or contender.computes):
+                    with statements.surroundings(contender), refusals():
+                        call(*(views[0] if isinstance(views[0], tuple) else views[:1]))
                 found[contender] = (loop, views, buffers)
             except ImportError:
                 self.absent[name] = "not installed"
@@ -195,8 +197,7 @@ class Experiment:
                 name, (loop, views, buffers) = contender.name, ready[contender]
                 start = time.perf_counter()
                 if self.cell.threads > 1:
-                    one = name == cases.ONE_THREAD
-                    relu_ext.set_num_threads(1 if one else self.cell.threads)
+                    relu_ext.set_num_threads(1 if name == cases.ONE_THREAD else self.cell.threads)
                 buffers.refill(int(rng.integers(ring.FRESH)))
                 with statements.surroundings(contender):
                     elapsed = loop(views[: buffers.warm], views[buffers.warm :])

@@ -14,7 +14,6 @@ import relu_ext
 from threadpoolctl import threadpool_limits
 
 SYSTEM = Path("/sys/devices/system/cpu/cpu0/cache")
-LIBRARIES = "numpy scipy scikit-learn numba torch jax thinc ml_dtypes".split()
 ASSUMED_CACHES = {"L1": 32 * 2**10, "L2": 2**20, "L3": 32 * 2**20}
 """The sizes that are typical of an x86-64 core of the 2020s, for systems that tell none."""
 
@@ -75,7 +74,7 @@ def describe() -> dict[str, object]:
     """What a reader needs to judge a number or to measure it again."""
     levels = relu_ext.cpu_levels()
     versions = {}
-    for name in LIBRARIES:
+    for name in "numpy scipy scikit-learn numba torch jax thinc ml_dtypes".split():
         with suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     return {

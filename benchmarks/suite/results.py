@@ -83,8 +83,8 @@ class Measured:
     def limit(self) -> Timing | None:
         """The pass that tells what is possible: NumPy's copy or sum; in place, the fastest one."""
         found = [timing for name, timing in self.timings.items() if name.startswith(ROOFLINE)]
-        found = found if self.cell.mode == IN_PLACE else found[:1]
-        return min(found, key=lambda timing: timing.ratio, default=None)
+        most = None if self.cell.mode == IN_PLACE else 1
+        return min(found[:most], key=lambda timing: timing.ratio, default=None)
 
     @property
     def bandwidth(self) -> float:

@@ -162,7 +162,7 @@ def notes(experiments: Iterable[Experiment]) -> list[str]:
         operation, dtype = experiment.cell.operation, experiment.cell.dtype
         for contender in experiment.contenders:
             name, reason = contender.name, experiment.absent.get(contender.name)
-            if name == cases.OWN_TENSORS:
+            if name == cases.OWN_TENSORS or not contender.computes:
                 continue
             head = f"{operation} as `{contender.statement}` ({name})"
             head = heads.setdefault((operation, name), head)
