@@ -65,10 +65,11 @@ def accepted() -> None:
     assert_type(relu_ext.maxout(np.eye(3), 0, out=out), NDArray[np.float64])
     values, which = relu_ext.maxout([[1.0, 2.0]], axis=-1, return_which=True)
     assert_type(values, Any)
-    assert_type(relu_ext.maxout_backward(float32, int8 + 1, 3), NDArray[np.float32])
+    assert_type(relu_ext.maxout_backward(float32, np.zeros_like(int8), 3), NDArray[np.float32])
     assert_type(relu_ext.maxout(np.ones((3, 2, 2)), (1, 2), out=out), NDArray[np.float64])
     assert_type(
-        relu_ext.maxout_backward(float32, int8 + 1, (2, 2), axis=(1, -1)), NDArray[np.float32]
+        relu_ext.maxout_backward(float32, np.zeros_like(int8), (2, 2), axis=(1, -1)),
+        NDArray[np.float32],
     )
     pieces: NDArray[np.float64] = np.empty((1, 2))
     assert_type(relu_ext.maxout_backward(values, which, 2, out=pieces), NDArray[np.float64])
