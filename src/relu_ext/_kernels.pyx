@@ -533,7 +533,8 @@ cdef void relu_subgradient(number *out, const number *a, const number *b, const 
 cdef void relu_backward(number *out, const number *a, const number *b, const number *parameter,
                         Py_ssize_t n, const Rows *rows) noexcept nogil:
     # In a loop over elements each would be asked for its at_zero, and those at 0 would be a branch.
-    if rows != NULL and n == 1 and rows.steps[PARAMETER] == 0 and not is_half(out):
+    if (rows != NULL and n == 1 and rows.count > 1 and rows.steps[PARAMETER] == 0
+            and not is_half(out)):
         if _scalar.is_zero(parameter[0]):
             each_element(<Row>relu_backward_choice_row[number], 0, <char *>out, <const char *>a,
                          <const char *>b, <const char *>parameter, rows)
