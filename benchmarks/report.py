@@ -22,7 +22,7 @@ def machines(published: list[dict[str, Any]]) -> Iterator[str]:
     rows, found = [], [results.measured(data) for data in published]
     for cell in SHARED:
         measured = [cells.get(cell) for cells in found]
-        held = [m and (m.limit or m.usual) for m in measured]
+        held = [m and ((cell in plan.MEMORY_BOUND and m.limit) or m.usual) for m in measured]
         timings = [timing for timing in held if timing]
         if timings:
             passes = cell in plan.MEMORY_BOUND and cell.mode == IN_PLACE

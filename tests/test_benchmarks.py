@@ -376,6 +376,17 @@ def test_a_full_run_measures_what_is_shown(tmp_path):
         assert small != any(name.startswith(cases.ROOFLINE) for name in names)
 
 
+def test_processors_are_compared_with_what_users_write():
+    """A pass over the same memory is the baseline only where memory is the limit."""
+    for path in files.RESULTS.glob("*.json"):
+        data = json.loads(path.read_text(encoding="utf-8"))
+        cells, rows = results.measured(data), "\n".join(report.machines([data]))
+        for cell in report.SHARED:
+            if m := cells.get(cell):
+                baseline = m.limit if cell in plan.MEMORY_BOUND else m.usual
+                assert f"{baseline.text()} |" in rows.partition(tables.call(m))[2].split("\n")[0]
+
+
 def test_a_pass_that_a_library_refuses_is_left_out():
     pytest.importorskip("torch")
     cell = cases.Cell("add_relu", "uint64", 2 * cases.SMALL, cases.IN_PLACE)
