@@ -36,7 +36,7 @@ def counted(output):
     elif counts := [match[1] for line in lines if (match := PYTEST.match(line))]:
         found = {"counted": re.sub(r", \d+ deselected", "", counts[-1])}
     else:
-        return {"counted": SECONDS.sub("", lines[-1])}
+        found = {"counted": SECONDS.sub("", lines[-1])}
     thousands = re.sub(r"\d{4,}", lambda number: f"{int(number[0]):,}", found["counted"])
     return found | {"counted": thousands}
 
