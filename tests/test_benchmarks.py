@@ -387,6 +387,17 @@ def test_processors_are_compared_with_what_users_write():
                 assert f"{baseline.text()} |" in rows.partition(tables.call(m))[2].split("\n")[0]
 
 
+@pytest.mark.parametrize("mark", [">", "+", "*"])
+def test_no_wrapped_line_begins_with_a_mark(mark):
+    """It would begin a quotation or a list."""
+    line = f"* {'word ' * 18}`x {mark} y {mark} z {mark} 0`, {'word ' * 30}end"
+    for shift in range(30):
+        (text,) = [*tables.paragraphs([line[: 20 + shift] + "x" + line[20 + shift :]])][1:]
+        lines = text.splitlines()
+        assert len(lines) > 2 and max(map(len, lines)) <= 100
+        assert not any(part.lstrip().startswith(mark + " ") for part in lines[1:])
+
+
 def test_a_pass_that_a_library_refuses_is_left_out():
     pytest.importorskip("torch")
     cell = cases.Cell("add_relu", "uint64", 2 * cases.SMALL, cases.IN_PLACE)

@@ -142,8 +142,7 @@ class Experiment:
             check = contender.computes and not self.rounds
             own = name == cases.OWN_TENSORS or self.cell.layout == TENSORS
             buffers = buffers_of(cell, ring.TORCH_ALIGNMENT if own else ring.NUMPY_ALIGNMENT)
-            if name == OURS:
-                self.resident = buffers.resident
+            self.resident = buffers.resident if name == OURS else self.resident
             if name in self.absent:
                 continue
             special = cell.where.slopes or cell.where.other[0] or contender.cell

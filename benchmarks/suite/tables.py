@@ -118,19 +118,20 @@ def remarks(data: dict[str, Any], cells: Cells, most: int | None = None) -> Iter
     for m, timing in lost[:most]:
         yield f"* {m.cell}: {named(timing)}{f'; {named(m.limit)}' if m.limit else ''}"
     bound = [cells[cell] for cell in plan.MEMORY_BOUND if cell in cells and cells[cell].limit]
-    if bound:
-        yield "Where memory is the limit:"
+    yield from ["Where memory is the limit:"] * bool(bound)
     yield from (f"* {m.cell}: {m.bandwidth:.1f} GB/s, {named(m.limit)}" for m in bound if m.limit)
 
 
 def paragraphs(lines: Iterable[str]) -> Iterator[str]:
-    """Lines of Markdown that are no tables, none of them long."""
+    """Lines of Markdown that are no tables, none of them long, nor begun with another mark."""
     before = ""
     for line in lines:
         if line.startswith("* ") != before.startswith("* "):
             yield ""
-        yield from textwrap.wrap(line, 100, subsequent_indent="  " * line.startswith("* "),
-                                 break_long_words=False, break_on_hyphens=False)  # fmt: skip
+        kept = line.replace(" > ", "\0> ").replace(" + ", "\0+ ").replace(" * ", "\0* ")
+        wrapped = textwrap.fill(kept, 100, subsequent_indent="  " * line.startswith("* "),
+                                break_long_words=False, break_on_hyphens=False)  # fmt: skip
+        yield wrapped.replace("\0", " ")
         before = line
 
 
