@@ -13,7 +13,7 @@ from suite import cases
 from suite.cases import IN_PLACE, OURS, ROOFLINE, Cell, Contender
 from suite.layouts import LAYOUTS, SIZED
 
-NOISE_FLOOR = 0.95
+NOISE_FLOOR = 0.97
 """A cell is lost if the ratio lies below this number, and all of its interval below 1."""
 GOOD_HALF_WIDTH = 0.05
 """The half-width of an interval that a run aims at, as a share of the ratio."""

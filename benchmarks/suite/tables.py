@@ -113,8 +113,8 @@ def remarks(data: dict[str, Any], cells: Cells, most: int | None = None) -> Iter
     """What the tables do not show; at most `most` of the cells that lose are named."""
     lost = results.lost(cells)
     rivals = sum(bool(m.rivals) for m in cells.values())
-    passes = "; behind each, a pass over the same memory that only adds or copies:"
-    yield f"{len(lost)} of {rivals} cells lose to a rival{passes if lost[:most] else '.'}"
+    passes = all(m.limit for m, _ in lost[:most]) * "; behind each, a pass that adds or copies:"
+    yield f"{len(lost)} of {rivals} cells lose to a rival{(passes or ':') if lost[:most] else '.'}"
     for m, timing in lost[:most]:
         yield f"* {m.cell}: {named(timing)}{f'; {named(m.limit)}' if m.limit else ''}"
     bound = [cells[cell] for cell in plan.MEMORY_BOUND if cell in cells and cells[cell].limit]
