@@ -87,9 +87,8 @@ cdef object FLOAT64_SCALAR = ufuncs.np.float64
 cdef object LONGDOUBLE_SCALAR = ufuncs.np.longdouble
 cdef str SAME_KIND = "same_kind"
 cdef str K_ORDER = "K"
-cdef tuple ufunc_names = tuple([
-    one.ufunc_name for one in (*ufuncs.descriptions, *ufuncs.choices)])
-cdef tuple names = tuple([one.name for one in (*ufuncs.descriptions, *ufuncs.choices)])
+cdef tuple ufunc_names = tuple([one.ufunc_name for one in ufuncs.in_order])
+cdef tuple names = tuple([one.name for one in ufuncs.in_order])
 cdef tuple in_place_names = tuple([f"{name}_" for name in names])
 __all__ = sorted({*names, *in_place_names, "prelu", "prelu_"})
 
@@ -454,8 +453,6 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
         return None
     dtype = described[A].dtype
     one_run = kinds[A] == TENSOR and where is True
-    if operation == RELU_BACKWARD and kinds[PARAMETER] == NUMBER:
-        chooses = read_number(parameter, &number, &is_int) and (number == 0 or number == 1)
     operands[OUT] = operands[MASK] = NULL
     for role in range(A, ROLES):
         operands[role] = NULL if given[role] == NULL else &described[role]
@@ -477,10 +474,14 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
         if kinds[role] == NUMBER or kinds[role] != WIDE_NUMBER and agree(
                 x, &described[A], <object>given[role], &described[role]):
             continue
-        if role == B and BACKWARD >> operation & 1 and is_sign(
-                y, &described[B], x, &described[A], chooses and in_place):
-            by_signs = chooses
-        elif (in_place and where is True and kinds[A] == ARRAY and described[A].dtype == FLOAT32
+        if role == B and BACKWARD >> operation & 1:
+            chooses = (operation == RELU_BACKWARD and kinds[PARAMETER] == NUMBER
+                       and read_number(parameter, &number, &is_int)
+                       and (number == 0 or number == 1))
+            if is_sign(y, &described[B], x, &described[A], chooses and in_place):
+                by_signs = chooses
+                continue
+        if (in_place and where is True and kinds[A] == ARRAY and described[A].dtype == FLOAT32
                 and described[role].dtype == FLOAT64):
             dtype = FLOAT64
         else:
@@ -1152,7 +1153,7 @@ cdef str INTEGERS = ": a float makes integers float64"
 cdef str SHAPES = ", or the others do not broadcast to its shape"
 
 cdef check_operands():
-    for i, description in enumerate((*ufuncs.descriptions, *ufuncs.choices)):
+    for i, description in enumerate(ufuncs.in_order):
         if (has_second(i) != (len(description.arrays) == 2)
                 or has_parameter(i) != (description.parameter is not None)):
             raise ImportError(f"relu_ext: has_second or has_parameter of _api.pyx is wrong about "

@@ -232,8 +232,9 @@ cdef str documentation(str name, list operands):
     return "\n".join(lines)
 
 
-cdef dict positions = {
-    description.ufunc_name: i for i, description in enumerate((*descriptions, *choices))}
+in_order = (*descriptions, *choices)
+"""What describes each operation, at its number in `_table.pxd`."""
+cdef dict positions = {description.ufunc_name: i for i, description in enumerate(in_order)}
 __all__ = [description.ufunc_name for description in descriptions]
 
 
@@ -282,4 +283,4 @@ def __getattr__(name):
     position = positions.get(name)
     if position is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return globals().setdefault(name, define(position, (*descriptions, *choices)[position]))
+    return globals().setdefault(name, define(position, in_order[position]))
