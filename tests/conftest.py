@@ -14,6 +14,9 @@ hypothesis.settings.register_profile("nothing kept", database=None)
 if not os.access(".", os.W_OK):
     hypothesis.settings.load_profile("nothing kept")
 
+# Threads that wait for each other would take the CPU from those of another pytest process.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 # Before PyTorch is imported: its copy of OpenMP's runtime would be shared, and the benchmarks let
 # PyTorch use one thread only.
 relu_ext.set_num_threads(2)

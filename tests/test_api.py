@@ -291,7 +291,7 @@ def test_defaults(operation):
 
 PARAMETERS = [
     0, 1, -2, 300, 2**40, 10**400, 0.0, -0.0, 0.5, 1e300, 1e-300, float("inf"), float("nan"), True,
-    Float(0.3), Integer(2), 1j, None, "0.5", [0.1, 0.2, 0.3], [0.1, 0.2], object(), np.float16(0.3),
+    Float(0.3), Integer(2), 1j, None, "0.5", [0.1, 0.2, 0.3], [0.1, 0.2], ..., np.float16(0.3),
     np.float32(0.3), np.float64(0.3), np.longdouble(0.3), np.int8(3), np.int64(3), np.bool(True),
     np.complex64(1), np.array(0.3), np.array(0.3, "f4"), np.array([0.3]), np.array([[0.3], [2]]),
     np.array([1, 0, 3], "f4"), np.array([1, 2, 3], "i2"), np.array([]), np.array(2, ">f4"),

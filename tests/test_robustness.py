@@ -259,8 +259,17 @@ def test_no_call_leaks():
     assert len(found) > 1000 and {*found} == {"None"}
 
 
+@pytest.fixture
+def frozen():
+    """What the process holds so far is no garbage, and no collection looks at it again."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("frozen")
 def test_a_leak_is_found():
-    gc.collect()  # or what is garbage already would be collected while the leaks are counted
     kept = []
     for word, function, *arguments in (
         ("blocks", lambda: kept.append(object())),
@@ -648,7 +657,7 @@ def test_dlpack_of_unknown_dtypes(dtype, monkeypatch):
     assert_same_bits(x, numbers_for_dlpack())
 
 
-@pytest.mark.parametrize("capsule", [None, 3, "text", object(), np.ones(2)], ids=repr)
+@pytest.mark.parametrize("capsule", [None, 3, "text", ..., np.ones(2)], ids=repr)
 def test_dlpack_without_a_capsule(capsule):
     with pytest.raises(ValueError):
         relu_ext.relu_(exporter(np.ones(2), __dlpack__=constant(capsule)))
