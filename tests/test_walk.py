@@ -686,6 +686,25 @@ def test_pairs_of_memory_orders(level, threads, shape):
             first.assert_guarded(context)
 
 
+@pytest.mark.parametrize("sides", [(16, 20), (4, 5), (3, 3), (40, 33)], ids=str)
+def test_three_channels(level, sides):
+    """Three items side by side are read as four, and apart from those of another axis."""
+    shape = (2, 3, *sides)
+    for dtype in "bhfd":
+        x = samples.values(np.dtype(dtype), math.prod(shape)).reshape(shape)
+        for order in itertools.permutations(range(4)):
+            if order[-1] != 1:
+                continue
+            source = Guarded(x.transpose(order).ravel(), 4)
+            in_order = source.array.reshape([shape[axis] for axis in order])
+            in_order = in_order.transpose(np.argsort(order))
+            out = Guarded(np.zeros(x.size, dtype), 16)
+            relu_ext.relu(in_order, out=out.array.reshape(shape))
+            expected = np.where((x > 0) | (x != x), x, 0).astype(dtype)
+            assert_same_bits(out.array.reshape(shape), expected, f"{dtype} {order}")
+            out.assert_guarded(f"{dtype} {order}")
+
+
 def test_memory_orders_of_a_large_array(level, threads):
     shape = (8, 64, 48, 50)
     for dtype in (np.dtype("f4"), np.dtype("e")):

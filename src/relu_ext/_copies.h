@@ -33,6 +33,8 @@
 #define RELU_EXT_KEEP_SCALAR() ((void)0)
 #endif
 
+#define RELU_EXT_BOX_BYTES 8192 /* of a box, at most */
+
 static inline void relu_ext_prefetch_for_read(const char *address, ptrdiff_t bytes)
 {
     ptrdiff_t i;
@@ -132,7 +134,9 @@ RELU_EXT_SECOND(64, 0x55, RELU_EXT_NARROW64, RELU_EXT_WIDEN64, _mm512_maskz_load
  * column` goes to `to + i * size + j * to_row`. Interleaving the first half of the vectors with the
  * second half moves one bit of the place within a vector to the number of the vector, so that
  * as many rounds as there are such bits exchange the two. The last block of a row or column
- * overlaps the one before it. Returns whether both sides are long enough for a block. */
+ * overlaps the one before it. Three rows without gaps, as the colours of an image, are read as four,
+ * of which the last belongs to the next column: of float32 2.7 times as fast as one by one (Zen 5).
+ * Returns whether both sides are long enough for a block. */
 #if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)
 #define RELU_EXT_LOWER16 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define RELU_EXT_UPPER16 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
@@ -149,23 +153,28 @@ static inline int relu_ext_wastes(ptrdiff_t items, ptrdiff_t block)
     return items < block || (block != 4 && 4 * ((block - items % block) % block) > items);
 }
 
-#define RELU_EXT_TRANSPOSE(BITS, ITEMS, ROUNDS)                                                   \
-    typedef uint##BITS##_t relu_ext_items##BITS##_##ITEMS                                         \
-        __attribute__((vector_size(ITEMS * BITS / 8)));                                           \
-    static inline int relu_ext_transpose##BITS##_##ITEMS(                                         \
-        char *to, ptrdiff_t to_row, const char *from, ptrdiff_t column, ptrdiff_t columns,        \
-        ptrdiff_t rows)                                                                           \
+#define RELU_EXT_TRANSPOSE(BITS, ITEMS, ROUNDS, NAME, ROWS)                                       \
+    static inline int relu_ext_##NAME(char *to, ptrdiff_t to_row, const char *from,               \
+                                      ptrdiff_t column, ptrdiff_t columns, ptrdiff_t rows)        \
     {                                                                                             \
+        typedef uint##BITS##_t items __attribute__((vector_size(ITEMS * BITS / 8)));              \
         const ptrdiff_t size = BITS / 8;                                                          \
         ptrdiff_t i, j, start, first;                                                             \
         int k, round;                                                                             \
-        if (relu_ext_wastes(columns, ITEMS) || relu_ext_wastes(rows, ITEMS))                      \
+        if (ROWS == ITEMS ? relu_ext_wastes(columns, ITEMS) || relu_ext_wastes(rows, ITEMS)       \
+                          : rows != ROWS || column != ROWS * size || columns <= ITEMS)            \
             return 0;                                                                             \
+        if (ROWS < ITEMS) {                                                                       \
+            columns--;                                                                            \
+            for (j = 0; j < ROWS; j++)                                                            \
+                memcpy(to + j * to_row + columns * size, from + columns * column + j * size,      \
+                       size);                                                                     \
+        }                                                                                         \
         for (start = 0; start < columns; start += ITEMS) {                                        \
             i = start < columns - ITEMS ? start : columns - ITEMS;                                \
             for (first = 0; first < rows; first += ITEMS) {                                       \
-                relu_ext_items##BITS##_##ITEMS x[ITEMS], y[ITEMS];                                \
-                j = first < rows - ITEMS ? first : rows - ITEMS;                                  \
+                items x[ITEMS], y[ITEMS];                                                         \
+                j = ROWS < ITEMS ? 0 : first < rows - ITEMS ? first : rows - ITEMS;               \
                 for (k = 0; k < ITEMS; k++)                                                       \
                     memcpy(&x[k], from + (i + k) * column + j * size, sizeof x[k]);               \
                 for (round = 0; round < ROUNDS; round++) {                                        \
@@ -178,24 +187,29 @@ static inline int relu_ext_wastes(ptrdiff_t items, ptrdiff_t block)
                     for (k = 0; k < ITEMS; k++)                                                   \
                         x[k] = y[k];                                                              \
                 }                                                                                 \
-                for (k = 0; k < ITEMS; k++)                                                       \
+                for (k = 0; k < ROWS; k++)                                                        \
                     memcpy(to + (j + k) * to_row + i * size, &x[k], sizeof x[k]);                 \
             }                                                                                     \
         }                                                                                         \
         return 1;                                                                                 \
     }
-RELU_EXT_TRANSPOSE(8, 16, 4)
-RELU_EXT_TRANSPOSE(8, 8, 3)
-RELU_EXT_TRANSPOSE(8, 4, 2)
-RELU_EXT_TRANSPOSE(16, 8, 3)
-RELU_EXT_TRANSPOSE(16, 4, 2)
-RELU_EXT_TRANSPOSE(32, 4, 2)
-RELU_EXT_TRANSPOSE(64, 2, 1)
+RELU_EXT_TRANSPOSE(8, 16, 4, transpose8_16, 16)
+RELU_EXT_TRANSPOSE(8, 8, 3, transpose8_8, 8)
+RELU_EXT_TRANSPOSE(8, 4, 2, transpose8_4, 4)
+RELU_EXT_TRANSPOSE(8, 4, 2, part8_3, 3)
+RELU_EXT_TRANSPOSE(16, 8, 3, transpose16_8, 8)
+RELU_EXT_TRANSPOSE(16, 4, 2, transpose16_4, 4)
+RELU_EXT_TRANSPOSE(16, 4, 2, part16_3, 3)
+RELU_EXT_TRANSPOSE(32, 4, 2, transpose32_4, 4)
+RELU_EXT_TRANSPOSE(32, 4, 2, part32_3, 3)
+RELU_EXT_TRANSPOSE(64, 2, 1, transpose64_2, 2)
 /* Of 64-bit items AVX2 has no such interleaving: 2.6 times as slow (Zen 5, GCC 12). */
 #if defined(__AVX512VL__)
-RELU_EXT_TRANSPOSE(64, 4, 2)
+RELU_EXT_TRANSPOSE(64, 4, 2, transpose64_4, 4)
+RELU_EXT_TRANSPOSE(64, 4, 2, part64_3, 3)
 #else
 #define relu_ext_transpose64_4(to, to_row, from, column, columns, rows) 0
+#define relu_ext_part64_3(to, to_row, from, column, columns, rows) 0
 #endif
 
 static inline int relu_ext_transpose(char *to, ptrdiff_t to_row, const char *from,
@@ -206,15 +220,19 @@ static inline int relu_ext_transpose(char *to, ptrdiff_t to_row, const char *fro
     case 1:
         return relu_ext_transpose8_16(to, to_row, from, column, columns, rows) ||
                relu_ext_transpose8_8(to, to_row, from, column, columns, rows) ||
-               relu_ext_transpose8_4(to, to_row, from, column, columns, rows);
+               relu_ext_transpose8_4(to, to_row, from, column, columns, rows) ||
+               relu_ext_part8_3(to, to_row, from, column, columns, rows);
     case 2:
         return relu_ext_transpose16_8(to, to_row, from, column, columns, rows) ||
-               relu_ext_transpose16_4(to, to_row, from, column, columns, rows);
+               relu_ext_transpose16_4(to, to_row, from, column, columns, rows) ||
+               relu_ext_part16_3(to, to_row, from, column, columns, rows);
     case 4:
-        return relu_ext_transpose32_4(to, to_row, from, column, columns, rows);
+        return relu_ext_transpose32_4(to, to_row, from, column, columns, rows) ||
+               relu_ext_part32_3(to, to_row, from, column, columns, rows);
     case 8:
         return relu_ext_transpose64_4(to, to_row, from, column, columns, rows) ||
-               relu_ext_transpose64_2(to, to_row, from, column, columns, rows);
+               relu_ext_transpose64_2(to, to_row, from, column, columns, rows) ||
+               relu_ext_part64_3(to, to_row, from, column, columns, rows);
     default:
         return 0;
     }
@@ -302,8 +320,10 @@ static inline ptrdiff_t relu_ext_distance(ptrdiff_t step)
     return step < 0 ? -step : step;
 }
 
-/* The inner loop runs along the axis in which the source's items lie closer together, so that a
- * cache line is used whole once it is there. */
+/* The inner loop runs along the tile (1.1 to 1.5 times as fast, Zen 5), unless so many columns of the
+ * source share a few sets of the first-level cache, of 4 KiB each, that a line would have left it
+ * before its next item is read (0.5). Out of a tile the inner loop runs along the axis in which its
+ * items lie closer together. */
 static inline void relu_ext_copy(char *to, ptrdiff_t to_column, ptrdiff_t to_row,
                                  const char *from, ptrdiff_t column, ptrdiff_t row,
                                  ptrdiff_t columns, ptrdiff_t rows, ptrdiff_t itemsize)
@@ -312,7 +332,8 @@ static inline void relu_ext_copy(char *to, ptrdiff_t to_column, ptrdiff_t to_row
     if (to_column == itemsize && row == itemsize && column != itemsize &&
         relu_ext_transpose(to, to_row, from, column, columns, rows, itemsize))
         return;
-    if (rows >= 8 && row != 0 && relu_ext_distance(row) < relu_ext_distance(column)) {
+    if (rows >= 8 && row != 0 && relu_ext_distance(row) < relu_ext_distance(column) &&
+        (to_column != itemsize || columns * (column & -column) > 8 * 4096)) {
         const ptrdiff_t to_step = to_column, step = column, count = columns;
         to_column = to_row, column = row, columns = rows;
         to_row = to_step, row = step, rows = count;
@@ -345,14 +366,17 @@ static inline void relu_ext_swap(relu_ext_axis *one, relu_ext_axis *other)
 
 /* Copies a box of four axes, of which one side is a contiguous tile, matrix by matrix. Neighbouring
  * axes that lie together on both sides are one. The matrix has the two axes along which the items
- * of the one side and those of the other are next to each other, or else the longest. */
+ * of the one side and those of the other are next to each other, or else the longest. Where three
+ * items that are next to each other lie between those of another axis, a second tile has them
+ * apart: images of float16 whose rows and columns are exchanged, too, are 1.5 times as fast (Zen 5).
+ */
 static inline void relu_ext_copy_box(char *to, const ptrdiff_t *to_step, const char *from,
                                      const ptrdiff_t *step, const ptrdiff_t *shape,
                                      ptrdiff_t itemsize)
 {
     relu_ext_axis box[4] = {{1, 0, 0}, {1, 0, 0}, {1, 0, 0}, {1, 0, 0}};
     ptrdiff_t i, k;
-    int axis, other, axes = 0;
+    int axis, other, axes = 0, near_to = -1, near_from = -1;
     for (axis = 0; axis < 4; axis++) {
         relu_ext_axis *const last = &box[axes > 0 ? axes - 1 : 0];
         if (shape[axis] == 1)
@@ -366,14 +390,33 @@ static inline void relu_ext_copy_box(char *to, const ptrdiff_t *to_step, const c
             box[axes++].from = step[axis];
         }
     }
-    for (axis = 1; axis < axes; axis++)
-        if (box[0].length >= 4 && box[axis].length >= 4 && box[0].to != box[0].from &&
-            (box[0].to == itemsize ? box[axis].from : box[axis].to) == itemsize)
-            break;
-    if (axis < axes) {
-        relu_ext_swap(&box[1], &box[axis]);
-        if (box[1].to == itemsize)
-            relu_ext_swap(&box[0], &box[1]);
+    for (axis = 0; axis < axes; axis++) {
+        if (box[axis].to == itemsize && box[axis].length >= 4)
+            near_to = axis;
+        if (box[axis].from == itemsize && box[axis].length >= 3)
+            near_from = axis;
+    }
+    for (axis = 0; near_from >= 0 && box[near_from].length == 3 && axis < axes; axis++)
+        if (axis != near_to && box[axis].from == 3 * itemsize && box[axis].length >= 16) {
+            RELU_EXT_LINE_ALIGNED char apart[RELU_EXT_BOX_BYTES];
+            ptrdiff_t lengths[4], ends[4], starts[4], steps[4], size = itemsize;
+            relu_ext_swap(&box[0], &box[axis]);
+            relu_ext_swap(&box[1], &box[near_from == 0 ? axis : near_from]);
+            for (axis = 0; axis < 4; axis++) {
+                lengths[axis] = box[axis].length;
+                ends[axis] = box[axis].to;
+                starts[axis] = box[axis].from;
+                steps[axis] = size;
+                size *= lengths[axis];
+            }
+            relu_ext_copy_box(apart, steps, from, starts, lengths, itemsize);
+            relu_ext_copy_box(to, ends, apart, steps, lengths, itemsize);
+            return;
+        }
+    if (near_to >= 0 && near_from >= 0 && near_to != near_from &&
+        (box[near_from].length >= 4 || box[near_to].from == 3 * itemsize)) {
+        relu_ext_swap(&box[0], &box[near_to]);
+        relu_ext_swap(&box[1], &box[near_from == 0 ? near_to : near_from]);
     } else
         for (axis = box[0].to == box[0].from || box[0].from == 0; axis < 2; axis++)
             for (other = axis + 1; other < axes; other++)

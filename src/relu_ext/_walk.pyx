@@ -39,13 +39,12 @@ cdef extern from "_exceptions.h" nogil:
 cdef extern from *:
     """
     #define RELU_EXT_LARGEST_BLOCK 512
-    #define RELU_EXT_TILE_BYTES 8192
     typedef struct { RELU_EXT_LINE_ALIGNED char bytes[RELU_EXT_LARGEST_BLOCK]; } relu_ext_block;
-    typedef struct { RELU_EXT_LINE_ALIGNED char bytes[RELU_EXT_TILE_BYTES]; } relu_ext_tile;
+    typedef struct { RELU_EXT_LINE_ALIGNED char bytes[RELU_EXT_BOX_BYTES]; } relu_ext_tile;
     """
     enum:
         LARGEST_BLOCK "RELU_EXT_LARGEST_BLOCK"
-        TILE_BYTES "RELU_EXT_TILE_BYTES"
+        TILE_BYTES "RELU_EXT_BOX_BYTES"
     ctypedef struct Block "relu_ext_block":
         char *bytes
     ctypedef struct Tile "relu_ext_tile":
