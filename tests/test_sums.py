@@ -387,6 +387,36 @@ def test_numbers_as_slopes():
     assert type(grad_y) is np.float32
 
 
+@each_dtype
+@pytest.mark.parametrize("number", [0.3, 0, 1, 2, -0.0, 1e-9, 1e-40, 65505.0, 1e300, math.inf])
+def test_numbers_of_every_dtype(level, dtype, number):
+    """A Python number is rounded to the dtype once, as NumPy rounds it, whatever its size."""
+    grad, x, y = arguments(KINDS[0], dtype, (40, 30), (30,))
+    with np.errstate(all="ignore"):
+        slope = np.asarray(float(number)).astype(dtype)
+    expected = reference.prelu_backward(grad, x, slope)
+    check(relu_ext.prelu_backward(grad, x, number), expected)
+    check(relu_ext.prelu_backward(grad, x, slope[()]), expected)
+    check(relu_ext.prelu_backward_(grad.copy(), x, number), expected)
+    out = np.empty_like(grad), np.empty((), dtype)
+    assert relu_ext.prelu_backward(grad, x, number, out=out)[1] is out[1]
+    check(out, expected)
+    expected = reference.add_backward("leaky_relu_backward", grad, x, y, slope)
+    check(relu_ext.add_leaky_relu_backward(grad, x, y, number), expected)
+    check(relu_ext.add_leaky_relu_backward_(grad, x, y, slope[()]), expected)
+
+
+@each_dtype
+def test_slopes_that_are_nan(level, dtype):
+    """They make their own NaN of grad, and none of their gradient."""
+    for shape, kept in (((40, 30), (30,)), ((40, 30), ()), ((40, 30), (40, 1)), ((2, 30, 33), (30, 1))):
+        grad, x, slope = arguments(KINDS[2], dtype, shape, kept)
+        slope = np.resize(some(dtype, 60, 3), kept)
+        expected = reference.prelu_backward(grad, x, slope)
+        check(relu_ext.prelu_backward(grad, x, slope), expected, f"{shape} {kept}")
+        check(relu_ext.prelu_backward_(grad, x, slope), expected, f"{shape} {kept}")
+
+
 @each_kind
 def test_memory_of_y_is_not_read(kind):
     if kind.third == "slope":
@@ -680,6 +710,12 @@ def test_against_autograd(torch):
     torch.testing.assert_close(grad_slope[:, 0, 0], slope.grad)
 
 
+def tensor_of(array, torch):
+    if array.dtype == bfloat16:
+        return torch.from_numpy(array.view("i2")).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
 @each_kind
 def test_tensors_have_the_bits_of_arrays(kind, torch):
     for dtype in DTYPES:
@@ -689,17 +725,39 @@ def test_tensors_have_the_bits_of_arrays(kind, torch):
             if not shape or not kept:
                 continue
             arrays = [normal(dtype, s, i) for i, s in enumerate((shape, shape, kept))]
-            if dtype == bfloat16:
-                tensors = [torch.from_numpy(a.view("i2")).view(torch.bfloat16) for a in arrays]
-            else:
-                tensors = [torch.from_numpy(a) for a in arrays]
+            tensors = [tensor_of(a, torch) for a in arrays]
             expected = kind.expected(*arrays)
             for results in (kind(*tensors), kind.in_place(*tensors)):
-                for result, right in zip(results, expected, strict=True):
-                    assert type(result) is torch.Tensor
-                    if dtype == bfloat16:
-                        result = result.view(torch.int16).numpy().view(bfloat16)
-                    assert_same_bits(np.asarray(result), right)
+                check([array_of(result, torch) for result in results], expected)
+
+
+def array_of(result, torch):
+    """The memory of a tensor."""
+    assert type(result) is torch.Tensor
+    if result.dtype == torch.bfloat16:
+        return result.view(torch.int16).numpy().view(bfloat16)
+    return result.numpy()
+
+
+@each_dtype
+def test_numbers_beside_tensors(dtype, torch):
+    """A gradient of a number is a scalar, and every other one is a tensor."""
+    if dtype == np.dtype("g"):
+        return
+    grad, x, y = arguments(KINDS[0], dtype, (40, 30), (30,))
+    tensors = [tensor_of(a, torch) for a in (grad, x, y)]
+    for slope in (0.3, 1, np.asarray(0.3).astype(dtype)[()]):
+        expected = relu_ext.prelu_backward(grad, x, slope)
+        for results in (
+            relu_ext.prelu_backward(*tensors[:2], slope),
+            relu_ext.prelu_backward_(tensors[0].clone(), tensors[1], slope),
+        ):
+            assert type(results[1]) is dtype.type
+            check([array_of(results[0], torch), results[1]], expected)
+        expected = relu_ext.add_leaky_relu_backward(grad, x, y, slope)
+        results = relu_ext.add_leaky_relu_backward(*tensors, slope)
+        check([array_of(result, torch) for result in results], expected)
+    assert type(relu_ext.add_relu_backward(*tensors[:2], 1.0)[1]) is dtype.type
 
 
 def test_fractions_agree():

@@ -5,6 +5,7 @@
 #ifndef RELU_EXT_FOUR_ROWS_H
 #define RELU_EXT_FOUR_ROWS_H
 
+#include "_copies.h"
 #include "_numbers.h"
 
 #if defined(__clang__)
@@ -17,10 +18,12 @@
 #define RELU_EXT_INDEPENDENT
 #endif
 
+static const RELU_EXT_LINE_ALIGNED char relu_ext_zeros[RELU_EXT_LEARNED * sizeof(float)];
+
 #define RELU_EXT_ROW(TYPE, NUMBER)                                                        \
-    TYPE *out##NUMBER = (TYPE *)(at[0] + (NUMBER) * steps[0]);                            \
-    const TYPE *grad##NUMBER = (const TYPE *)(at[1] + (NUMBER) * steps[1]);               \
-    const TYPE *x##NUMBER = (const TYPE *)(at[2] + (NUMBER) * steps[2]);                  \
+    TYPE *out##NUMBER = (TYPE *)(out + (NUMBER) * out_step);                              \
+    const TYPE *grad##NUMBER = (const TYPE *)(grad + (NUMBER) * grad_step);               \
+    const TYPE *x##NUMBER = (const TYPE *)(x + (NUMBER) * x_step);                        \
     TYPE t##NUMBER
 
 /* All is read before anything is written, so that nothing is read twice. */
@@ -41,9 +44,53 @@
         terms[i] = (t0 + t2) + (t1 + t3);                                                 \
     }
 
-/* One row with one slope, whose terms are added in lanes; or four rows.  `learn` returns what
- * becomes of a number and writes its term. */
-#define RELU_EXT_DEFINE_FOUR_ROWS(TYPE)                                                   \
+/* FOLDED rows, or a run of one slope in lanes.  Both return 0, and write nothing, where a slope is
+ * NaN.  `learn` returns what becomes of a number and writes its term. */
+#define RELU_EXT_DEFINE_LEARN(TYPE)                                                       \
+    static CYTHON_INLINE void TYPE##_four_rows(                                           \
+        TYPE *terms, char *out, const char *grad, const char *x, const TYPE *slope,       \
+        Py_ssize_t out_step, Py_ssize_t grad_step, Py_ssize_t x_step,                     \
+        Py_ssize_t slope_step, Py_ssize_t n,                                              \
+        TYPE (*learn)(TYPE *, TYPE, TYPE, TYPE, int), int call)                           \
+    {                                                                                     \
+        const TYPE factor = slope[0];                                                     \
+        Py_ssize_t i;                                                                     \
+        RELU_EXT_ROW(TYPE, 0);                                                            \
+        RELU_EXT_ROW(TYPE, 1);                                                            \
+        RELU_EXT_ROW(TYPE, 2);                                                            \
+        RELU_EXT_ROW(TYPE, 3);                                                            \
+        if (slope_step == 0) {                                                            \
+            RELU_EXT_EACH_COLUMN(TYPE, factor)                                            \
+        } else {                                                                          \
+            RELU_EXT_EACH_COLUMN(TYPE, slope[i])                                          \
+        }                                                                                 \
+    }                                                                                     \
+    static CYTHON_INLINE int TYPE##_learn_rows(                                           \
+        TYPE *sums, char **at, const Py_ssize_t *steps, Py_ssize_t slope_step,            \
+        Py_ssize_t n, TYPE (*learn)(TYPE *, TYPE, TYPE, TYPE, int), int call)             \
+    {                                                                                     \
+        TYPE terms[4 * RELU_EXT_LEARNED];                                                 \
+        const TYPE *slopes = (const TYPE *)at[3];                                         \
+        Py_ssize_t i;                                                                     \
+        int k, any_nan = 0;                                                               \
+        for (i = 0; i < (slope_step == 0 ? 1 : n); i++)                                   \
+            any_nan |= slopes[i] != slopes[i];                                            \
+        if (any_nan)                                                                      \
+            return 0;                                                                     \
+        for (k = 0; k < 4; k++) {                                                         \
+            char *out = at[0] + k * steps[0];                                             \
+            const char *grad = at[1] + k * steps[1], *x = at[2] + k * steps[2];           \
+            if (grad == out) /* by one pointer, or there are more than registers */       \
+                TYPE##_four_rows(terms + k * n, out, out, x, slopes, 4 * steps[0],        \
+                                 4 * steps[0], 4 * steps[2], slope_step, n, learn, call); \
+            else                                                                          \
+                TYPE##_four_rows(terms + k * n, out, grad, x, slopes, 4 * steps[0],       \
+                                 4 * steps[1], 4 * steps[2], slope_step, n, learn, call); \
+        }                                                                                 \
+        for (i = 0; i < n; i++)                                                           \
+            sums[i] = (terms[i] + terms[2 * n + i]) + (terms[n + i] + terms[3 * n + i]);  \
+        return 1;                                                                         \
+    }                                                                                     \
     static CYTHON_INLINE void TYPE##_add_lanes(                                           \
         TYPE *lanes, TYPE *out, const TYPE *grad, const TYPE *x, TYPE slope,              \
         Py_ssize_t n, TYPE (*learn)(TYPE *, TYPE, TYPE, TYPE, int), int call)             \
@@ -56,35 +103,25 @@
             lanes[i] += term;                                                             \
         }                                                                                 \
     }                                                                                     \
-    static CYTHON_INLINE void TYPE##_four_rows(                                           \
-        TYPE *terms, char **at, const Py_ssize_t *steps, Py_ssize_t slope_step,           \
-        Py_ssize_t n, int rows, TYPE (*learn)(TYPE *, TYPE, TYPE, TYPE, int), int call)   \
+    static CYTHON_INLINE int TYPE##_learn_run(                                           \
+        TYPE *sums, char **at, Py_ssize_t n, TYPE (*learn)(TYPE *, TYPE, TYPE, TYPE, int), \
+        int call)                                                                         \
     {                                                                                     \
+        TYPE lanes[RELU_EXT_RUN_LANES] = {0}; /* in registers */                          \
         TYPE *out = (TYPE *)at[0];                                                        \
         const TYPE *grad = (const TYPE *)at[1], *x = (const TYPE *)at[2];                 \
-        const TYPE *slope = (const TYPE *)at[3];                                          \
-        const TYPE factor = slope[0];                                                     \
+        const TYPE factor = *(const TYPE *)at[3];                                         \
         Py_ssize_t i;                                                                     \
-        if (rows == 1) {                                                                  \
-            TYPE lanes[RELU_EXT_RUN_LANES] = {0}; /* in registers */                      \
-            for (i = 0; i + RELU_EXT_RUN_LANES <= n; i += RELU_EXT_RUN_LANES)             \
-                TYPE##_add_lanes(lanes, out + i, grad + i, x + i, factor,                 \
-                                 RELU_EXT_RUN_LANES, learn, call);                        \
-            memcpy(terms, lanes, sizeof(lanes));                                          \
-            TYPE##_add_lanes(terms, out + i, grad + i, x + i, factor, n - i, learn, call);\
-            return;                                                                       \
-        }                                                                                 \
-        RELU_EXT_ROW(TYPE, 0);                                                            \
-        RELU_EXT_ROW(TYPE, 1);                                                            \
-        RELU_EXT_ROW(TYPE, 2);                                                            \
-        RELU_EXT_ROW(TYPE, 3);                                                            \
-        if (slope_step == 0) {                                                            \
-            RELU_EXT_EACH_COLUMN(TYPE, factor)                                            \
-        } else {                                                                          \
-            RELU_EXT_EACH_COLUMN(TYPE, slope[i])                                          \
-        }                                                                                 \
+        if (factor != factor)                                                             \
+            return 0;                                                                     \
+        for (i = 0; i + RELU_EXT_RUN_LANES <= n; i += RELU_EXT_RUN_LANES)                 \
+            TYPE##_add_lanes(lanes, out + i, grad + i, x + i, factor, RELU_EXT_RUN_LANES, \
+                             learn, call);                                                \
+        memcpy(sums, lanes, sizeof(lanes));                                               \
+        TYPE##_add_lanes(sums, out + i, grad + i, x + i, factor, n - i, learn, call);     \
+        return 1;                                                                         \
     }
-RELU_EXT_DEFINE_FOUR_ROWS(relu_ext_float32)
-RELU_EXT_DEFINE_FOUR_ROWS(relu_ext_float64)
+RELU_EXT_DEFINE_LEARN(relu_ext_float32)
+RELU_EXT_DEFINE_LEARN(relu_ext_float64)
 
 #endif

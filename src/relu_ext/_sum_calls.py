@@ -1,8 +1,7 @@
 """The gradients of biases and slopes for calls that the kernels do not take as they are.
 
-Contract: `_sums` decides every sum, and the ufuncs every gradient that is not summed as it is
-computed.  Here other objects become ndarrays of one dtype and order, results go where they belong,
-and errors say what to mend.
+Contract: the ufuncs decide every term, and `_sums` every sum.  Here other objects become ndarrays
+of one dtype and order, results go where they belong, and errors say what to mend.
 """
 
 from math import prod
@@ -13,24 +12,23 @@ import numpy as np
 from relu_ext import ufuncs
 from relu_ext._exporters import array_over, result_array, writeable_array
 from relu_ext._sparse import is_sparse
-from relu_ext._sums import compute
+from relu_ext._sums import add
 from relu_ext._tensors import is_torch_tensor, new_result_of
 
 Array = np.ndarray[Any, Any]
 DType = np.dtype[Any]
 Shape = tuple[int, ...]
 
-_UFUNCS = (ufuncs.relu_backward, ufuncs.leaky_relu_backward)
-_ADD_RELU, _PRELU = 0, 2  # the numbers of the calls, as in _sums.pyx
 
 
 @np.errstate(all="ignore")
 def backward(
-    call: int, name: str, grad: Any, x: Any, parameter: Any, y: Any, out: Any
+    operation: int, name: str, grad: Any, x: Any, parameter: Any, y: Any, out: Any
 ) -> tuple[Any, Any]:
-    """Return both gradients.  The arguments are those of `_sums.backward`."""
+    """Return both gradients.  `operation` computes the first one, and the other arguments are those
+    of `_sums.backward`."""
     in_place = name.endswith("_")
-    of_slope = call >= _PRELU
+    of_slope = name.startswith("prelu")
     second, third = ("x", "slope") if of_slope else ("output", "y")
     fourth = "slope" if of_slope else "negative_slope"
     outs = (None, None) if in_place else _pair(name, out)
@@ -38,7 +36,7 @@ def backward(
     target = np.asarray(writeable_array(name, _no_sparse(name, "grad", grad))) if in_place else None
     arrays = [_array(name, "grad", grad if target is None else target), _array(name, second, x)]
     like = _array(name, third, _likeness(y, of_slope, arrays[0].dtype))
-    if call == _ADD_RELU:
+    if name.startswith("add_relu"):
         parameter = 0
     if not _is_number(parameter):
         arrays.append(like if of_slope else _array(name, fourth, parameter))
@@ -72,28 +70,20 @@ def backward(
     if target is not None and learned_target is not None and _share(target, learned_target):
         raise ValueError(f"{name}: out[0] and out[1] share memory")
 
-    final = dtype if target is None else target.dtype
-    is_summed = of_slope or prod(like.shape) != grad_array.size
-    widest = wide = np.result_type(dtype, np.float32)
+    grad_x = np.empty_like(grad_array) if target is None else target
+    if of_slope:  # the terms of negative x and of NaN, before grad or x is overwritten
+        terms = np.empty_like(grad_x, np.result_type(dtype, np.float32))
+        np.multiply(grad_array, x_array, out=terms, dtype=terms.dtype)
+        ufuncs.relu_backward(terms, np.negative(x_array), 0, out=terms)
+    ufunc = getattr(ufuncs, ufuncs.in_order[operation].ufunc_name)
+    ufunc(grad_array, x_array, parameter, out=grad_x, casting="unsafe")
     if not of_slope:
-        widest = _common_dtype(name, np.dtype(np.float32), final, own_dtype, like.dtype)
-    if of_slope or (is_summed and final == dtype and widest == wide):
-        grad_x = target if target is not None and final == dtype else None
-        if grad_x is None:
-            grad_x = np.empty_like(grad_array if target is None else target, dtype)
-        learned = np.empty(like.shape, wide)
-        _sum(call, grad_x, grad_array, x_array, parameter, learned)
-        if target is not None and grad_x is not target:
-            np.copyto(target, grad_x, casting="unsafe")
+        widest = _common_dtype(name, np.dtype(np.float32), grad_x.dtype, own_dtype, like.dtype)
+        terms = grad_x.astype(widest, copy=False)
+    if of_slope or prod(like.shape) != grad_array.size:
+        learned = _rounded_once(_sum(terms, like.shape), like.dtype)
     else:
-        grad_x = np.empty_like(grad_array) if target is None else target
-        _UFUNCS[call](grad_array, x_array, parameter, out=grad_x, casting="unsafe")
-        learned = grad_x.reshape(like.shape) if not is_summed else np.empty(like.shape, widest)
-        if is_summed:
-            terms = grad_x.astype(widest)
-            zero = np.zeros((), widest)
-            _sum(_ADD_RELU, terms, terms, np.ones_like(terms), zero, learned)
-    learned = _rounded_once(learned, like.dtype)
+        learned = grad_x.astype(like.dtype).reshape(like.shape)
     if learned_target is not None:
         np.copyto(learned_target, learned, casting="unsafe")
     operands = (grad, x, y)
@@ -105,39 +95,23 @@ def backward(
     )
 
 
-def _sum(
-    call: int,
-    grad_x: Array,
-    grad: Array,
-    x: Array,
-    parameter: Array,
-    learned: Array,
-) -> None:
-    """Fill `grad_x` and `learned`; where the kernels do not take the arrays as they lie, from and
-    to copies whose summed axes follow each other."""
-    shape = grad.shape
-    if grad.size == 0:
-        learned.fill(0)
-    elif not compute(call, grad_x, grad, x, parameter, learned):
-        kept = (1,) * (grad.ndim - learned.ndim) + learned.shape
-        order = sorted(range(grad.ndim), key=lambda axis: -abs(grad_x.strides[axis]))
+def _sum(terms: Array, shape: Shape) -> Array:
+    """Sum terms to a shape to which they were broadcast; of those that the kernels do not take as
+    they lie, a copy whose summed axes follow each other."""
+    sums = np.zeros(shape, terms.dtype)
+    if terms.size and not add(terms, sums):
+        kept = (1,) * (terms.ndim - sums.ndim) + sums.shape
+        order = sorted(range(terms.ndim), key=lambda axis: -abs(terms.strides[axis]))
         start_of_run = len(order)
         while start_of_run and kept[order[start_of_run - 1]] == 1:
             start_of_run -= 1
         order[:start_of_run] = sorted(order[:start_of_run], key=lambda axis: kept[axis] != 1)
-
-        def copy(array: Array, shape: Shape) -> Array:
-            result = np.empty([shape[axis] for axis in order], array.dtype)
-            result = result.transpose(np.argsort(order))
-            result[...] = array
-            return result
-
-        result, sums = copy(grad, shape), copy(learned.reshape(kept), kept)
-        parameter = copy(parameter, shape) if parameter.ndim else parameter.copy()
-        if not compute(call, result, copy(grad, shape), copy(x, shape), parameter, sums):
+        back = np.argsort(order)
+        in_order = np.zeros([kept[axis] for axis in order], terms.dtype)
+        if not add(terms.transpose(order).copy().transpose(back), in_order.transpose(back)):
             raise SystemError("the sums were not laid out")
-        np.copyto(grad_x, result)
-        np.copyto(learned, sums.reshape(learned.shape))
+        sums = in_order.transpose(back).reshape(shape)
+    return sums
 
 
 # Arguments.

@@ -9,9 +9,6 @@ cdef extern from "_numbers.h" nogil:
     bfloat16 bfloat16_narrowed "relu_ext_bfloat16_narrowed"(float x)
     float32 QUIET_NAN "RELU_EXT_NAN"
 
-cdef enum:
-    CHUNK = 256  # columns of which the rows are added at a time
-
 ctypedef fused accumulator:
     float32
     float64
@@ -46,43 +43,30 @@ cdef inline void widen_some(float *out, const half *a, Py_ssize_t n) noexcept no
 
 cdef void gradient_terms(float32 *terms, const half *grad, const half *unused_array,
                          Py_ssize_t n) noexcept nogil:
-    cdef float last[BLOCK]
-    while n >= BLOCK:
-        widen_some(<float *>terms, grad, BLOCK)
+    while n > 0:
+        widen_some(<float *>terms, grad, n)
         terms += BLOCK
         grad += BLOCK
         n -= BLOCK
-    if n > 0:
-        widen_some(last, grad, n)
-        memcpy(terms, last, n * sizeof(float))
-
-
-cdef inline void slope_block(float *terms, const half *grad, const half *x,
-                             Py_ssize_t n) noexcept nogil:
-    cdef float widened_grad[BLOCK]
-    cdef float widened_x[BLOCK]
-    cdef int i
-    widen_some(widened_grad, grad, n)
-    widen_some(widened_x, x, n)
-    for i in range(BLOCK):
-        terms[i] = _scalar.slope_term(
-            <float32>widened_x[i], product(<float32>widened_x[i], <float32>widened_grad[i]))
 
 
 cdef void slope_terms(accumulator *terms, const summand *grad, const summand *x,
                       Py_ssize_t n) noexcept nogil:
-    cdef float last[BLOCK]
+    cdef float wide_grad[BLOCK]
+    cdef float wide_x[BLOCK]
     cdef Py_ssize_t i
     if summand is float16 or summand is bfloat16:
-        while n >= BLOCK:
-            slope_block(<float *>terms, grad, x, BLOCK)
+        while n > 0:
+            widen_some(wide_grad, grad, n)
+            widen_some(wide_x, x, n)
+            for i in range(BLOCK):
+                terms[i] = _scalar.slope_term(
+                    <accumulator>wide_x[i],
+                    product(<accumulator>wide_x[i], <accumulator>wide_grad[i]))
             terms += BLOCK
             grad += BLOCK
             x += BLOCK
             n -= BLOCK
-        if n > 0:
-            slope_block(last, grad, x, n)
-            memcpy(terms, last, n * sizeof(float))
     elif summand is accumulator:
         for i in range(n):
             terms[i] = _scalar.slope_term(x[i], product(x[i], grad[i]))
@@ -91,113 +75,85 @@ cdef void slope_terms(accumulator *terms, const summand *grad, const summand *x,
 # Both results in one pass.
 
 cdef extern from "_four_rows.h" nogil:
-    void four_rows_of_float32 "relu_ext_float32_four_rows"(
-        float32 *terms, char **at, const Py_ssize_t *steps, Py_ssize_t slope_step, Py_ssize_t n,
-        int rows, float32 (*learn)(float32 *, float32, float32, float32, int) noexcept nogil,
-        int call)
-    void four_rows_of_float64 "relu_ext_float64_four_rows"(
-        float64 *terms, char **at, const Py_ssize_t *steps, Py_ssize_t slope_step, Py_ssize_t n,
-        int rows, float64 (*learn)(float64 *, float64, float64, float64, int) noexcept nogil,
-        int call)
+    const char *zeros "relu_ext_zeros"  # a row of them
+    bint float32_rows "relu_ext_float32_learn_rows"(
+        float32 *sums, char **at, const Py_ssize_t *steps, Py_ssize_t slope_step, Py_ssize_t n,
+        float32 (*learn)(float32 *, float32, float32, float32, int) noexcept nogil, int call)
+    bint float64_rows "relu_ext_float64_learn_rows"(
+        float64 *sums, char **at, const Py_ssize_t *steps, Py_ssize_t slope_step, Py_ssize_t n,
+        float64 (*learn)(float64 *, float64, float64, float64, int) noexcept nogil, int call)
+    bint float32_run "relu_ext_float32_learn_run"(
+        float32 *sums, char **at, Py_ssize_t n,
+        float32 (*learn)(float32 *, float32, float32, float32, int) noexcept nogil, int call)
+    bint float64_run "relu_ext_float64_learn_run"(
+        float64 *sums, char **at, Py_ssize_t n,
+        float64 (*learn)(float64 *, float64, float64, float64, int) noexcept nogil, int call)
 
 
 cdef inline accumulator learn_one(accumulator *term, accumulator grad, accumulator x,
                                   accumulator slope, int call) noexcept nogil:
-    """Return what becomes of grad, and write what is added."""
-    cdef accumulator share = scaled(grad, slope)
+    """Return what becomes of grad, and write what is added.  The slope is not NaN."""
     if call == ADD_RELU_BACKWARD:
         term[0] = _scalar.relu_backward(grad, x, <accumulator>0)
         return term[0]
     term[0] = _scalar.slope_term(x, product(x, grad))
-    return _scalar.leaky_relu_backward(grad, x, share, call - PRELU_BACKWARD_0_AT_ZERO)
+    return _scalar.leaky_relu_backward(
+        grad, x, product(slope, grad), call - PRELU_BACKWARD_0_AT_ZERO)
 
 
-cdef inline void learn(accumulator *terms, char **at, const Py_ssize_t *steps,
-                       Py_ssize_t slope_step, Py_ssize_t n, int rows, int call) noexcept nogil:
+cdef inline bint learn_as(accumulator *sums, char **at, const Py_ssize_t *steps,
+                          Py_ssize_t slope_step, Py_ssize_t n, int call) noexcept nogil:
     if accumulator is float32:
-        four_rows_of_float32(terms, at, steps, slope_step, n, rows, learn_one[float32], call)
+        if steps != NULL:
+            return float32_rows(sums, at, steps, slope_step, n, learn_one[float32], call)
+        return float32_run(sums, at, n, learn_one[float32], call)
     elif accumulator is float64:
-        four_rows_of_float64(terms, at, steps, slope_step, n, rows, learn_one[float64], call)
+        if steps != NULL:
+            return float64_rows(sums, at, steps, slope_step, n, learn_one[float64], call)
+        return float64_run(sums, at, n, learn_one[float64], call)
 
 
-cdef void learn_bias(accumulator *terms, char **at, const Py_ssize_t *steps,
-                     Py_ssize_t slope_step, Py_ssize_t n, int rows) noexcept nogil:
-    learn(terms, at, steps, 0, n, rows, ADD_RELU_BACKWARD)
-
-
-cdef void learn_slope_0_at_zero(accumulator *terms, char **at, const Py_ssize_t *steps,
-                                Py_ssize_t slope_step, Py_ssize_t n, int rows) noexcept nogil:
-    learn(terms, at, steps, slope_step, n, rows, PRELU_BACKWARD_0_AT_ZERO)
-
-
-cdef void learn_slope_1_at_zero(accumulator *terms, char **at, const Py_ssize_t *steps,
-                                Py_ssize_t slope_step, Py_ssize_t n, int rows) noexcept nogil:
-    learn(terms, at, steps, slope_step, n, rows, PRELU_BACKWARD_1_AT_ZERO)
-
-
-cdef void learn_slope(accumulator *terms, char **at, const Py_ssize_t *steps,
-                      Py_ssize_t slope_step, Py_ssize_t n, int rows) noexcept nogil:
-    learn(terms, at, steps, slope_step, n, rows, PRELU_BACKWARD)
+cdef bint learn(accumulator *sums, char **at, const Py_ssize_t *steps, Py_ssize_t slope_step,
+                Py_ssize_t n, int call) noexcept nogil:
+    if call == PRELU_BACKWARD:
+        return learn_as(sums, at, steps, slope_step, n, PRELU_BACKWARD)
+    if call == ADD_RELU_BACKWARD:
+        return learn_as(sums, at, steps, 0, n, ADD_RELU_BACKWARD)
+    if call == PRELU_BACKWARD_0_AT_ZERO:
+        return learn_as(sums, at, steps, slope_step, n, PRELU_BACKWARD_0_AT_ZERO)
+    return learn_as(sums, at, steps, slope_step, n, PRELU_BACKWARD_1_AT_ZERO)
 
 
 # Sums.
 
-cdef inline const accumulator *row(const accumulator *rows, Py_ssize_t step, Py_ssize_t count,
-                                   const accumulator *zeros, Py_ssize_t i) noexcept nogil:
-    return <const accumulator *>(<const char *>rows + i * step) if i < count else zeros
+cdef inline const accumulator *row(const char *rows, Py_ssize_t step, int count, int i,
+                                   const accumulator *unused) noexcept nogil:
+    return <const accumulator *>(rows + i * step if i < count else zeros)
 
 
-cdef inline void add_eight(accumulator *sums, const accumulator *rows, Py_ssize_t step,
-                           Py_ssize_t count, const accumulator *zeros, Py_ssize_t first,
-                           Py_ssize_t n) noexcept nogil:
-    """Fold the eight even rows or the eight odd ones, for whose addresses there are registers."""
-    cdef const accumulator *a = row(rows, step, count, zeros, first)
-    cdef const accumulator *b = row(rows, step, count, zeros, first + 8)
-    cdef const accumulator *c = row(rows, step, count, zeros, first + 4)
-    cdef const accumulator *d = row(rows, step, count, zeros, first + 12)
-    cdef const accumulator *e = row(rows, step, count, zeros, first + 2)
-    cdef const accumulator *f = row(rows, step, count, zeros, first + 10)
-    cdef const accumulator *g = row(rows, step, count, zeros, first + 6)
-    cdef const accumulator *h = row(rows, step, count, zeros, first + 14)
+cdef inline void fold_eight_row(accumulator *sums, const char *rows, Py_ssize_t step, int count,
+                                Py_ssize_t n, int first) noexcept nogil:
+    """Fold the even rows to the sums, or add the odd ones: there are registers for the addresses of
+    eight."""
+    cdef const accumulator *a = row(rows, step, count, first, sums)
+    cdef const accumulator *b = row(rows, step, count, first + 8, sums)
+    cdef const accumulator *c = row(rows, step, count, first + 4, sums)
+    cdef const accumulator *d = row(rows, step, count, first + 12, sums)
+    cdef const accumulator *e = row(rows, step, count, first + 2, sums)
+    cdef const accumulator *f = row(rows, step, count, first + 10, sums)
+    cdef const accumulator *g = row(rows, step, count, first + 6, sums)
+    cdef const accumulator *h = row(rows, step, count, first + 14, sums)
+    cdef accumulator folded
     cdef Py_ssize_t i
     for i in range(n):
-        sums[i] = ((a[i] + b[i]) + (c[i] + d[i])) + ((e[i] + f[i]) + (g[i] + h[i]))
+        folded = ((a[i] + b[i]) + (c[i] + d[i])) + ((e[i] + f[i]) + (g[i] + h[i]))
+        sums[i] = folded if first == 0 else sums[i] + folded
 
 
-cdef inline void add_four(accumulator *sums, const accumulator *rows, Py_ssize_t step,
-                          Py_ssize_t count, const accumulator *zeros, Py_ssize_t n) noexcept nogil:
-    cdef const accumulator *a = rows
-    cdef const accumulator *b = row(rows, step, count, zeros, 2)
-    cdef const accumulator *c = row(rows, step, count, zeros, 1)
-    cdef const accumulator *d = row(rows, step, count, zeros, 3)
-    cdef Py_ssize_t i
-    for i in range(n):
-        sums[i] = (a[i] + b[i]) + (c[i] + d[i])
-
-
-cdef void fold_rows(accumulator *sums, const accumulator *rows, Py_ssize_t step, Py_ssize_t count,
+cdef void fold_rows(accumulator *sums, const char *rows, Py_ssize_t step, int count,
                     Py_ssize_t n) noexcept nogil:
-    """Sums are made in local arrays, so that the compiler need not ask whether they overlap the
-    rows."""
-    cdef accumulator even[CHUNK]
-    cdef accumulator odd[CHUNK]
-    cdef accumulator zeros[CHUNK]
-    cdef Py_ssize_t columns, i
-    if count != FOLDED and count != 4:
-        memset(zeros, 0, min(n, <Py_ssize_t>CHUNK) * sizeof(accumulator))
-    while n > 0:
-        columns = min(n, <Py_ssize_t>CHUNK)
-        if count > 4:
-            add_eight(even, rows, step, count, zeros, 0, columns)
-            add_eight(odd, rows, step, count, zeros, 1, columns)
-            for i in range(columns):
-                sums[i] = even[i] + odd[i]
-        else:
-            add_four(even, rows, step, count, zeros, columns)
-            memcpy(sums, even, columns * sizeof(accumulator))
-        sums += columns
-        rows += columns
-        n -= columns
+    fold_eight_row(sums, rows, step, count, n, 0)
+    fold_eight_row(sums, rows, step, count, n, 1)
 
 
 cdef void add_run(accumulator *sums, const accumulator *terms, Py_ssize_t n) noexcept nogil:
@@ -241,21 +197,18 @@ cdef inline accumulator settled(accumulator x) noexcept nogil:
 
 
 cdef void settle(summand *out, const accumulator *sums, Py_ssize_t n) noexcept nogil:
-    cdef float16 ones[BLOCK]
-    cdef float16 rounded[BLOCK]
+    cdef float16 halves[BLOCK]
     cdef float values[BLOCK]
-    cdef Py_ssize_t i
-    cdef Py_ssize_t count
+    cdef Py_ssize_t i, count
     if summand is float16:
-        for i in range(BLOCK):
-            ones[i] = one(<float16>0)
+        memset(values, 0, sizeof(values))
         while n > 0:
             count = min(n, <Py_ssize_t>BLOCK)
-            memset(values, 0, sizeof(values))
             for i in range(count):
                 values[i] = settled(sums[i])
-            FLOAT16_FORMAT.multiply(rounded, ones, values)
-            memcpy(out, rounded, count * sizeof(float16))
+            memset(halves, 0, sizeof(halves))
+            FLOAT16_FORMAT.add(halves, halves, values)
+            memcpy(out, halves, count * sizeof(float16))
             out += count
             sums += count
             n -= count
@@ -269,10 +222,7 @@ cdef void settle(summand *out, const accumulator *sums, Py_ssize_t n) noexcept n
 
 cdef inline void fill_accumulator(KernelTable *table, int dtype, accumulator unused) noexcept:
     if accumulator is not longdouble:
-        table.learn[ADD_RELU_BACKWARD][dtype] = <Learn>learn_bias[accumulator]
-        table.learn[PRELU_BACKWARD_0_AT_ZERO][dtype] = <Learn>learn_slope_0_at_zero[accumulator]
-        table.learn[PRELU_BACKWARD_1_AT_ZERO][dtype] = <Learn>learn_slope_1_at_zero[accumulator]
-        table.learn[PRELU_BACKWARD][dtype] = <Learn>learn_slope[accumulator]
+        table.learn[dtype] = <Learn>learn[accumulator]
     table.slope_terms[dtype] = <Terms>slope_terms[accumulator, accumulator]
     table.adders[dtype].fold_rows = <FoldRows>fold_rows[accumulator]
     table.adders[dtype].add_run = <AddRun>add_run[accumulator]

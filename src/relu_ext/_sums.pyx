@@ -21,20 +21,21 @@ ndarrays of all others.
 """
 
 cimport numpy as cnp
-from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
+from cpython.float cimport PyFloat_CheckExact
+from cpython.long cimport PyLong_CheckExact
 from cpython.ref cimport PyObject
-from libc.stdint cimport uintptr_t
+from libc.math cimport fabs
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 from relu_ext._dispatch cimport active_table
 from relu_ext._docs cimport fill_doc
 from relu_ext._ndarrays cimport (
-    PyArray_DESCR, PyArray_Descr, PyArrayObject, describe_ndarray, is_bfloat16, native_dtype,
-    new_array, remember_bfloat16,
+    PyArray_DESCR, PyArray_Descr, PyArrayObject, bfloat16_number, describe_ndarray, load,
+    native_dtype, new_array,
 )
 from relu_ext._operand cimport Operand
 from relu_ext._table cimport (
-    ADD_LEAKY_RELU_BACKWARD, ADD_RELU_BACKWARD, FLOAT32, FLOAT64, FLOATS, FOLDED, LANES,
+    ADD_LEAKY_RELU_BACKWARD, ADD_RELU_BACKWARD, BFLOAT16, FLOAT32, FLOATS, FOLDED, LANES,
     LEAKY_RELU_BACKWARD, LEAKY_RELU_BACKWARD_0_AT_ZERO, LEAKY_RELU_BACKWARD_1_AT_ZERO, OUT,
     PARAMETER, PRELU_BACKWARD, PRELU_BACKWARD_0_AT_ZERO, RELU_BACKWARD, ROLES, RUN, SUMMED, A, B,
     Adders, Learn, Settle, Terms,
@@ -55,30 +56,26 @@ cnp.import_array()
 cdef extern from "_copies.h":
     """
     #define RELU_EXT_TILE_BYTES 65536
-    typedef struct { RELU_EXT_LINE_ALIGNED char bytes[RELU_EXT_TILE_BYTES]; } relu_ext_tile;
+    typedef struct { RELU_EXT_LINE_ALIGNED char bytes[RELU_EXT_TILE_BYTES + 256]; } relu_ext_tile;
     """
     enum:
         # The terms of FOLDED rows, which stay in the second-level cache.  In place on 1000 x 1000
         # float32 (AMD EPYC, Zen 5), PReLU takes 1.19 times as long with 16 KiB, 1.12 times with 32
         # and as long with 128; a bias 1.14, 1.09 and 1.01 times.
         TILE_BYTES "RELU_EXT_TILE_BYTES"
-        CACHE_LINE "RELU_EXT_CACHE_LINE"
     ctypedef struct Tile "relu_ext_tile":
         char *bytes
 
 cdef extern from "numpy/ndarrayobject.h":
+    int PyArray_Pack(PyArray_Descr *, void *, object) except -1
     object PyArray_NewLikeArray(PyArrayObject *, int order, PyArray_Descr *, int subok)
 
 cdef enum:
     SUMS = MASK  # the walker's plan has no mask here; in its place is what is learned
     LARGEST_ITEM = 16
-    # Rows that lie end to end are computed as one run: as many as stay in the first-level cache, or
-    # a block of up to this size.  Row by row, blocks of (100, 600) float16 take 1.22 times as
-    # long.
-    FLAT_BYTES = 16384
-    FLAT_BLOCK_BYTES = 65536
-    # Shorter rows of a bias are computed end to end, and then added.  Four at a time, (64, 100)
-    # float32 takes 1.44 times as long, and (128, 400) 1.2 times.
+    # A call of up to this size is computed as one run, if its rows lie end to end, and then added.
+    FLAT_BYTES = 32768
+    # Shorter rows of a bias are computed end to end, and then added.
     LEARN_BYTES = 2048
     SMALL_SCRATCH = 8192  # bytes, on the stack
 
@@ -89,7 +86,8 @@ cdef struct Job:
     # Axis 0 of the plan has columns, or is a run; axis 1 has the rows, which are summed (or of runs
     # what is cut to pieces); axis 2 has groups, whose sums are apart.
     Plan plan
-    Learn learn  # of four rows or a run; NULL: the kernel computes, then the terms
+    int call
+    Learn learn  # of FOLDED rows or a run; NULL: the kernel computes, then the terms
     Terms terms  # NULL: `out` itself is added
     bint before  # the terms are made of grad and x, which the kernel may overwrite
     Settle settle
@@ -98,6 +96,8 @@ cdef struct Job:
     bint whole  # nothing is summed: the result is a copy of what is computed, as its bits are
     bint along  # axis 0 is a run
     bint end_to_end  # all rows lie so, and are computed so
+    bint computed  # only the sums are left
+    bint flat  # so that each block is folded as it lies
     Py_ssize_t most  # columns of a tile
     Py_ssize_t cells  # sums
     Py_ssize_t pieces  # of a run
@@ -112,7 +112,7 @@ cdef bint divide(Job *job, int dtype, int result_dtype) noexcept nogil:
     cdef Plan *plan = &job.plan
     cdef int role
     job.cells = (1 if job.along else plan.shape[0]) * plan.shape[2]
-    job.whole = not job.before and job.cells == size_of(plan)
+    job.whole = not job.before and not job.computed and job.cells == size_of(plan)
     if job.whole and (plan.shape[2] > 1 or result_dtype != dtype):
         return False
     job.pieces = 1
@@ -236,25 +236,6 @@ cdef inline void place(const Job *job, Py_ssize_t column, Py_ssize_t row, Py_ssi
 
 # Blocks.
 
-cdef inline void learn_rows(const Job *job, char *terms, char **at,
-                            Py_ssize_t columns) noexcept nogil:
-    """Compute four rows of a block, and add their terms."""
-    cdef Py_ssize_t steps[ROLES]
-    cdef char *start[ROLES]
-    cdef Py_ssize_t head = 0
-    cdef int role
-    if job.before and columns * job.sum_size >= LEARN_BYTES:
-        # First what lies before a cache line begins.  Without it, slopes of (500, 700) float32 take
-        # 1.07 times as long, and of (128, 512) 1.17 times.
-        head = min(columns, <Py_ssize_t>(-<uintptr_t>at[OUT] % CACHE_LINE) // job.sum_size)
-    for role in range(ROLES):
-        steps[role] = FOLDED // 4 * job.plan.step[role][1]
-        start[role] = at[role] + head * job.plan.step[role][0]
-    if head > 0:
-        job.learn(terms, at, steps, job.plan.parameter_step, head, 4)
-    job.learn(terms + head * job.sum_size, start, steps, job.plan.parameter_step, columns - head, 4)
-
-
 cdef inline void take_terms(const Job *job, char *terms, char **at, Py_ssize_t columns,
                             Py_ssize_t rows) noexcept nogil:
     cdef int role = A if job.before else OUT
@@ -268,12 +249,16 @@ cdef inline void take_terms(const Job *job, char *terms, char **at, Py_ssize_t c
 
 
 cdef inline char *compute_terms(const Job *job, char *terms, char **at, Py_ssize_t columns,
-                                Py_ssize_t rows, bint computed) noexcept nogil:
-    """Compute some rows, if they are not yet computed.  Return where their terms are."""
+                                Py_ssize_t rows) noexcept nogil:
+    """Compute some rows.  Return where their terms are."""
     if job.before:
         take_terms(job, terms, at, columns, rows)
-    if not computed:
-        run_columns(&job.plan, at, columns, rows)
+    if not job.computed:
+        if job.end_to_end and columns == job.plan.shape[0]:
+            # Row by row, blocks of (100, 600) float16 take 1.22 times as long.
+            run_columns(&job.plan, at, columns * rows, 1)
+        else:
+            run_columns(&job.plan, at, columns, rows)
     if job.terms == NULL:
         return at[OUT]
     if not job.before:
@@ -282,30 +267,28 @@ cdef inline char *compute_terms(const Job *job, char *terms, char **at, Py_ssize
 
 
 cdef void add_rows(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t first,
-                   Py_ssize_t last, bint computed) noexcept nogil:
+                   Py_ssize_t last) noexcept nogil:
     """Compute a block of up to FOLDED rows in the cells from `first` to `last`, and fold it."""
     cdef Tile tile
     cdef char *at[WALKED]
-    cdef char *terms
-    cdef Py_ssize_t columns, column, step, folded
-    cdef int role, i
+    cdef Py_ssize_t steps[ROLES]
+    cdef Py_ssize_t columns, column, step
+    cdef char *to
+    cdef int role
+    for role in range(ROLES):
+        steps[role] = job.plan.step[role][1]
     while first < last:
         column = first % job.plan.shape[0]
         columns = min(min(job.most, last - first), job.plan.shape[0] - column)
         place(job, column, row, first // job.plan.shape[0], at)
-        step, folded = columns * job.sum_size, rows
-        if job.learn != NULL and rows == FOLDED:
-            terms, folded = tile.bytes, FOLDED // 4
-            for i in range(folded):
-                learn_rows(job, terms + i * step, at, columns)
-                for role in range(ROLES):
-                    at[role] += job.plan.step[role][1]
-        else:
-            terms = compute_terms(job, tile.bytes, at, columns, rows, computed)
-            if job.terms == NULL:
-                step = job.plan.step[OUT][1]
-        job.adders.fold_rows(sums + first * job.sum_size, terms, step, folded, columns)
+        to = sums + first * job.sum_size
         first += columns
+        if (job.learn != NULL and rows == FOLDED
+                and job.learn(to, at, steps, job.plan.parameter_step, columns, job.call)):
+            continue
+        step = steps[OUT] if job.terms == NULL else columns * job.sum_size
+        job.adders.fold_rows(
+            to, compute_terms(job, tile.bytes, at, columns, rows), step, rows, columns)
 
 
 cdef void add_runs(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t first,
@@ -327,10 +310,8 @@ cdef void add_runs(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, 
                     n = min(job.piece, job.plan.shape[0] - start)
                     lanes = tile.bytes + ((i - row) * cells + k) * width
                     place(job, start, run, first + k, at)
-                    if job.learn != NULL:
-                        job.learn(lanes, at, NULL, 0, n, 1)
-                    else:
-                        job.adders.add_run(lanes, compute_terms(job, terms, at, n, 1, False), n)
+                    if job.learn == NULL or not job.learn(lanes, at, NULL, 0, n, job.call):
+                        job.adders.add_run(lanes, compute_terms(job, terms, at, n, 1), n)
         job.adders.fold_rows(folded.bytes, tile.bytes, cells * width, rows, cells * LANES)
         job.adders.fold_lanes(sums + first * job.sum_size, folded.bytes, cells)
         first += cells
@@ -339,33 +320,26 @@ cdef void add_runs(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, 
 # The whole.
 
 cdef void add_blocks(const Job *job, char *sums, Py_ssize_t block, Py_ssize_t blocks,
-                     Py_ssize_t first, Py_ssize_t last, bint computed) noexcept nogil:
+                     Py_ssize_t first, Py_ssize_t last) noexcept nogil:
     """Add some blocks in the cells from `first` to `last`: a binary tree, each of whose levels has
     sums of its own behind those of the one above."""
     cdef Py_ssize_t slot = job.cells * job.sum_size
     cdef Py_ssize_t row = block * FOLDED
     cdef Py_ssize_t rows = min(blocks * FOLDED, job.rows - row)
     cdef Py_ssize_t half = 1
-    cdef char *at[WALKED]
-    if (job.end_to_end and not computed and last - first == job.cells
-            and rows * job.plan.shape[0] * job.plan.itemsize
-            <= (FLAT_BLOCK_BYTES if blocks == 1 else FLAT_BYTES)):
-        place(job, 0, row, 0, at)
-        run_columns(&job.plan, at, rows * job.plan.shape[0], 1)
-        computed = True
-    if blocks == 1 and computed and job.terms == NULL:
+    if blocks == 1 and job.flat:
         # By `add_rows`, (64, 10) float32 takes 1.12 times as long.
         job.adders.fold_rows(sums, job.plan.data[OUT] + row * job.plan.step[OUT][1],
-                             job.plan.step[OUT][1], rows, job.plan.shape[0])
+                             job.plan.step[OUT][1], rows, job.cells)
     elif blocks == 1 and job.along:
         add_runs(job, sums, row, rows, first, last)
     elif blocks == 1:
-        add_rows(job, sums, row, rows, first, last, computed)
+        add_rows(job, sums, row, rows, first, last)
     else:
         while 2 * half < blocks:
             half *= 2
-        add_blocks(job, sums, block, half, first, last, computed)
-        add_blocks(job, sums + slot, block + half, blocks - half, first, last, computed)
+        add_blocks(job, sums, block, half, first, last)
+        add_blocks(job, sums + slot, block + half, blocks - half, first, last)
         sums += first * job.sum_size
         job.adders.add_row(sums, sums + slot, last - first)
 
@@ -387,11 +361,11 @@ cdef void add_part(const Parts *this, int part, int parts) noexcept nogil:
     if this.units == 1:
         if part * some < job.cells:
             add_blocks(job, this.sums, 0, job.blocks, part * some,
-                       min(job.cells, (part + 1) * some), False)
+                       min(job.cells, (part + 1) * some))
         return
     for unit in range(this.units * part // parts, this.units * (part + 1) // parts):
         add_blocks(job, this.sums + unit * this.step, unit * this.unit,
-                   min(this.unit, job.blocks - unit * this.unit), 0, job.cells, False)
+                   min(this.unit, job.blocks - unit * this.unit), 0, job.cells)
 
 
 cdef bint perform(Job *job) noexcept nogil:
@@ -405,6 +379,11 @@ cdef bint perform(Job *job) noexcept nogil:
         run_columns(&job.plan, job.plan.data, job.cells, 1)
         memcpy(job.plan.data[SUMS], job.plan.data[OUT], job.cells * job.plan.itemsize)
         return True
+    if (job.end_to_end and not job.computed
+            and size_of(&job.plan) * job.plan.itemsize <= FLAT_BYTES):
+        run_columns(&job.plan, job.plan.data, size_of(&job.plan), 1)
+        job.computed = True
+        job.flat = job.terms == NULL and job.cells <= job.most
     this.job = job
     this.unit = job.blocks
     if parts > 1 and job.blocks >= 2 * parts:
@@ -449,6 +428,12 @@ operations[:] = [
     RELU_BACKWARD, LEAKY_RELU_BACKWARD, LEAKY_RELU_BACKWARD_0_AT_ZERO,
     LEAKY_RELU_BACKWARD_1_AT_ZERO, LEAKY_RELU_BACKWARD,
 ]
+cdef int numpy_dtypes[FLOATS]
+numpy_dtypes[:] = [cnp.NPY_FLOAT16, -1, cnp.NPY_FLOAT, cnp.NPY_DOUBLE, cnp.NPY_LONGDOUBLE]
+cdef object numpy_scalar = np.generic
+cdef char[LARGEST_ITEM] zero  # in every dtype
+cdef double LARGEST = 65504.0  # of float16
+cdef double SMALLEST = 1.1754943508222875e-38  # below, a cast to bfloat16 may report an underflow
 
 cdef enum:
     LIKE = WALKED  # y or the slope: what is learned has its shape and its dtype
@@ -459,11 +444,6 @@ cdef inline int summing_dtype(int dtype) noexcept nogil:
     return max(dtype, <int>FLOAT32)
 
 
-cdef inline bint is_taken(str name, object x, bint are_tensors) except -1:
-    """Whether `describe` takes an array, or if all are tensors, a tensor.  May run Python."""
-    return is_value(name, x) if are_tensors else cnp.PyArray_CheckExact(x)
-
-
 cdef inline Py_ssize_t count(const Operand *x) noexcept nogil:
     cdef Py_ssize_t size = 1
     cdef int axis
@@ -472,11 +452,16 @@ cdef inline Py_ssize_t count(const Operand *x) noexcept nogil:
     return size
 
 
-cdef inline bint describe(PyObject *x, bint is_tensor, Operand *operand) noexcept:
+cdef inline bint is_taken(str name, object x, bint is_tensor) except -1:
+    """Whether `describe` takes an array or, if it has to be one, a tensor.  May run Python."""
+    return is_value(name, x) if is_tensor else cnp.PyArray_CheckExact(x)
+
+
+cdef inline bint describe(object x, Operand *operand) noexcept:
     """Describe an array or a tensor of floats.  Return False for any other one.  No Python runs."""
-    if not is_tensor:
-        describe_ndarray(<object>x, native_dtype(PyArray_DESCR(<PyArrayObject *>x)), operand)
-    elif not borrow(<object>x, operand):
+    if cnp.PyArray_CheckExact(x):
+        describe_ndarray(x, native_dtype(PyArray_DESCR(<PyArrayObject *>x)), operand)
+    elif not borrow(x, operand):
         return False
     return 0 <= operand.dtype < FLOATS
 
@@ -492,46 +477,45 @@ cdef inline bint are_alike(const Operand *x, const Operand *other) noexcept nogi
     return True
 
 
-cdef bint run(int call, PyObject **given, bint are_tensors, double number) except -1:
-    """Compute on arrays, or on tensors, by role.  The parameter is a number, or an array that is
-    given.  Return False, with nothing written, if the kernels do not take them as they lie."""
+cdef bint run(int call, object grad_x, object grad, object x, object parameter, object learned,
+              object like, bint computed) except -1:
+    """Compute on arrays or tensors, or only add.  The parameter may be None, which is 0.  Return
+    False, with nothing written, if the kernels do not take them as they lie."""
     cdef Job job
     cdef Operand described[GIVEN]
     cdef const Operand *operands[GIVEN]
-    cdef float single = <float>number
-    cdef double[2] wide  # 0 in every dtype, a longdouble too, if the number is
+    cdef PyObject *given[GIVEN]
     cdef int role, dtype, sums
     cdef bint done
+    given[OUT], given[A], given[B] = <PyObject *>grad_x, <PyObject *>grad, <PyObject *>x
+    given[PARAMETER], given[SUMS] = <PyObject *>parameter, <PyObject *>learned
+    given[LIKE] = <PyObject *>like
     # From here on nothing runs Python until all is computed.
     for role in range(GIVEN):
         operands[role] = &described[role]
-        if role == A and given[A] == given[OUT]:
+        if role == A and grad is grad_x:
             operands[A] = operands[OUT]
-        elif role == LIKE and given[LIKE] == NULL:
-            operands[LIKE] = operands[SUMS]
-        elif given[role] != NULL and not describe(given[role], are_tensors, &described[role]):
+        elif role == PARAMETER and parameter is None:
+            described[role].data, described[role].axes = zero, 0
+            described[role].dtype = described[OUT].dtype
+        elif not describe(<object>given[role], &described[role]):
             return False
     dtype = described[OUT].dtype
     sums = summing_dtype(dtype)
-    if given[PARAMETER] == NULL:
-        if dtype != FLOAT32 and dtype != FLOAT64 and call != ADD_RELU_BACKWARD:
-            return False
-        wide[0], wide[1] = number, 0
-        described[PARAMETER].data = <char *>&single if dtype == FLOAT32 else <char *>wide
-        described[PARAMETER].axes = 0
-        described[PARAMETER].dtype = dtype
     if not (are_alike(operands[OUT], operands[A]) and are_alike(operands[OUT], operands[B])
             and are_alike(operands[SUMS], operands[LIKE]) and described[OUT].writeable
             and described[SUMS].writeable and described[PARAMETER].dtype == dtype
             and summing_dtype(described[SUMS].dtype) == sums):
         return False
+    job.call = call
     job.adders = &active_table.adders[sums]
     job.sum_size = active_table.itemsize[sums]
     job.before = call >= PRELU_BACKWARD_0_AT_ZERO
     job.terms = (active_table.slope_terms[dtype] if job.before
                  else active_table.gradient_terms[dtype])
-    job.learn = active_table.learn[call][dtype]
+    job.learn = NULL if computed or call == ADD_LEAKY_RELU_BACKWARD else active_table.learn[dtype]
     job.settle = active_table.settle[described[SUMS].dtype]
+    job.computed, job.flat = computed, False
     if not (lay_rows(&job, operations[call], operands) or lay(&job, operations[call], operands)):
         return False
     if size_of(&job.plan) * job.plan.itemsize < GIL_BYTES:
@@ -544,16 +528,31 @@ cdef bint run(int call, PyObject **given, bint are_tensors, double number) excep
     return True
 
 
-def compute(int call, grad_x, grad, x, parameter, learned):
-    """Compute on ndarrays, and add in the dtype of `learned`, as far as the kernels take them as
-    they lie; return whether they do."""
-    cdef PyObject *given[GIVEN]
-    if is_bfloat16(grad_x.dtype):
-        remember_bfloat16(grad_x.dtype)
-    given[OUT], given[A], given[B] = <PyObject *>grad_x, <PyObject *>grad, <PyObject *>x
-    given[PARAMETER], given[SUMS] = <PyObject *>parameter, <PyObject *>learned
-    given[LIKE] = NULL
-    return run(call, given, False, 0)
+def add(terms, learned):
+    """Add the terms of an ndarray in the dtype of `learned`, where the kernels take them as they
+    lie; return whether they do."""
+    return run(ADD_RELU_BACKWARD, terms, terms, terms, None, learned, learned, True)
+
+
+cdef object number_array(object value, int dtype):
+    """A number as an ndarray without dimensions: a Python number in a dtype, NumPy's own in its
+    own.  Return None for anything else, and for numbers about whose cast NumPy may warn."""
+    cdef int number = load(bfloat16_number) if dtype == BFLOAT16 else numpy_dtypes[dtype]
+    cdef double real
+    cdef object descr, array
+    if PyFloat_CheckExact(value) or PyLong_CheckExact(value):
+        try:
+            real = value
+        except OverflowError:
+            return None
+    else:
+        return np.asarray(value) if isinstance(value, numpy_scalar) else None
+    if number < 0 or real != 0 and not SMALLEST <= fabs(real) <= LARGEST:
+        return None
+    descr = cnp.PyArray_DescrFromType(number)
+    array = new_array(<PyArray_Descr *>descr, 0, NULL, NULL, False)
+    PyArray_Pack(<PyArray_Descr *>descr, cnp.PyArray_DATA(<cnp.ndarray>array), value)
+    return array
 
 
 cdef object at_once(int call, str name, object grad, object x, object parameter, object y,
@@ -561,69 +560,50 @@ cdef object at_once(int call, str name, object grad, object x, object parameter,
     """Compute on arrays or tensors that need no preparation.  Return None, with nothing written,
     for others.
 
-    `parameter` is a slope, or None where there is none; y is what is learned, if it is an array.
+    `parameter` is a slope, or None where there is none; y is what is learned.
     """
-    cdef PyObject *given[GIVEN]
-    cdef Operand whole
-    cdef Operand like
+    cdef Operand whole, like
     cdef bint are_tensors = not cnp.PyArray_CheckExact(grad)
-    cdef bint is_number = PyFloat_CheckExact(y)  # a slope
-    cdef bint is_new
-    cdef double number = 0
-    cdef int role
+    cdef bint is_slope = call >= PRELU_BACKWARD_0_AT_ZERO
+    cdef bint is_new, is_number
     grad_x, learned = (grad if in_place else None), None
     if out is not None:
         if type(out) is not tuple or len(<tuple>out) != 2:
             return None
         grad_x, learned = <tuple>out
     is_new = learned is None
-    given[OUT] = given[PARAMETER] = given[SUMS] = given[LIKE] = NULL
-    given[A], given[B] = <PyObject *>grad, <PyObject *>x
-    if grad_x is not None:
-        given[OUT] = <PyObject *>grad_x
-    if not is_new:
-        given[SUMS] = <PyObject *>learned
-    if call >= PRELU_BACKWARD_0_AT_ZERO and not is_number:
-        given[PARAMETER] = <PyObject *>y
-    elif call != ADD_RELU_BACKWARD:
-        if not PyFloat_CheckExact(parameter):
-            return None
-        number = PyFloat_AS_DOUBLE(parameter)
-        if call == ADD_LEAKY_RELU_BACKWARD and number < 0:
-            return None
 
     # First what may run Python: questions to tensors, and new ones.
-    for role in range(WALKED):
-        if given[role] != NULL and (role != A or given[A] != given[OUT]) and not is_taken(
-                name, <object>given[role], are_tensors):
-            return None
-    if not describe(given[A], are_tensors, &whole) or whole.axes == 0:
+    if (not (is_taken(name, grad, are_tensors) and is_taken(name, x, are_tensors))
+            or not describe(grad, &whole) or whole.axes == 0):
         return None
+    number = None if cnp.PyArray_CheckExact(y) else number_array(y, whole.dtype)
+    is_number = number is not None
     if is_number:
-        if are_tensors or not is_new and not (
-                cnp.PyArray_NDIM(<cnp.ndarray>learned) == 0
-                and cnp.PyArray_TYPE(<cnp.ndarray>learned) == cnp.PyArray_TYPE(<cnp.ndarray>grad)):
-            return None
-    elif (not (has_exchange_table(y) if are_tensors else cnp.PyArray_CheckExact(y))
-          or not describe(<PyObject *>y, are_tensors, &like) or count(&like) > count(&whole)):
+        y = number
+    elif not (has_exchange_table(y) if are_tensors else cnp.PyArray_CheckExact(y)):
         return None
-    elif not is_new:
-        given[LIKE] = <PyObject *>y
+    if is_slope:
+        parameter = y
+    elif call == ADD_LEAKY_RELU_BACKWARD:
+        number = number_array(parameter, whole.dtype)
+        if number is None or not describe(number, &like) or parameter < 0:
+            return None
+        parameter = number
+    if not describe(y, &like) or count(&like) > count(&whole):
+        return None
+    if is_new:
+        learned = (new_array(PyArray_DESCR(<PyArrayObject *>y), like.axes, like.shape, NULL, False)
+                   if is_number or not are_tensors else new_tensor(name, y))
     if grad_x is None:
         grad_x = new_tensor(name, grad) if are_tensors else PyArray_NewLikeArray(
             <PyArrayObject *>grad, cnp.NPY_KEEPORDER, NULL, 0)
-    if is_new and are_tensors:
-        learned = new_tensor(name, y)
-    elif is_new:
-        learned = new_array(
-            PyArray_DESCR(<PyArrayObject *>(grad if is_number else y)),
-            0 if is_number else like.axes, like.shape, NULL, False)
-    if are_tensors and not (has_exchange_table(grad_x) and has_exchange_table(learned)):
+    if not ((grad_x is grad or is_taken(name, grad_x, are_tensors))
+            and is_taken(name, learned, are_tensors and not is_number)
+            and (not is_slope or is_taken(name, y, are_tensors and not is_number))
+            and run(call, grad_x, grad, x, parameter, learned, learned if is_new else y, False)):
         return None
-    given[OUT], given[SUMS] = <PyObject *>grad_x, <PyObject *>learned
-    if not run(call, given, are_tensors, number):
-        return None
-    if is_new and not are_tensors and cnp.PyArray_NDIM(<cnp.ndarray>learned) == 0:
+    if is_new and cnp.PyArray_CheckExact(learned) and cnp.PyArray_NDIM(<cnp.ndarray>learned) == 0:
         learned = (<cnp.ndarray>learned)[()]  # a scalar, as NumPy's sums return
     return grad_x, learned
 
@@ -632,10 +612,10 @@ cdef object backward(int call, object grad, object x, object parameter, object y
                      bint in_place):
     name = (in_place_names if in_place else names)[call]
     result = at_once(call, name, grad, x, parameter, y, out, in_place)
-    if result is None:
-        result = import_module("relu_ext._sum_calls").backward(
-            call, name, grad, x, parameter, y, out)
-    return result
+    if result is not None:
+        return result
+    others = import_module("relu_ext._sum_calls")
+    return others.backward(operations[call], name, grad, x, parameter, y, out)
 
 
 cdef int chosen_at_zero(str name, at_zero) except -1:
@@ -654,28 +634,7 @@ cdef inline int prelu_call(str name, at_zero) except -1:
 def add_relu_backward(grad, output, y, /, *, out=None):
     """The gradients of a loss through `add_relu`, in one pass: of x, and of a bias or residual y.
 
-    {new}
-
-    See Also
-    --------
-    add_relu_backward_ : The same in place, for the smallest layers several times as fast as NumPy.
-    prelu_backward : The gradient of a slope.
-
-    Notes
-    -----
-    {order}
-
-    Examples
-    --------
-    {imports}
-    >>> output = np.array([[0.0, 3.0], [1.5, 2.0]])
-    >>> grad = np.array([[5.0, 6.0], [7.0, 8.0]])
-    >>> grad_x, grad_bias = relu_ext.add_relu_backward(grad, output, np.zeros(2))
-    >>> grad_x
-    array([[0., 6.],
-           [7., 8.]])
-    >>> grad_bias
-    array([ 7., 14.])
+    {sections}
     """
     return backward(ADD_RELU_BACKWARD, grad, output, None, y, out, False)
 
@@ -683,7 +642,7 @@ def add_relu_backward(grad, output, y, /, *, out=None):
 def add_relu_backward_(grad, output, y, /):
     """The gradients through `add_relu` in place: that of x is written over `grad`.
 
-    {in_place}
+    {sections}
     """
     return backward(ADD_RELU_BACKWARD, grad, output, None, y, None, True)
 
@@ -691,20 +650,7 @@ def add_relu_backward_(grad, output, y, /):
 def add_leaky_relu_backward(grad, output, y, /, negative_slope=0.01, *, out=None):
     """The gradients of a loss through `add_leaky_relu`, in one pass: of x, and of a bias y.
 
-    {new}
-
-    Notes
-    -----
-    {order}
-
-    Examples
-    --------
-    {imports}
-    >>> output = np.array([[-0.5, 3.0], [1.5, 2.0]])
-    >>> grad = np.array([[5.0, 6.0], [7.0, 8.0]])
-    >>> grad_x, grad_bias = relu_ext.add_leaky_relu_backward(grad, output, np.zeros(2), 0.5)
-    >>> grad_bias
-    array([ 9.5, 14. ])
+    {sections}
     """
     return backward(ADD_LEAKY_RELU_BACKWARD, grad, output, negative_slope, y, out, False)
 
@@ -712,7 +658,7 @@ def add_leaky_relu_backward(grad, output, y, /, negative_slope=0.01, *, out=None
 def add_leaky_relu_backward_(grad, output, y, /, negative_slope=0.01):
     """The gradients through `add_leaky_relu` in place: that of x is written over `grad`.
 
-    {in_place}
+    {sections}
     """
     return backward(ADD_LEAKY_RELU_BACKWARD, grad, output, negative_slope, y, None, True)
 
@@ -722,32 +668,10 @@ def prelu_backward(grad, x, slope, /, *, at_zero=None, out=None):
 
     PyTorch's weight lies along axis 1; here one slope for each channel of (N, C, H, W) is
     ``slope[:, None, None]``.  Where W equals C, a slope of shape (C,) applies along W without an
-    error.
-
-    {new}
-
-    See Also
-    --------
-    prelu : The forward pass.
-
-    Notes
-    -----
-    A layer whose bias and slope both learn keeps the sum z of its input and its bias, calls
+    error.  A layer whose bias and slope both learn keeps the sum z of its input and its bias, calls
     ``prelu_backward_(grad, z, slope)``, and then sums grad for the bias.
 
-    {order}  The product of two float16 or bfloat16 is exact there.
-
-    Examples
-    --------
-    {imports}
-    >>> x = np.array([[-1.0, 2.0], [-3.0, -4.0]])
-    >>> grad = np.array([[5.0, 6.0], [7.0, 8.0]])
-    >>> grad_x, grad_slope = relu_ext.prelu_backward(grad, x, np.array([0.5, 0.25]))
-    >>> grad_x
-    array([[2.5, 6. ],
-           [3.5, 2. ]])
-    >>> grad_slope
-    array([-26., -32.])
+    {sections}
     """
     return backward(prelu_call("prelu_backward", at_zero), grad, x, slope, slope, out, False)
 
@@ -755,21 +679,21 @@ def prelu_backward(grad, x, slope, /, *, at_zero=None, out=None):
 def prelu_backward_(grad, x, slope, /, *, at_zero=None):
     """The gradients of PReLU in place, whose slope broadcasts as ONNX's: `grad` is overwritten.
 
-    {in_place}
+    {sections}
     """
     return backward(prelu_call("prelu_backward_", at_zero), grad, x, slope, slope, None, True)
 
 
 # What docstrings say of an operand.
-cdef str GRAD = """\
+cdef dict OPERANDS = {
+    "grad": """\
 grad : array_like
     The gradient with respect to the output: floating (ml_dtypes' bfloat16 included), of any
     shape.  It may be a PyTorch tensor on the CPU.  A subclass of ndarray is taken as a plain
-    array; a mask is ignored."""
-cdef str TARGET = """\
+    array; a mask is ignored.""",
+    "target": """\
 grad : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
-    The gradient with respect to the output; that of x is written over it without a copy."""
-cdef dict OTHERS = {
+    The gradient with respect to the output; that of x is written over it without a copy.""",
     "output": """\
 output : array_like
     The output of the forward pass, of grad's shape.  It does not tell a sum that is 0 from a
@@ -791,95 +715,93 @@ negative_slope : scalar or array_like, default 0.01
 at_zero : None, 0 or 1, default None
     The derivative at x = ±0: the slope if None (PyTorch and ONNX), or 1 (JAX), or 0.  It does not
     change the gradient of the slope.""",
-}
-cdef str PAIR = """\
+    "out": """\
 out : tuple of two ndarrays or tensors, optional
     Where to write the results; either may be None.  They may overlap the operands but not each
     other, and are overwritten: to accumulate, add the results to a total.  With ``out=(grad,
-    buffer)`` nothing is allocated."""
-cdef str RESULTS = """\
+    buffer)`` nothing is allocated.""",
+    "grad_x": """\
+grad_x : ndarray, scalar or tensor
+    What ``{elementwise}`` returns.""",
+    "itself": """\
+grad : object
+    The argument itself, with what ``{elementwise}`` returns.""",
+    "grad_y": """\
+grad_y : ndarray, scalar or tensor
+    The sum of grad_x over the axes along which y broadcasts, with the shape and the dtype of y.
+    The dtype of a Python number is that of grad.  It shares no memory with grad_x, and where
+    nothing is summed, it has the bits of grad_x.""",
+    "grad_slope": """\
+grad_slope : ndarray, scalar or tensor
+    The sum of grad * x where x < 0, over the axes along which the slope broadcasts, with the shape
+    and the dtype of the slope.  That of a Python number is a scalar of grad's dtype.  Where x is
+    > 0 or ±0 nothing is added, whatever grad is; where x is NaN, NaN is.""",
+}
+cdef str SECTIONS = """\
 Parameters
 ----------
 {parameters}
 
 Returns
 -------
-{grad} : {kind}
-    {grad_x}
-{learned}
+{returns}
 
 Raises
 ------
 TypeError
-    If a dtype is not floating, or if {target}.
+    If a dtype is not floating, or if `{written}` cannot be written.
 ValueError
-    If grad and {second} differ in shape, if {third} does not broadcast to it{choice}, or if {room}
-    is read-only{rooms}.
+    If grad and {second} differ in shape, if {third} does not broadcast to it{choice}, or if an
+    array to write is read-only, of another shape, or shares memory with the other one.
 BufferError
     If the memory of a tensor does not hold its value, or if something else depends on it.
-{example}"""
-cdef str EXAMPLE = """
+
+See Also
+--------
+{other} : The same {where}.
+{forward} : The forward pass.
+
+Notes
+-----
+The terms are added in the widest dtype of grad, {third}, {second} and float32, where a product of
+two float16 or bfloat16 is exact, and the sum is rounded once.  The order of adding depends only on
+the shapes and on the order of the axes in memory, and the bits of the sum with it, whatever the
+steps between elements, the CPU and the number of threads.  The error is at most (32 + log2 n) eps
+times the sum of the terms' magnitudes, for n terms.  A sum that is NaN is the positive quiet NaN; a
+sum is never -0.0, and over nothing +0.0.
+
 Examples
 --------
-{imports}
->>> {second} = np.array([[0.0, 3.0], [1.5, 2.0]])
+>>> import numpy as np
+>>> import relu_ext
+>>> {second} = np.array([[-1.0, 3.0], [1.5, -2.0]])
 >>> grad = np.array([[5.0, 6.0], [7.0, 8.0]])
->>> grad_x, {learns} = relu_ext.{name}_(grad, {second}, np.array([0.5, 0.25]))
->>> grad_x is grad
-True"""
-cdef str GRAD_Y = """\
-grad_y : ndarray, scalar or tensor
-    The sum of grad_x over the axes along which y broadcasts, with the shape and the dtype of y.
-    The dtype of a Python number is that of grad.  It shares no memory with grad_x."""
-cdef str GRAD_SLOPE = """\
-grad_slope : ndarray, scalar or tensor
-    The sum of grad * x where x < 0, over the axes along which the slope broadcasts, with the shape
-    and the dtype of the slope.  That of a Python number is a scalar of grad's dtype.  Where x is
-    > 0 or ±0 nothing is added, whatever grad is; where x is NaN, NaN is."""
-cdef str ORDER = """\
-The terms are added in the widest dtype of {operands} and float32, and the sum is rounded once.
-The order of adding depends only on the shapes and on the order of the axes in memory, and the bits
-of the sum with it, whatever the steps between elements, the CPU and the number of threads.  The
-error is at most (32 + log2 n) eps times the sum of the terms' magnitudes, for n terms.  A sum that
-is NaN is the positive quiet NaN; a sum is never -0.0, and over nothing +0.0.{single}"""
+>>> {first}, {learned} = relu_ext.{name}(grad, {second}, np.array([0.5, 0.25]))
+>>> {learned}
+array({sums})"""
 
 
 cdef fill_docs():
-    imports = ">>> import numpy as np\n>>> import relu_ext"
-    for name, names, elementwise, choice in (
-            ("add_relu_backward", ("output", "y"), "relu_backward(grad, output)", ""),
-            ("add_leaky_relu_backward", ("output", "y", "negative_slope"),
-             "leaky_relu_backward(grad, output, negative_slope)", ", if a slope is negative"),
-            ("prelu_backward", ("x", "slope", "at_zero"),
+    for name, operands, learned, elementwise, choice, sums in (
+            ("add_relu_backward", ["output", "y"], "grad_y", "relu_backward(grad, output)", "",
+             "[7., 6.]"),
+            ("add_leaky_relu_backward", ["output", "y", "negative_slope"], "grad_y",
+             "leaky_relu_backward(grad, output, negative_slope)", ", if a slope is negative",
+             "[7.05, 6.08]"),
+            ("prelu_backward", ["x", "slope", "at_zero"], "grad_slope",
              "leaky_relu_backward(grad, x, slope, at_zero=at_zero)",
-             ", if `at_zero` is anything else")):
-        second, third = names[:2]
-        others = [OTHERS[other] for other in names]
-        of_slope = third == "slope"
-        common = {"learned": GRAD_SLOPE if of_slope else GRAD_Y, "second": second, "third": third,
-                  "choice": choice}
-        paragraphs = {
-            "imports": imports,
-            "order": ORDER.format(
-                operands="grad, x, the slope" if of_slope else "grad, y",
-                single="" if of_slope else
-                "  Where nothing is\nsummed, grad_y has the bits of grad_x."),
-            "new": RESULTS.format(
-                parameters="\n".join([GRAD, *others, PAIR]), grad="grad_x",
-                kind="ndarray, scalar or tensor", grad_x=f"What ``{elementwise}`` returns.",
-                target="`out` is no tuple or has no dtype for a result", room="an array of `out`",
-                rooms=", of another shape, or shares memory with the other one", example="",
-                **common),
-            "in_place": RESULTS.format(
-                parameters="\n".join([TARGET, *others]), grad="grad", kind="object",
-                grad_x=f"The argument itself, with what ``{elementwise}`` returns.",
-                target="`grad` cannot be written in place", room="grad", rooms="",
-                example=EXAMPLE.format(
-                    imports=imports, name=name, second=second,
-                    learns="grad_slope" if of_slope else "grad_y"), **common),
-        }
-        fill_doc(globals()[name], paragraphs)
-        fill_doc(globals()[name + "_"], paragraphs)
+             ", if `at_zero` is anything else", "[ -5., -16.]")):
+        forward = name.removesuffix("_backward")
+        for mark, other_mark, where, first, arguments, returned in (
+                ("", "_", "in place", "grad_x", ["grad", *operands, "out"], "grad_x"),
+                ("_", "", "out of place", "grad", ["target", *operands], "itself")):
+            sections = SECTIONS.format(
+                parameters="\n".join([OPERANDS[argument] for argument in arguments]),
+                returns=f"{OPERANDS[returned]}\n{OPERANDS[learned]}".format(elementwise=elementwise),
+                written="grad" if mark else "out", second=operands[0], third=operands[1],
+                choice=choice, name=name + mark, other=name + other_mark, where=where,
+                forward=forward + mark, first=first, learned=learned, sums=sums)
+            fill_doc(globals()[name + mark], {"sections": sections})
 
 
 fill_docs()

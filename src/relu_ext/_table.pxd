@@ -132,8 +132,10 @@ cdef enum:
 cdef extern from *:
     """
     #define RELU_EXT_RUN_LANES 32
+    #define RELU_EXT_LEARNED 1024
     """
     enum:
+        LEARNED "RELU_EXT_LEARNED"  # columns whose terms are held at a time, at most
         LANES "RELU_EXT_RUN_LANES"  # sums of a piece
 
 cdef enum:  # what is computed with a sum
@@ -145,22 +147,24 @@ cdef enum:  # what is computed with a sum
     SUMMED
 
 # terms[i] is the gradient itself, in the dtype in which it is added, or what it adds to the
-# gradient of a slope.
+# gradient of a slope.  There is room for up to 63 terms more, which may be written.
 ctypedef void (*Terms)(void *terms, const void *grad, const void *x, Py_ssize_t n) noexcept nogil
 
-# Both results on four rows, all in one dtype: out, and terms[i] = (t0 + t2) + (t1 + t3) of what the
-# elements of the rows add to the gradient of the bias or the slope; or on one row of at most RUN
-# elements, which has one slope, and whose terms are added as by AddRun.  Rows begin `at` an address
-# and lie `steps` bytes apart, both by role; the slopes of all rows are the same.  `terms` overlaps
+# Both results, all in one dtype, of a call that is one of the above: out, and of FOLDED rows of at
+# most LEARNED elements, sums[i] = what those of column i add to the gradient of the bias or the
+# slope, folded.  Rows begin `at` an address and lie `steps` bytes apart, both by role; the slopes of
+# all rows are the same.  Without steps, out of one row of at most RUN elements, which has one slope,
+# and LANES sums as by AddRun.  False, with nothing written, where a slope is NaN.  `sums` overlaps
 # no other array; for the others, see the kernel for rows.
-ctypedef void (*Learn)(void *terms, char **at, const Py_ssize_t *steps, Py_ssize_t slope_step,
-                       Py_ssize_t n, int rows) noexcept nogil
+ctypedef bint (*Learn)(void *sums, char **at, const Py_ssize_t *steps, Py_ssize_t slope_step,
+                       Py_ssize_t n, int call) noexcept nogil
 
 # sums[k] = 0 + terms[k] + terms[k + LANES] + ..., for each k < LANES.
 ctypedef void (*AddRun)(void *sums, const void *terms, Py_ssize_t n) noexcept nogil
 
-# sums[i] = rows[i] in each of 1 to FOLDED rows, `step` bytes apart, folded.
-ctypedef void (*FoldRows)(void *sums, const void *rows, Py_ssize_t step, Py_ssize_t count,
+# sums[i] = rows[i] in each of up to FOLDED rows, `step` bytes apart, folded.  A row has at most as
+# many bytes as LEARNED float32.
+ctypedef void (*FoldRows)(void *sums, const void *rows, Py_ssize_t step, int count,
                           Py_ssize_t n) noexcept nogil
 
 # sums[i] = lanes[i * LANES] to the next one, folded.
@@ -198,6 +202,6 @@ cdef struct KernelTable:
     SpreadPieces spread_pieces
     Terms gradient_terms[FLOATS]  # NULL where the gradient is added in its own dtype
     Terms slope_terms[FLOATS]
-    Learn learn[SUMMED][FLOATS]  # NULL for halves, longdouble and the bias of a Leaky ReLU
+    Learn learn[FLOATS]  # NULL for halves and longdouble, and not for the bias of a Leaky ReLU
     Adders adders[FLOATS]  # empty for the halves
     Settle settle[FLOATS]
