@@ -26,21 +26,18 @@ static const RELU_EXT_LINE_ALIGNED char relu_ext_zeros[RELU_EXT_LEARNED * sizeof
     const TYPE *x##NUMBER = (const TYPE *)(x + (NUMBER) * x_step);                        \
     TYPE t##NUMBER
 
-/* All is read before anything is written, so that nothing is read twice. */
+/* All is read before anything is written, so that nothing is read twice, and a row is written before
+ * the next one is computed: GCC makes no loads that wait for a comparison beyond a store. */
 #define RELU_EXT_EACH_COLUMN(TYPE, SLOPE)                                                 \
     RELU_EXT_INDEPENDENT                                                                  \
     for (i = 0; i < n; i++) {                                                             \
         const TYPE own = SLOPE;                                                           \
         const TYPE g0 = grad0[i], g1 = grad1[i], g2 = grad2[i], g3 = grad3[i];            \
         const TYPE v0 = x0[i], v1 = x1[i], v2 = x2[i], v3 = x3[i];                        \
-        const TYPE y0 = learn(&t0, g0, v0, own, call);                                    \
-        const TYPE y1 = learn(&t1, g1, v1, own, call);                                    \
-        const TYPE y2 = learn(&t2, g2, v2, own, call);                                    \
-        const TYPE y3 = learn(&t3, g3, v3, own, call);                                    \
-        out0[i] = y0;                                                                     \
-        out1[i] = y1;                                                                     \
-        out2[i] = y2;                                                                     \
-        out3[i] = y3;                                                                     \
+        out0[i] = learn(&t0, g0, v0, own, call);                                          \
+        out1[i] = learn(&t1, g1, v1, own, call);                                          \
+        out2[i] = learn(&t2, g2, v2, own, call);                                          \
+        out3[i] = learn(&t3, g3, v3, own, call);                                          \
         terms[i] = (t0 + t2) + (t1 + t3);                                                 \
     }
 
