@@ -1,15 +1,14 @@
 # The loops of maxout, included by _kernels.pyx.
 #
-# There is one for each dtype: the vector maximum of pieces that lie in rows, up to four at a time,
-# or side by side, in blocks whose results stay in the first-level cache.  The gradient is moved by
+# There is one for each dtype: the vector maximum of pieces that lie in rows, or side by side, up to
+# five at a time, in blocks whose results stay in the first-level cache.  The gradient is moved by
 # functions that know the size of an item alone (_pieces.h).
 
-from relu_ext._scalar cimport uint8
-from relu_ext._table cimport MOST_SIDE, MaxoutRows, Pieces
+from relu_ext._scalar cimport uint8, uint16
+from relu_ext._table cimport MaxoutRows, Pieces, SpreadRows
 
 cdef extern from "_pieces.h" nogil:
     int lanes_of "RELU_EXT_LANES"(int size)
-    Py_ssize_t place_of "relu_ext_place_of"(Py_ssize_t start, Py_ssize_t n, int lanes)
     void copy_vector "relu_ext_copy_vector"(void *to, const void *source, int bytes)
     void take "relu_ext_take"(void *rows, const char *x, const Py_ssize_t *offset, int pieces,
                               int layout, int size, int lanes, Py_ssize_t step, int width)
@@ -19,12 +18,14 @@ cdef extern from "_pieces.h" nogil:
         APART "RELU_EXT_APART"  # pieces side by side
         GATHERED "RELU_EXT_GATHERED"  # in any other way, and rows of any length
     void each_lane "RELU_EXT_EACH_LANE"(int lane, int lanes, int statement)
-    void spread_pieces "relu_ext_spread"(
-        char *x, const Py_ssize_t *offset, int pieces, int side, Py_ssize_t step,
-        Py_ssize_t row_step, const char *grad, const uint8 *which, Py_ssize_t n, Py_ssize_t rows,
-        Py_ssize_t size)
+    void unrolled "RELU_EXT_UNROLLED"(Py_ssize_t i, Py_ssize_t first, Py_ssize_t end, int statement)
+    void keep "RELU_EXT_KEEP"(void *pointer)
+    bint put "relu_ext_put"(char *x, const Py_ssize_t *offset, int pieces, Py_ssize_t side,
+                            Py_ssize_t row_step, const char *grad, const uint8 *which,
+                            Py_ssize_t n, Py_ssize_t rows, int size)
 
 cdef enum:
+    MOST_SIDE = 5
     MOST_LANES = 32
     ROW_BLOCK = 512  # elements
 
@@ -39,32 +40,34 @@ cdef inline void meet(number x, number rank, number piece, number *best, number 
     best_piece[0] = _scalar.winner(other, rank, best_piece[0], piece)
 
 
-cdef inline void meet_pair(const number *items, int stride, int first, const bint pair, number *x,
-                           number *rank, number *piece) noexcept nogil:
+cdef inline void meet_pair(const number *items, int stride, int first, const bint pair,
+                           uint16 infinity, number *x, number *rank, number *piece) noexcept nogil:
     """The better of two neighbours, or a piece alone."""
     x[0] = items[0]
-    rank[0] = _scalar.rank(x[0])
+    rank[0] = _scalar.rank(x[0], infinity)
     piece[0] = <number>first
     if pair:
-        meet(items[stride], _scalar.rank(items[stride]), <number>(first + 1), x, rank, piece)
+        meet(items[stride], _scalar.rank(items[stride], infinity), <number>(first + 1), x, rank,
+             piece)
 
 
 cdef inline int meet_all(int lane, number *best, number *winner, const number *items, int first,
                          const int pieces, const bint champion, const bint counted,
-                         const int lanes) noexcept nogil:
+                         const int lanes, uint16 infinity) noexcept nogil:
     """Pairs meet first, and the champion last, so that few comparisons wait for each other."""
     cdef number x, rank, piece, best_x, best_rank, best_piece
-    meet_pair(items + lane, lanes, first, True, &best_x, &best_rank, &best_piece)
+    meet_pair(items + lane, lanes, first, True, infinity, &best_x, &best_rank, &best_piece)
     if pieces > 2:
-        meet_pair(items + 2 * lanes + lane, lanes, first + 2, pieces > 3, &x, &rank, &piece)
+        meet_pair(items + 2 * lanes + lane, lanes, first + 2, pieces > 3, infinity,
+                  &x, &rank, &piece)
         meet(x, rank, piece, &best_x, &best_rank, &best_piece)
     if pieces > 4:
-        meet_pair(items + 4 * lanes + lane, lanes, first + 4, False, &x, &rank, &piece)
+        meet_pair(items + 4 * lanes + lane, lanes, first + 4, False, infinity, &x, &rank, &piece)
         meet(x, rank, piece, &best_x, &best_rank, &best_piece)
     if champion:
         x, rank, piece = best_x, best_rank, best_piece
         best_x = best[lane]
-        best_rank = _scalar.rank(best_x)
+        best_rank = _scalar.rank(best_x, infinity)
         if counted:
             best_piece = winner[lane]
         meet(x, rank, piece, &best_x, &best_rank, &best_piece)
@@ -74,14 +77,16 @@ cdef inline int meet_all(int lane, number *best, number *winner, const number *i
     return 0
 
 
-cdef inline void compare_group(const Py_ssize_t *offset, number *best, number *winner,
-                               const char *x, int first, const int some, const int layout,
-                               const bint counted, const int lanes, Py_ssize_t step,
-                               int width) noexcept nogil:
+cdef inline int compare_group(const Py_ssize_t *offset, number *best, number *winner,
+                              const char *x, int first, const int some, const int layout,
+                              const bint champion, const bint counted, const int lanes,
+                              Py_ssize_t step, int width, uint16 infinity) noexcept nogil:
     cdef number items[MOST_SIDE * MOST_LANES]
     cdef int lane = 0
-    take(items, x, offset, some, layout, sizeof(number), lanes, step, width)
-    each_lane(lane, lanes, meet_all(lane, best, winner, items, first, some, True, counted, lanes))
+    take(items, x, offset + first, some, layout, sizeof(number), lanes, step, width)
+    each_lane(lane, lanes, meet_all(lane, best, winner, items, first, some, champion, counted,
+                                    lanes, infinity))
+    return 0
 
 
 cdef inline void compare(const Pieces *pieces, number *out, number *winners, const char *x,
@@ -95,11 +100,13 @@ cdef inline void compare(const Pieces *pieces, number *out, number *winners, con
     cdef number best[MOST_LANES]
     cdef number winner[MOST_LANES]
     cdef Py_ssize_t step = pieces.step
+    cdef Py_ssize_t last = max(<Py_ssize_t>0, n - lanes)
     cdef Py_ssize_t place, start, row, i
-    cdef Py_ssize_t offset[9]
-    cdef number items[MOST_SIDE * MOST_LANES]
-    cdef int next, first
-    cdef int lane = 0
+    cdef Py_ssize_t offset[9]  # where compilers know that no result is written
+    cdef int count = pieces.count
+    cdef uint16 infinity = pieces.infinity
+    cdef int next
+    cdef int group = 0
     if layout == ROWS or layout == SIDE:
         step = sizeof(number) * (some if layout == SIDE else 1)
     for next in range(max(groups, 1) * some):
@@ -107,26 +114,18 @@ cdef inline void compare(const Pieces *pieces, number *out, number *winners, con
     for row in range(rows):
         i = 0
         while i < n:
-            place = place_of(i, n, lanes)
+            place = min(i, last)  # the last vector overlaps the one before it, if there is one
             start = row * row_step + place * step
             place += row * n
-            take(items, x + start, offset, some, layout, sizeof(number), lanes, step, width)
-            if groups == 2:
-                take(items + some * lanes, x + start, offset + some, some, layout, sizeof(number),
-                     lanes, step, width)
-            each_lane(lane, lanes, meet_all(lane, best, winner, items, 0,
-                                            2 * some if groups == 2 else some, False, counted,
-                                            lanes))
-            if groups == 3:  # written out: float32 with `which` takes 1.25 times as long in a loop
-                compare_group(offset + 3, best, winner, x + start, 3, some, layout, counted,
-                              lanes, step, width)
-                compare_group(offset + 6, best, winner, x + start, 6, some, layout, counted,
-                              lanes, step, width)
+            compare_group(offset, best, winner, x + start, 0, some, layout, False, counted, lanes,
+                          step, width, infinity)
+            unrolled(group, 1, groups, compare_group(
+                offset, best, winner, x + start, group * some, some, layout, True, counted, lanes,
+                step, width, infinity))
             next = some
-            while groups == 0 and next < pieces.count:
-                first = min(next, pieces.count - some)
-                compare_group(pieces.offset + first, best, winner, x + start, first, some, layout,
-                              counted, lanes, step, width)
+            while groups == 0 and next < count:
+                compare_group(pieces.offset, best, winner, x + start, min(next, count - some),
+                              some, layout, True, counted, lanes, step, width, infinity)
                 next += some
             copy_vector(out + place, best, bytes)
             if counted:
@@ -134,49 +133,49 @@ cdef inline void compare(const Pieces *pieces, number *out, number *winners, con
             i += lanes
 
 
-cdef inline void compare_windows(const Pieces *pieces, number *out, number *winners, const char *x,
-                                 Py_ssize_t n, Py_ssize_t rows, Py_ssize_t row_step,
-                                 const int some, const bint counted) noexcept nogil:
-    """Of `some` by `some`, in rows that may be as short as half a vector, or 8 items of 2 bytes."""
-    cdef int lanes = lanes_of(sizeof(number))
-    if pieces.lanes == lanes:
-        compare(pieces, out, winners, x, n, rows, row_step, some, SIDE, some, counted, lanes)
-    elif lanes * sizeof(number) >= 32 and pieces.lanes == lanes // 2:
-        compare(pieces, out, winners, x, n, rows, row_step, some, SIDE, some, counted, lanes // 2)
-    elif lanes == 32 and sizeof(number) == 2:
-        compare(pieces, out, winners, x, n, rows, row_step, some, SIDE, some, counted, 8)
-
-
 cdef inline void compare_all(const Pieces *pieces, number *out, number *winners, const char *x,
-                             Py_ssize_t n, Py_ssize_t rows, Py_ssize_t row_step,
+                             Py_ssize_t n, Py_ssize_t rows, Py_ssize_t row_step, int side,
                              const bint counted) noexcept nogil:
     """Each layout that is a kernel of its own, and the others by any number of groups."""
     cdef int lanes = lanes_of(sizeof(number))
     cdef int count = pieces.count
-    if pieces.side == 0:
+    cdef bint few = 2 * n <= lanes and lanes * sizeof(number) >= 32
+    if side == 0:
         compare(pieces, out, winners, x, n, rows, row_step, 4, APART, 0, counted, lanes)
-    elif pieces.side == 1 and count == 2:
+    elif side == 1 and count == 2:
         compare(pieces, out, winners, x, n, rows, row_step, 2, ROWS, 1, counted, lanes)
-    elif pieces.side == 1 and count == 3:
+    elif side == 1 and count == 3:
         compare(pieces, out, winners, x, n, rows, row_step, 3, ROWS, 1, counted, lanes)
-    elif pieces.side == 1 and count == 4:
+    elif side == 1 and count == 4:
         compare(pieces, out, winners, x, n, rows, row_step, 4, ROWS, 1, counted, lanes)
-    elif pieces.side == 1:
+    elif side == 1:
         compare(pieces, out, winners, x, n, rows, row_step, 4, ROWS, 0, counted, lanes)
-    elif pieces.side == 2 and count == 2:
+    elif side == 2 and count == 2:
         compare(pieces, out, winners, x, n, rows, row_step, 2, SIDE, 1, counted, lanes)
-    elif pieces.side == 2:
-        compare_windows(pieces, out, winners, x, n, rows, row_step, 2, counted)
-    elif pieces.side == 3 and count == 3:
+    elif side == 2 and few:
+        compare(pieces, out, winners, x, n, rows, row_step, 2, SIDE, 2, counted, lanes // 2)
+    elif side == 2:
+        compare(pieces, out, winners, x, n, rows, row_step, 2, SIDE, 2, counted, lanes)
+    elif side == 3 and count == 3:
         compare(pieces, out, winners, x, n, rows, row_step, 3, SIDE, 1, counted, lanes)
-    elif pieces.side == 3 and count == 9:
-        compare_windows(pieces, out, winners, x, n, rows, row_step, 3, counted)
-    elif pieces.side == 3:
-        compare(pieces, out, winners, x, n, rows, row_step, 3, SIDE, 0, counted, lanes)
-    elif pieces.side == 4:
+    elif side == 3 and few:
+        compare(pieces, out, winners, x, n, rows, row_step, 3, SIDE, 3, counted, lanes // 2)
+    elif side == 3:
+        compare(pieces, out, winners, x, n, rows, row_step, 3, SIDE, 3, counted, lanes)
+    elif side == 4:
         compare(pieces, out, winners, x, n, rows, row_step, 4, SIDE, 1, counted, lanes)
     else:
         compare(pieces, out, winners, x, n, rows, row_step, 5, SIDE, 1, counted, lanes)
+
+
+cdef int side_of(const Pieces *pieces, Py_ssize_t size) noexcept nogil:
+    """How many pieces lie side by side and next to those of the next element; 0 if four of them
+    lie side by side at least, and -1 if they lie in another way."""
+    cdef Py_ssize_t side = pieces.step // size
+    if side * size == pieces.step and 1 <= side <= MOST_SIDE and pieces.run % side == 0 and (
+            side == 1 or side == pieces.count or side * side == pieces.count and side <= 3):
+        return <int>side
+    return 0 if pieces.count >= 4 and (pieces.run == pieces.count or pieces.run % 4 == 0) else -1
 
 
 cdef void maxout_rows(number *out, uint8 *which, const char *x, const Pieces *pieces,
@@ -184,21 +183,31 @@ cdef void maxout_rows(number *out, uint8 *which, const char *x, const Pieces *pi
     # A local array and not the caller's, because compilers know that no row overlaps a local one.
     cdef number winners[ROW_BLOCK + MOST_LANES]
     cdef Py_ssize_t together, start, count, i
+    cdef int lanes = lanes_of(sizeof(number))
+    cdef int side = side_of(pieces, sizeof(number))
+    cdef Py_ssize_t fitting = rows  # from which on a whole vector lies in the panel
+    if n < lanes:
+        fitting -= (lanes - 1) // n if row_step >= n * pieces.step else rows
     while rows > 0:
-        together = min(rows, max(<Py_ssize_t>1, ROW_BLOCK // n))
+        if fitting <= 0:
+            side, fitting = -1, rows
+        together = min(fitting, max(<Py_ssize_t>1, ROW_BLOCK // n))
         start = 0
         while start < n:
             # What is left for the next block is never less than a vector.
             count = n - start if n - start <= ROW_BLOCK + MOST_LANES else ROW_BLOCK
-            if pieces.side < 0 or number is longdouble:
+            if number is longdouble:
+                compare(pieces, out + start, winners, x + start * pieces.step, count, together,
+                        row_step, 2, GATHERED, 0, True, lanes_of(sizeof(number)))
+            elif side < 0:
                 compare(pieces, out + start, winners, x + start * pieces.step, count, together,
                         row_step, 2, GATHERED, 0, True, lanes_of(sizeof(number)))
             elif which == NULL:
                 compare_all(pieces, out + start, winners, x + start * pieces.step, count, together,
-                            row_step, False)
+                            row_step, side, False)
             else:
                 compare_all(pieces, out + start, winners, x + start * pieces.step, count, together,
-                            row_step, True)
+                            row_step, side, True)
             if which != NULL:
                 for i in range(together * count):
                     which[start + i] = <uint8>winners[i]
@@ -208,9 +217,82 @@ cdef void maxout_rows(number *out, uint8 *which, const char *x, const Pieces *pi
         if which != NULL:
             which += together * n
         rows -= together
+        fitting -= together
+
+
+cdef inline int place(number *to, number grad) noexcept nogil:
+    keep(to)
+    to[0] = grad
+    return 0
+
+
+cdef inline void place_some(char *x, const number *grad, const uint8 *which, const Pieces *pieces,
+                            Py_ssize_t n) noexcept nogil:
+    """Clear the pieces, those side by side at once, and place grad.  Each number is read once."""
+    cdef const Py_ssize_t *offset = pieces.offset
+    cdef Py_ssize_t step = pieces.step
+    cdef Py_ssize_t run = pieces.run * sizeof(number)
+    cdef Py_ssize_t i = 0
+    cdef int piece = 0
+    while piece < pieces.count:
+        if run == step:
+            memset(x + offset[piece], 0, n * run)
+        else:
+            for i in range(n):
+                memset(x + offset[piece] + i * step, 0, run)
+        piece += pieces.run
+    unrolled(i, 0, n, place(<number *>(x + offset[which[i]] + i * step), grad[i]))
+
+
+cdef inline void choose_row(number *x, const number *grad, const uint8 *which, int piece,
+                            Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        x[i] = grad[i] if which[i] == piece else 0
+
+
+cdef void spread_rows(char *x, const number *grad, const uint8 *which, const Pieces *pieces,
+                      Py_ssize_t n, Py_ssize_t rows, Py_ssize_t row_step) noexcept nogil:
+    """By vectors where there is a kernel for the pieces, or in blocks that stay in the first-level
+    cache."""
+    cdef Py_ssize_t size = sizeof(number)
+    cdef Py_ssize_t side = pieces.step // size
+    cdef Py_ssize_t block = 512 if side == 1 else 4096 // (pieces.count * size) + 1
+    cdef Py_ssize_t row, start, some
+    cdef int piece
+    if side < 1 or side * size != pieces.step or pieces.run % side:
+        side = 0
+    if put(x, pieces.offset, pieces.count, side, row_step, <const char *>grad, which, n, rows,
+           sizeof(number)):
+        return
+    for row in range(rows):
+        start = 0
+        while start < n:
+            some = min(block, n - start)
+            if side == 1:
+                for piece in range(pieces.count):
+                    choose_row(<number *>(x + pieces.offset[piece]) + start, grad + start,
+                               which + start, piece, some)
+            else:
+                place_some(x + start * pieces.step, grad + start, which + start, pieces, some)
+            start += block
+        x += row_step
+        grad += n
+        which += n
 
 
 cdef void fill_maxout(KernelTable *table, const number *dtype_marker, int dtype) noexcept:
-    table.maxout_rows[dtype] = <MaxoutRows>maxout_rows[number]
-    table.lanes[dtype] = lanes_of(sizeof(number))
-    table.spread_pieces = spread_pieces
+    if sizeof(number) == 1:
+        table.spread_rows[dtype] = <SpreadRows>spread_rows[uint8]
+    elif sizeof(number) == 2:
+        table.spread_rows[dtype] = <SpreadRows>spread_rows[uint16]
+    elif sizeof(number) == 4:
+        table.spread_rows[dtype] = <SpreadRows>spread_rows[_scalar.uint32]
+    elif sizeof(number) == 8:
+        table.spread_rows[dtype] = <SpreadRows>spread_rows[_scalar.uint64]
+    else:
+        table.spread_rows[dtype] = <SpreadRows>spread_rows[longdouble]
+    if number is bfloat16:  # the kernel of both
+        table.maxout_rows[dtype] = <MaxoutRows>maxout_rows[_scalar.float16]
+    else:
+        table.maxout_rows[dtype] = <MaxoutRows>maxout_rows[number]

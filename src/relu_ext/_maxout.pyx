@@ -15,8 +15,8 @@ from relu_ext._ndarrays cimport (
     native_dtype, new_array, remember_bfloat16,
 )
 from relu_ext._operand cimport Operand
-from relu_ext._scalar cimport uint8
-from relu_ext._table cimport BFLOAT16, FLOAT16, MOST_SIDE, OUT, UINT8, A, B, Pieces
+from relu_ext._scalar cimport BFLOAT16_INFINITY, FLOAT16_INFINITY, uint8
+from relu_ext._table cimport BFLOAT16, FLOAT16, OUT, UINT8, A, B, Pieces
 from relu_ext._tensors cimport is_torch_tensor, new_result_of
 from relu_ext._walk cimport (
     GIL_BYTES, MOST_AXES, Plan, lay_axes, new_layout, row_step, size_of, walk_panels,
@@ -66,32 +66,15 @@ cdef inline bint is_dense(const Plan *this, int role, Py_ssize_t size) noexcept 
 cdef void reduce_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
     """By a kernel that reads and writes at least a vector, as long as that stays in the panel."""
     cdef const Job *job = <const Job *>this.job
-    cdef Pieces any_way
-    cdef Py_ssize_t n = this.shape[0]
-    cdef Py_ssize_t step = row_step(this, X)
-    cdef Py_ssize_t fitting = rows
-    cdef uint8 *which = <uint8 *>start[WHICH] if this.has[WHICH] else NULL
-    if job.pieces.side < 0:
-        fitting = 0
-    elif n < job.pieces.lanes:
-        fitting -= (job.pieces.lanes - 1) // n if step >= n * job.pieces.step else rows
-    if fitting > 0:
-        active_table.maxout_rows[job.dtype](start[Y], which, start[X], &job.pieces, n, fitting,
-                                            step)
-    fitting = max(<Py_ssize_t>0, fitting)
-    if fitting < rows:
-        any_way = job.pieces
-        any_way.side, any_way.lanes = -1, active_table.lanes[job.dtype]
-        active_table.maxout_rows[job.dtype](
-            start[Y] + fitting * n * this.itemsize, NULL if which == NULL else which + fitting * n,
-            start[X] + fitting * step, &any_way, n, rows - fitting, step)
+    active_table.maxout_rows[job.dtype](
+        start[Y], <uint8 *>start[WHICH] if this.has[WHICH] else NULL, start[X], &job.pieces,
+        this.shape[0], rows, row_step(this, X))
 
 
 cdef void spread_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
-    cdef const Pieces *pieces = &(<const Job *>this.job).pieces
-    active_table.spread_pieces(start[X], pieces.offset, pieces.count, pieces.side, pieces.step,
-                               row_step(this, X), start[Y], <const uint8 *>start[WHICH],
-                               this.shape[0], rows, this.itemsize)
+    cdef const Job *job = <const Job *>this.job
+    active_table.spread_rows[job.dtype](start[X], start[Y], <const uint8 *>start[WHICH],
+                                        &job.pieces, this.shape[0], rows, row_step(this, X))
 
 
 # Jobs.
@@ -131,26 +114,14 @@ cdef Py_ssize_t describe_pieces(Job *job, x) noexcept:
     return pieces
 
 
-cdef void choose_kernel(Job *job) noexcept nogil:
-    """By the side of the pieces, as the kernels count it, and the length of the rows."""
-    cdef int count = job.pieces.count
-    cdef Py_ssize_t size = job.laid.itemsize
-    cdef Py_ssize_t side = job.laid.step[X][0] // size
-    cdef int lanes = active_table.lanes[job.dtype]
-    cdef int run = 1  # pieces side by side: wherever a run begins, because axes have one step
-    while run < count and job.offset[run] == job.offset[run - 1] + size:
+cdef void find_runs(Job *job) noexcept nogil:
+    """Count the pieces side by side: wherever a run begins, because axes have one step."""
+    cdef int run = 1
+    while run < job.pieces.count and (
+            job.offset[run] == job.offset[run - 1] + job.laid.itemsize):
         run += 1
-    if not (side * size == job.laid.step[X][0] and 1 <= side <= MOST_SIDE and run % side == 0
-            and (side == 1 or side == 3 or side == count or side == 2 and count == 4)):
-        side = 0 if count >= 4 and (run == count or run % 4 == 0) else -1
-    # With 8 lanes, rows of 8 windows of 3 by 3 take 0.74 (int32) and 0.78 (int16) of the time with
-    # 16 (AMD EPYC, Zen 5).
-    if side > 1 and side * side == count:
-        while lanes * size >= 32 and lanes // 2 >= job.laid.shape[0] and (
-                lanes > 8 if size == 2 else lanes == active_table.lanes[job.dtype]):
-            lanes //= 2
-    job.pieces.side, job.pieces.lanes = <int>side, lanes
-    job.pieces.step, job.pieces.offset = job.laid.step[X][0], job.offset
+    job.pieces.run, job.pieces.step, job.pieces.offset = run, job.laid.step[X][0], job.offset
+    job.pieces.infinity = BFLOAT16_INFINITY if job.dtype == BFLOAT16 else FLOAT16_INFINITY
 
 
 cdef int perform(str name, Job *job, x, y, which, bint backward) except -1:
@@ -172,7 +143,7 @@ cdef int perform(str name, Job *job, x, y, which, bint backward) except -1:
         which is None or is_dense(this, WHICH, 1)))
     if not valid:
         raise RuntimeError(f"{name}: an array changed its shape or its dtype during the call")
-    choose_kernel(job)
+    find_runs(job)
     if pieces == 1 and not backward:  # compared with itself
         job.pieces.count = 2
     this.panel = spread_panel if backward else reduce_panel

@@ -54,6 +54,8 @@ RELU_EXT_ANYWHERE(uint64_t, relu_ext_uint64);
 
 #define RELU_EXT_FLOAT16_ONE ((relu_ext_float16)0x3c00)
 #define RELU_EXT_BFLOAT16_ONE ((relu_ext_bfloat16)0x3f80)
+#define RELU_EXT_FLOAT16_INFINITY 0x7c00
+#define RELU_EXT_BFLOAT16_INFINITY 0x7f80
 
 /* On the bits: 1 to infinity is positive, the same with the sign bit is negative, above is NaN. */
 #define RELU_EXT_HALF_COMPARISONS(FORMAT, INFINITY_BITS)                          \
@@ -73,8 +75,8 @@ RELU_EXT_ANYWHERE(uint64_t, relu_ext_uint64);
     {                                                                             \
         return (int16_t)(x & 0x7fff) > INFINITY_BITS;                             \
     }
-RELU_EXT_HALF_COMPARISONS(float16, 0x7c00)
-RELU_EXT_HALF_COMPARISONS(bfloat16, 0x7f80)
+RELU_EXT_HALF_COMPARISONS(float16, RELU_EXT_FLOAT16_INFINITY)
+RELU_EXT_HALF_COMPARISONS(bfloat16, RELU_EXT_BFLOAT16_INFINITY)
 
 static inline int relu_ext_half_is_zero(uint16_t x)
 {
@@ -82,15 +84,12 @@ static inline int relu_ext_half_is_zero(uint16_t x)
 }
 
 /* Numbers in their order as two's complement, ±0 as 0 and every NaN on top. */
-#define RELU_EXT_HALF_RANK(FORMAT, INFINITY_BITS)                                 \
-    static inline uint16_t relu_ext_##FORMAT##_rank(uint16_t x)                   \
-    {                                                                             \
-        const uint16_t magnitude = x & 0x7fff, sign = (uint16_t)(0 - (x >> 15));  \
-        const uint16_t number = (uint16_t)((magnitude ^ sign) - sign);            \
-        return magnitude > INFINITY_BITS ? 0x7fff : number;                       \
-    }
-RELU_EXT_HALF_RANK(float16, 0x7c00)
-RELU_EXT_HALF_RANK(bfloat16, 0x7f80)
+static inline uint16_t relu_ext_half_rank(uint16_t x, uint16_t infinity)
+{
+    const uint16_t magnitude = x & 0x7fff, sign = (uint16_t)(0 - (x >> 15));
+    const uint16_t number = (uint16_t)((magnitude ^ sign) - sign);
+    return (int16_t)magnitude > (int16_t)infinity ? 0x7fff : number;
+}
 
 static inline int relu_ext_half_rank_exceeds(uint16_t a, uint16_t b)
 {

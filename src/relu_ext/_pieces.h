@@ -35,10 +35,9 @@
     DEFINE(16, 32, RELU_EXT_16) DEFINE(32, 32, RELU_EXT_8) DEFINE(64, 32, RELU_EXT_4)
 /* RELU_EXT_BYTES is the longest vector of items of a size. */
 #if RELU_EXT_SHUFFLES && defined(__AVX512BW__)
-#define RELU_EXT_BYTES(size) ((size) == 1 ? 32 : (size) > 8 ? 16 : 64)
+#define RELU_EXT_BYTES(size) ((size) < 4 ? 32 : (size) > 8 ? 16 : 64)
 #define RELU_EXT_TAKES(DEFINE)                                                \
-    RELU_EXT_TAKES_32(DEFINE)                                                 \
-    DEFINE(16, 64, RELU_EXT_32) DEFINE(32, 64, RELU_EXT_16) DEFINE(64, 64, RELU_EXT_8)
+    RELU_EXT_TAKES_32(DEFINE) DEFINE(32, 64, RELU_EXT_16) DEFINE(64, 64, RELU_EXT_8)
 #elif RELU_EXT_SHUFFLES && defined(__AVX2__)
 #define RELU_EXT_BYTES(size) ((size) > 8 ? 16 : 32)
 #define RELU_EXT_TAKES RELU_EXT_TAKES_32
@@ -48,32 +47,28 @@
 #endif
 #define RELU_EXT_LANES(size) ((int)(RELU_EXT_BYTES(size) / (size)))
 
-/* A statement in each lane: a loop that stays one until the vectoriser has seen it. GCC 12 unrolls
- * short loops before, and vectorises what is left of them badly or not at all. */
+/* Short loops, unrolled if all of their turns are known. A statement in each lane is a loop that
+ * stays one until the vectoriser has seen it: GCC 12 unrolls short loops before, and vectorises what
+ * is left of them badly or not at all. */
 #if defined(__GNUC__) && !defined(__clang__)
-#define RELU_EXT_EACH_LANE(lane, lanes, statement)                                           \
-    do {                                                                                     \
-        _Pragma("GCC unroll 1") for ((lane) = 0; (lane) < (lanes); (lane)++) statement;      \
-    } while (0)
-#define RELU_EXT_EACH(i, n) _Pragma("GCC unroll 8") for (i = 0; i < (n); i++)
+#define RELU_EXT_UNROLL(n) _Pragma(#n)
 /* A pointer in one register, to which loads and stores add constants. GCC would keep all the sums,
  * in vectors where registers run out, so that 3 by 3 windows take 1.3 times as long; and it would
  * gather items by vectors, which takes longer than one by one. */
 #define RELU_EXT_KEEP(pointer) __asm__("" : "+r"(pointer))
 #else
+#define RELU_EXT_UNROLL(n)
 #define RELU_EXT_KEEP(pointer) (void)(pointer)
-#define RELU_EXT_EACH_LANE(lane, lanes, statement)                   \
-    do {                                                             \
-        for ((lane) = 0; (lane) < (lanes); (lane)++) statement;      \
-    } while (0)
-#define RELU_EXT_EACH(i, n) for (i = 0; i < (n); i++)
 #endif
-
-/* Where a vector begins: the last one of a row overlaps the one before it, if there is one. */
-RELU_EXT_ALWAYS ptrdiff_t relu_ext_place_of(ptrdiff_t start, ptrdiff_t n, const int lanes)
-{
-    return start > n - lanes && start > 0 ? n - lanes : start;
-}
+#define RELU_EXT_EACH(i, n) RELU_EXT_UNROLL(GCC unroll 8) for (i = 0; i < (n); i++)
+#define RELU_EXT_EACH_LANE(lane, lanes, statement)                                             \
+    do {                                                                                       \
+        RELU_EXT_UNROLL(GCC unroll 1) for ((lane) = 0; (lane) < (lanes); (lane)++) statement;  \
+    } while (0)
+#define RELU_EXT_UNROLLED(i, first, end, statement)                                            \
+    do {                                                                                       \
+        RELU_EXT_UNROLL(GCC unroll 8) for ((i) = (first); (i) < (end); (i)++) statement;       \
+    } while (0)
 
 /* GCC halves a memcpy of 32 bytes, by way of memory. */
 RELU_EXT_ALWAYS void relu_ext_copy_vector(void *to, const void *from, const int bytes)
@@ -105,11 +100,12 @@ RELU_EXT_ALWAYS __m128i relu_ext_few(const uint8_t *which, const int lanes)
         typedef item vector __attribute__((vector_size(BYTES)));                                  \
         const vector lane = {__VA_ARGS__};                                                        \
         const int lanes = BYTES * 8 / BITS;                                                       \
+        const ptrdiff_t last = n - lanes;                                                         \
         ptrdiff_t at[4], next;                                                                    \
         int group;                                                                                \
         RELU_EXT_EACH(group, groups) at[group] = offset[group * side];                            \
         for (next = 0; next < n; next += lanes) {                                                 \
-            const ptrdiff_t start = relu_ext_place_of(next, n, lanes);                            \
+            const ptrdiff_t start = next < last ? next : last;                                    \
             const vector w = (vector)WIDEN(relu_ext_few(which + start, lanes));                   \
             char *to = x + start * side * (BITS / 8);                                             \
             vector g, gs[4], ws[4];                                                               \
@@ -148,75 +144,18 @@ RELU_EXT_DEFINE_PUT(64, 16, _mm_cvtepu8_epi64, RELU_EXT_2)
 #endif
 #endif
 
-/* The gradient where pieces lie in rows: all bits of grad where the piece won, 0 elsewhere. */
-#define RELU_EXT_DEFINE_SPREAD(BITS)                                                           \
-    static void relu_ext_spread##BITS(char *x, const ptrdiff_t *offset, int pieces,            \
-                                      const char *grad, const uint8_t *which, ptrdiff_t n)     \
-    {                                                                                          \
-        int piece;                                                                             \
-        ptrdiff_t i;                                                                           \
-        for (piece = 0; piece < pieces; piece++) {                                             \
-            char *to = x + offset[piece];                                                      \
-            for (i = 0; i < n; i++) {                                                          \
-                uint##BITS##_t g;                                                              \
-                memcpy(&g, grad + i * (BITS / 8), BITS / 8);                                   \
-                g = which[i] == piece ? g : 0;                                                 \
-                memcpy(to + i * (BITS / 8), &g, BITS / 8);                                     \
-            }                                                                                  \
-        }                                                                                      \
-    }
-RELU_EXT_DEFINE_SPREAD(8)
-RELU_EXT_DEFINE_SPREAD(16)
-RELU_EXT_DEFINE_SPREAD(32)
-RELU_EXT_DEFINE_SPREAD(64)
-
-/* Where pieces lie in any other way: clears them, `run` side by side, in blocks that stay in the
- * first-level cache, and places grad. Each number is read once. */
-RELU_EXT_ALWAYS void relu_ext_place(char *x, const ptrdiff_t *offset, int pieces, int run,
-                                    ptrdiff_t step, const char *grad, const uint8_t *which,
-                                    ptrdiff_t n, const int size)
+/* Rows of the gradient, if there is a kernel for such pieces. */
+RELU_EXT_ALWAYS int relu_ext_put(char *x, const ptrdiff_t *offset, int pieces, ptrdiff_t side,
+                                 ptrdiff_t row_step, const char *grad, const uint8_t *which,
+                                 ptrdiff_t n, ptrdiff_t rows, const int size)
 {
-    const ptrdiff_t most = pieces * size < 4096 ? 4096 / (pieces * size) : 1;
-    const int joined = run * size == step;
-    ptrdiff_t start, stop, i;
-    int piece;
-    for (start = 0; start < n; start = stop) {
-        stop = n - start < most ? n : start + most;
-        for (piece = 0; piece < pieces; piece += run)
-            for (i = start; i < (joined ? start + 1 : stop); i++)
-                memset(x + offset[piece] + i * step, 0,
-                       (size_t)(joined ? (stop - start) * step : run * size));
-        RELU_EXT_EACH(i, stop - start)
-        memcpy(x + (start + i) * step + offset[*(const volatile uint8_t *)(which + start + i)],
-               grad + (start + i) * size, (size_t)size);
-    }
-}
-
-static void relu_ext_spread(char *x, const ptrdiff_t *offset, int pieces, int side, ptrdiff_t step,
-                            ptrdiff_t row_step, const char *grad, const uint8_t *which,
-                            ptrdiff_t n, ptrdiff_t rows, ptrdiff_t size)
-{
-    ptrdiff_t start;
-    int run = 1;
-    while (run < pieces && offset[run] == offset[run - 1] + size) run++;
-#define RELU_EXT_EACH_ROW(STATEMENT)                                                 \
-    {                                                                                \
-        for (; rows > 0; rows--, x += row_step, grad += n * size, which += n)        \
-            STATEMENT;                                                               \
-        return;                                                                      \
-    }
-#define RELU_EXT_SPREAD(BITS)                                                                 \
-    if (side == 1 && size == BITS / 8)                                                        \
-    RELU_EXT_EACH_ROW(for (start = 0; start < n; start += 512) relu_ext_spread##BITS(         \
-        x + start * step, offset, pieces, grad + start * size, which + start,                 \
-        n - start < 512 ? n - start : 512))
-#define RELU_EXT_PLACE(SIZE)                                                                  \
-    if (size == SIZE)                                                                         \
-    RELU_EXT_EACH_ROW(relu_ext_place(x, offset, pieces, run, step, grad, which, n, SIZE))
 #if RELU_EXT_SHUFFLES
 #define RELU_EXT_PUT(BITS, SIDE, GROUPS)                                                      \
-    if (side == SIDE && pieces == SIDE * GROUPS)                                              \
-    RELU_EXT_EACH_ROW(relu_ext_put##BITS(x, offset, grad, which, SIDE, GROUPS, n))
+    if (side == SIDE && pieces == SIDE * GROUPS) {                                            \
+        for (; rows > 0; rows--, x += row_step, grad += n * size, which += n)                 \
+            relu_ext_put##BITS(x, offset, grad, which, SIDE, GROUPS, n);                      \
+        return 1;                                                                             \
+    }
 #define RELU_EXT_PUTS(BITS)                                                                   \
     if (size == BITS / 8 && n >= RELU_EXT_FEWEST(BITS / 8)) {                                 \
         RELU_EXT_PUT(BITS, 1, 2) RELU_EXT_PUT(BITS, 1, 3) RELU_EXT_PUT(BITS, 1, 4)            \
@@ -225,9 +164,7 @@ static void relu_ext_spread(char *x, const ptrdiff_t *offset, int pieces, int si
     }
     RELU_EXT_PUTS(8) RELU_EXT_PUTS(16) RELU_EXT_PUTS(32) RELU_EXT_PUTS(64)
 #endif
-    RELU_EXT_SPREAD(8) RELU_EXT_SPREAD(16) RELU_EXT_SPREAD(32) RELU_EXT_SPREAD(64)
-    RELU_EXT_PLACE(1) RELU_EXT_PLACE(2) RELU_EXT_PLACE(4) RELU_EXT_PLACE(8)
-    RELU_EXT_EACH_ROW(relu_ext_place(x, offset, pieces, run, step, grad, which, n, (int)size))
+    return 0;
 }
 
 #if RELU_EXT_SHUFFLES
@@ -248,27 +185,11 @@ RELU_EXT_ALWAYS __m128i relu_ext_part(const char *x, int part, ptrdiff_t step, c
     return _mm_set_epi32((int)narrow[3], (int)narrow[2], (int)narrow[1], (int)narrow[0]);
 }
 
-RELU_EXT_ALWAYS void relu_ext_join16(void *to, const __m128i *parts)
-{
-    memcpy(to, parts, 16);
-}
-#if defined(__AVX2__)
-RELU_EXT_ALWAYS void relu_ext_join32(void *to, const __m128i *parts)
-{
-    _mm256_storeu_si256(
-        (__m256i *)to, _mm256_inserti128_si256(_mm256_castsi128_si256(parts[0]), parts[1], 1));
-}
-#endif
-#if defined(__AVX512F__)
-RELU_EXT_ALWAYS void relu_ext_join64(void *to, const __m128i *parts)
-{
-    __m256i halves[2];
-    relu_ext_join32(&halves[0], parts);
-    relu_ext_join32(&halves[1], parts + 2);
-    _mm512_storeu_si512(
-        to, _mm512_inserti64x4(_mm512_castsi256_si512(halves[0]), halves[1], 1));
-}
-#endif
+#define RELU_EXT_JOIN_16(parts) (parts)[0]
+#define RELU_EXT_JOIN_32(parts) _mm256_set_m128i((parts)[1], (parts)[0])
+#define RELU_EXT_JOIN_64(parts)                                                       \
+    _mm512_inserti64x4(_mm512_castsi256_si512(RELU_EXT_JOIN_32(parts)),               \
+                       RELU_EXT_JOIN_32((parts) + 2), 1)
 
 /* Takes apart a vector of elements of `pieces` items that lie side by side, or of four items each
  * and `step` bytes apart. Successive elements fill a part of each vector before the next part. Of
@@ -300,7 +221,7 @@ RELU_EXT_ALWAYS void relu_ext_join64(void *to, const __m128i *parts)
             RELU_EXT_EACH(k, BYTES / 16)                                                          \
             parts[k] = apart ? relu_ext_part(x, k * 4 + i, step, BITS / 8)                        \
                              : _mm_loadu_si128((const __m128i *)(x + (k * pieces + i) * 16));     \
-            relu_ext_join##BYTES(&all[i], parts);                                                 \
+            all[i] = (vector)RELU_EXT_JOIN_##BYTES(parts);                                        \
         }                                                                                         \
         if (pieces % 2 == 0)                                                                      \
             _Pragma("GCC unroll 8") for (parted = 1; parted < pieces; parted *= 2)                \

@@ -46,11 +46,12 @@ cdef extern from "_numbers.h" nogil:
     bint float16_is_nan "relu_ext_float16_is_nan"(float16 x)
     bint bfloat16_is_nan "relu_ext_bfloat16_is_nan"(bfloat16 x)
     bint half_is_zero "relu_ext_half_is_zero"(unsigned short x)
-    float16 float16_rank "relu_ext_float16_rank"(float16 x)
-    bfloat16 bfloat16_rank "relu_ext_bfloat16_rank"(bfloat16 x)
+    unsigned short half_rank "relu_ext_half_rank"(unsigned short x, unsigned short infinity)
     bint half_rank_exceeds "relu_ext_half_rank_exceeds"(unsigned short a, unsigned short b)
     float16 FLOAT16_ONE "RELU_EXT_FLOAT16_ONE"
     bfloat16 BFLOAT16_ONE "RELU_EXT_BFLOAT16_ONE"
+    unsigned short FLOAT16_INFINITY "RELU_EXT_FLOAT16_INFINITY"
+    unsigned short BFLOAT16_INFINITY "RELU_EXT_BFLOAT16_INFINITY"
 
 ctypedef fused number:
     float16
@@ -292,12 +293,11 @@ cdef inline number slope_term(number x, number grad_times_x) noexcept nogil:
 # but no NaN; +0.0 and -0.0 are equal, and equal pieces do not outrank each other.  So the first NaN
 # wins, or else the first of the greatest pieces.  Ranks decide, computed once per piece.
 
-cdef inline number rank(number x) noexcept nogil:
-    """The place of x in that order, in a form that `winner` compares."""
-    if number is float16:
-        return float16_rank(x)
-    elif number is bfloat16:
-        return bfloat16_rank(x)
+cdef inline number rank(number x, uint16 infinity) noexcept nogil:
+    """The place of x in that order, in a form that `winner` compares.  By the bits of infinity one
+    kernel tells the NaN of float16 and bfloat16; the other formats do not need them."""
+    if number is float16 or number is bfloat16:
+        return <number>half_rank(x, infinity)
     else:
         return x
 

@@ -89,35 +89,25 @@ ctypedef void (*Narrow)(void *out, const double *a, Py_ssize_t n) noexcept nogil
 # Copies whole cache lines past the caches; both addresses are aligned to one.
 ctypedef void (*StreamCopy)(char *to, const char *source, Py_ssize_t bytes) noexcept nogil
 
-# Maxout.  Piece p of element i lies `offset[p] + i * step` bytes from its row of x: with a side of
-# 1 anywhere, and step is the size of an item; with 2 to MOST_SIDE, so many pieces side by side, and
-# next to those of the next element; with 0, all side by side or each four of them; with -1, in
-# another way.
-cdef enum:
-    MOST_SIDE = 5
-
+# Maxout.  Piece p of element i lies `offset[p] + i * step` bytes from its row of x; each `run`
+# successive pieces lie side by side.
 cdef struct Pieces:
     int count  # 1 to 256, of which maxout_rows needs at least 2
-    int side
-    int lanes
+    int run
     Py_ssize_t step
-    const Py_ssize_t *offset  # at least MOST_SIDE; to the 256th for the gradient, 0 behind `count`
+    const Py_ssize_t *offset  # to the 256th for the gradient, 0 behind `count`
+    unsigned short infinity  # its bits in float16 or bfloat16, which share kernels
 
 # out and which are `rows` rows of n elements, end to end; which may be NULL.  Rows of x begin
-# row_step bytes apart.  `lanes` elements are taken at a time; rows of fewer are read and written as
-# if they had so many, in their order, unless the side is -1.  That is the table's number or, of
-# windows (side 2 of four pieces, side 3 of nine), half of it, if that is at least 16 bytes, or 8
-# items of 2 bytes.  Of the side 0 there are at least four pieces; of 2, two or four; of 4 and 5, as
-# many as the side.
+# row_step bytes apart.
 ctypedef void (*MaxoutRows)(void *out, unsigned char *which, const char *x, const Pieces *pieces,
                             Py_ssize_t n, Py_ssize_t rows, Py_ssize_t row_step) noexcept nogil
 
 # The gradient: in each row, the item at x + offset[which[i]] + i * step is grad[i], and the other
 # pieces are 0, whatever which holds.  Rows of grad and which lie end to end.
-ctypedef void (*SpreadPieces)(char *x, const Py_ssize_t *offset, int pieces, int side,
-                              Py_ssize_t step, Py_ssize_t row_step, const char *grad,
-                              const unsigned char *which, Py_ssize_t n, Py_ssize_t rows,
-                              Py_ssize_t size) noexcept nogil
+ctypedef void (*SpreadRows)(void *x, const void *grad, const unsigned char *which,
+                            const Pieces *pieces, Py_ssize_t n, Py_ssize_t rows,
+                            Py_ssize_t row_step) noexcept nogil
 
 # In all of these, no buffer overlaps another, and any alignment will do.
 
@@ -198,8 +188,7 @@ cdef struct KernelTable:
     StreamCopy stream_copy
     Py_ssize_t stream_block  # bytes of items of 4 and 8 bytes that are streamed at a time
     MaxoutRows maxout_rows[DTYPES]
-    int lanes[DTYPES]  # elements that maxout_rows takes at a time, at most
-    SpreadPieces spread_pieces
+    SpreadRows spread_rows[DTYPES]
     Terms gradient_terms[FLOATS]  # NULL where the gradient is added in its own dtype
     Terms slope_terms[FLOATS]
     Learn learn[FLOATS]  # NULL for halves and longdouble, and not for the bias of a Leaky ReLU
