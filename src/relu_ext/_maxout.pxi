@@ -139,7 +139,10 @@ cdef inline void compare_all(const Pieces *pieces, number *out, number *winners,
     """Each layout that is a kernel of its own, and the others by any number of groups."""
     cdef int lanes = lanes_of(sizeof(number))
     cdef int count = pieces.count
-    cdef bint few = 2 * n <= lanes and lanes * sizeof(number) >= 32
+    # For windows in short rows: 8 windows of 3 by 3 take 0.74 (int32) and 0.78 (int16) of the time
+    # with 8 lanes instead of 16 (Zen 5).
+    cdef int few = 8 if sizeof(number) == 2 else lanes // 2
+    cdef bint is_short = n <= few and lanes * sizeof(number) >= 32
     if side == 0:
         compare(pieces, out, winners, x, n, rows, row_step, 4, APART, 0, counted, lanes)
     elif side == 1 and count == 2:
@@ -152,14 +155,14 @@ cdef inline void compare_all(const Pieces *pieces, number *out, number *winners,
         compare(pieces, out, winners, x, n, rows, row_step, 4, ROWS, 0, counted, lanes)
     elif side == 2 and count == 2:
         compare(pieces, out, winners, x, n, rows, row_step, 2, SIDE, 1, counted, lanes)
-    elif side == 2 and few:
-        compare(pieces, out, winners, x, n, rows, row_step, 2, SIDE, 2, counted, lanes // 2)
+    elif side == 2 and is_short:
+        compare(pieces, out, winners, x, n, rows, row_step, 2, SIDE, 2, counted, few)
     elif side == 2:
         compare(pieces, out, winners, x, n, rows, row_step, 2, SIDE, 2, counted, lanes)
     elif side == 3 and count == 3:
         compare(pieces, out, winners, x, n, rows, row_step, 3, SIDE, 1, counted, lanes)
-    elif side == 3 and few:
-        compare(pieces, out, winners, x, n, rows, row_step, 3, SIDE, 3, counted, lanes // 2)
+    elif side == 3 and is_short:
+        compare(pieces, out, winners, x, n, rows, row_step, 3, SIDE, 3, counted, few)
     elif side == 3:
         compare(pieces, out, winners, x, n, rows, row_step, 3, SIDE, 3, counted, lanes)
     elif side == 4:

@@ -15,7 +15,7 @@
 
 /* GCC permutes vectors by what it computes from constants; Clang has no such shuffle. AVX2 permutes
  * poorly across its halves, and AVX-512 single bytes not at all without VBMI: each part of a vector
- * is permuted for itself. L8 to L64 list the lanes of each size of item. */
+ * is permuted for itself. RELU_EXT_2 to 32 list lanes. */
 #if defined(__GNUC__) && !defined(__clang__) && defined(__SSE4_1__)
 #include <immintrin.h>
 #define RELU_EXT_SHUFFLES 1
@@ -35,9 +35,10 @@
     DEFINE(16, 32, RELU_EXT_16) DEFINE(32, 32, RELU_EXT_8) DEFINE(64, 32, RELU_EXT_4)
 /* RELU_EXT_BYTES is the longest vector of items of a size. */
 #if RELU_EXT_SHUFFLES && defined(__AVX512BW__)
-#define RELU_EXT_BYTES(size) ((size) < 4 ? 32 : (size) > 8 ? 16 : 64)
+#define RELU_EXT_BYTES(size) ((size) == 1 ? 32 : (size) > 8 ? 16 : 64)
 #define RELU_EXT_TAKES(DEFINE)                                                \
-    RELU_EXT_TAKES_32(DEFINE) DEFINE(32, 64, RELU_EXT_16) DEFINE(64, 64, RELU_EXT_8)
+    RELU_EXT_TAKES_32(DEFINE)                                                 \
+    DEFINE(16, 64, RELU_EXT_32) DEFINE(32, 64, RELU_EXT_16) DEFINE(64, 64, RELU_EXT_8)
 #elif RELU_EXT_SHUFFLES && defined(__AVX2__)
 #define RELU_EXT_BYTES(size) ((size) > 8 ? 16 : 32)
 #define RELU_EXT_TAKES RELU_EXT_TAKES_32
@@ -194,8 +195,8 @@ RELU_EXT_ALWAYS __m128i relu_ext_part(const char *x, int part, ptrdiff_t step, c
 /* Takes apart a vector of elements of `pieces` items that lie side by side, or of four items each
  * and `step` bytes apart. Successive elements fill a part of each vector before the next part. Of
  * two or four pieces, the even and the odd items are parted again and again. Of an odd number, the
- * items of a piece lie at different places of the vectors: they are chosen, then permuted; AVX-512
- * does both at once. */
+ * items of a piece lie at different places of the vectors: they are chosen, then permuted. */
+#define RELU_EXT_FROM(index) (part + (index) % (item)items + (index) / (item)items * LANES)
 #define RELU_EXT_DEFINE_TAKE(BITS, BYTES, ...)                                                    \
     RELU_EXT_ALWAYS void relu_ext_take##BITS##_##BYTES(char *rows, const char *x,                 \
                                                        const int pieces, const int apart,         \
@@ -205,12 +206,8 @@ RELU_EXT_ALWAYS __m128i relu_ext_part(const char *x, int part, ptrdiff_t step, c
         typedef uint##BITS##_t item;                                                              \
         typedef item vector __attribute__((vector_size(BYTES)));                                  \
         const int bytes = apart || BYTES < 64 ? 16 : 64, items = bytes * 8 / BITS;                \
-        const vector lane = {__VA_ARGS__}, place = lane & (item)(items - 1), part = lane - place; \
+        const vector lane = {__VA_ARGS__}, place = lane % (item)items, part = lane - place;       \
         const vector even = place * 2, odd = place * 2 + 1;                                       \
-        const vector evens = part + (even & (item)(items - 1)) +                                  \
-                             ((vector)(even >= (item)items) & (item)LANES);                       \
-        const vector odds = part + (odd & (item)(items - 1)) +                                    \
-                            ((vector)(odd >= (item)items) & (item)LANES);                         \
         vector all[8], rest[8];                                                                   \
         int i, k, piece, parted;                                                                  \
         RELU_EXT_EACH(i, pieces)                                                                  \
@@ -228,8 +225,8 @@ RELU_EXT_ALWAYS __m128i relu_ext_part(const char *x, int part, ptrdiff_t step, c
             {                                                                                     \
                 RELU_EXT_EACH(i, pieces / 2)                                                      \
                 {                                                                                 \
-                    rest[i] = __builtin_shuffle(all[2 * i], all[2 * i + 1], evens);               \
-                    rest[i + pieces / 2] = __builtin_shuffle(all[2 * i], all[2 * i + 1], odds);   \
+                    rest[i] = __builtin_shuffle(all[2 * i], all[2 * i + 1], RELU_EXT_FROM(even)); \
+                    rest[i + pieces / 2] = __builtin_shuffle(all[2 * i], all[2 * i + 1], RELU_EXT_FROM(odd)); \
                 }                                                                                 \
                 RELU_EXT_EACH(i, pieces) all[i] = rest[i];                                        \
             }                                                                                     \
@@ -238,22 +235,12 @@ RELU_EXT_ALWAYS __m128i relu_ext_part(const char *x, int part, ptrdiff_t step, c
             {                                                                                     \
                 rest[piece] = all[0];                                                             \
                 _Pragma("GCC unroll 8") for (i = 1; i < pieces; i++)                              \
-                {                                                                                 \
-                    const vector source = lane * (item)pieces + (item)(piece - i * LANES);        \
-                    const vector here =                                                           \
-                        bytes == 64                                                               \
-                            ? (vector)(source < (item)LANES)                                      \
-                            : (vector)((place + (item)(i * items)) % (item)pieces == (item)piece); \
                     rest[piece] = __builtin_shuffle(                                              \
                         rest[piece], all[i],                                                      \
-                        bytes != 64 ? lane + (here & (item)LANES)                                 \
-                        : i == 1 ? source + (item)LANES                                           \
-                                 : (here & (source + (item)LANES)) | (~here & lane));             \
-                }                                                                                 \
-                if (bytes != 64)                                                                  \
-                    rest[piece] = __builtin_shuffle(                                              \
-                        rest[piece],                                                              \
-                        part + ((place * (item)pieces + (item)piece) & (item)(items - 1)));       \
+                        lane + ((vector)((place + (item)(i * items)) % (item)pieces ==            \
+                                         (item)piece) & (item)LANES));                            \
+                rest[piece] = __builtin_shuffle(                                                  \
+                    rest[piece], part + (place * (item)pieces + (item)piece) % (item)items);      \
             }                                                                                     \
         RELU_EXT_EACH(i, pieces)                                                                  \
         relu_ext_copy_vector(rows + i * BYTES, pieces % 2 ? &rest[i] : &all[i], BYTES);           \
