@@ -8,7 +8,7 @@ an array are read again once everything is allocated, because Python may run unt
 
 cimport numpy as cnp
 from cpython.long cimport PyLong_AsLongAndOverflow, PyLong_CheckExact
-from libc.string cimport memcmp, memset
+from libc.string cimport memset
 from relu_ext._dispatch cimport active_table
 from relu_ext._ndarrays cimport (
     PyArray_DESCR, PyArray_Descr, PyArrayObject, describe_ndarray, is_bfloat16, is_writeable,
@@ -64,7 +64,6 @@ cdef inline bint is_dense(const Plan *this, int role, Py_ssize_t size) noexcept 
 
 
 cdef void reduce_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
-    """By a kernel that reads and writes at least a vector, as long as that stays in the panel."""
     cdef const Job *job = <const Job *>this.job
     active_table.maxout_rows[job.dtype](
         start[Y], <uint8 *>start[WHICH] if this.has[WHICH] else NULL, start[X], &job.pieces,
@@ -82,73 +81,63 @@ cdef void spread_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept
 cdef Py_ssize_t describe_pieces(Job *job, x) noexcept:
     """Describe the first pieces, and where up to NUMBERED others lie.  Return their number, or -1
     if x does not have the axes."""
-    cdef Operand whole
+    cdef Operand *first = &job.first
     cdef Py_ssize_t pieces = 1
-    cdef Py_ssize_t piece, step
-    cdef int kept = 0
+    cdef Py_ssize_t piece, length
     cdef int axis, k
     cdef bint pooled
-    describe_ndarray(x, job.dtype, &whole)
-    for axis in range(whole.axes):
+    describe_ndarray(x, job.dtype, first)
+    shape, strides, axes = first.shape, first.strides, first.axes
+    first.axes, first.shape, first.strides = 0, job.shape, job.strides
+    for axis in range(axes):
         pooled = False
         for k in range(job.axes):
             pooled |= job.axis[k] == axis
-        if pooled:
-            pieces *= whole.shape[axis]
-        else:
-            job.shape[kept] = whole.shape[axis]
-            job.strides[kept] = whole.strides[axis]
-            kept += 1
-    job.first = whole
-    job.first.axes, job.first.shape, job.first.strides = kept, job.shape, job.strides
-    if kept + job.axes != whole.axes:
+        if not pooled:
+            job.shape[first.axes], job.strides[first.axes] = shape[axis], strides[axis]
+            first.axes += 1
+    if first.axes + job.axes != axes:
         return -1
-    if 0 < pieces <= NUMBERED:
-        pieces = 1
-        job.offset[0] = 0
-        for k in range(job.axes - 1, -1, -1):
-            step = whole.strides[job.axis[k]]
-            for piece in range(pieces, pieces * whole.shape[job.axis[k]]):
-                job.offset[piece] = job.offset[piece - pieces] + step
-            pieces *= whole.shape[job.axis[k]]
+    job.offset[0] = 0
+    for k in range(job.axes - 1, -1, -1):
+        length = shape[job.axis[k]]
+        for piece in range(pieces, pieces * length if pieces * length <= NUMBERED else 0):
+            job.offset[piece] = job.offset[piece - pieces] + strides[job.axis[k]]
+        pieces *= length
     return pieces
-
-
-cdef void find_runs(Job *job) noexcept nogil:
-    """Count the pieces side by side: wherever a run begins, because axes have one step."""
-    cdef int run = 1
-    while run < job.pieces.count and (
-            job.offset[run] == job.offset[run - 1] + job.laid.itemsize):
-        run += 1
-    job.pieces.run, job.pieces.step, job.pieces.offset = run, job.laid.step[X][0], job.offset
-    job.pieces.infinity = BFLOAT16_INFINITY if job.dtype == BFLOAT16 else FLOAT16_INFINITY
 
 
 cdef int perform(str name, Job *job, x, y, which, bint backward) except -1:
     """Describe all arrays, when no more Python will run, and compute."""
     cdef Operand operands[2]
     cdef Plan *this = &job.laid
-    cdef Py_ssize_t pieces = job.pieces.count
+    cdef Pieces *pieces = &job.pieces
     cdef Py_ssize_t bytes
     cdef bint valid
     memset(job.offset, 0, sizeof(job.offset))  # what `which` may hold while others change it
-    valid = describe_pieces(job, x) == pieces
+    valid = describe_pieces(job, x) == pieces.count
     describe_ndarray(y, job.dtype, &operands[0])
     if which is not None:
         describe_ndarray(which, UINT8, &operands[1])
-    valid = valid and native_dtype(PyArray_DESCR(<PyArrayObject *>x)) == job.dtype
-    valid = valid and lay_axes(this, active_table.itemsize[job.dtype], &operands[0], &job.first,
-                               NULL if which is None else &operands[1], NULL)
-    valid = valid and (size_of(this) == 0 or is_dense(this, Y, this.itemsize) and (
-        which is None or is_dense(this, WHICH, 1)))
+    valid = (
+        valid and native_dtype(PyArray_DESCR(<PyArrayObject *>x)) == job.dtype
+        and lay_axes(this, active_table.itemsize[job.dtype], &operands[0], &job.first,
+                     NULL if which is None else &operands[1], NULL)
+        and (size_of(this) == 0 or is_dense(this, Y, this.itemsize) and (
+            which is None or is_dense(this, WHICH, 1))))
     if not valid:
         raise RuntimeError(f"{name}: an array changed its shape or its dtype during the call")
-    find_runs(job)
-    if pieces == 1 and not backward:  # compared with itself
-        job.pieces.count = 2
+    bytes = size_of(this) * pieces.count * this.itemsize
+    pieces.infinity = BFLOAT16_INFINITY if job.dtype == BFLOAT16 else FLOAT16_INFINITY
+    pieces.step, pieces.offset = this.step[X][0], job.offset
+    pieces.run = 1
+    while pieces.run < pieces.count and (
+            job.offset[pieces.run] == job.offset[pieces.run - 1] + this.itemsize):
+        pieces.run += 1
+    if pieces.count == 1 and not backward:  # compared with itself
+        pieces.count = 2
     this.panel = spread_panel if backward else reduce_panel
     this.job = job
-    bytes = size_of(this) * pieces * this.itemsize
     if bytes >= GIL_BYTES:
         with nogil:
             walk_panels(this, bytes)
@@ -173,8 +162,8 @@ cdef tuple as_numbers(str name, str what, numbers):
 
 
 cdef int find_axes(str name, tuple numbers, int axes, Job *job) except -1:
-    cdef int i
     cdef int overflow = 0
+    cdef int i
     cdef long axis
     job.axes = 0
     for number in numbers:
@@ -188,6 +177,11 @@ cdef int find_axes(str name, tuple numbers, int axes, Job *job) except -1:
         job.axis[job.axes] = axis
         job.axes += 1
     return 0
+
+
+cdef tuple as_tuple(const Py_ssize_t *shape, int axes):
+    cdef int axis
+    return tuple([shape[axis] for axis in range(axes)])
 
 
 cdef exporters():
@@ -210,16 +204,17 @@ cdef native_array(str name, x, int *dtype):
     """Return an array in the machine's byte order, and write the kernels' dtype for it."""
     array = as_array(name, x)
     dtype[0] = native_dtype(PyArray_DESCR(<PyArrayObject *>array))
+    if dtype[0] < 0 and not array.dtype.isnative:
+        return native_array(name, array.astype(array.dtype.newbyteorder("=")), dtype)
+    if dtype[0] < 0 and is_bfloat16(array.dtype):
+        remember_bfloat16(array.dtype)
+        dtype[0] = BFLOAT16
     if dtype[0] < 0:
-        if not array.dtype.isnative:
-            array = array.astype(array.dtype.newbyteorder("="))
-        if is_bfloat16(array.dtype):
-            remember_bfloat16(array.dtype)
-        dtype[0] = native_dtype(PyArray_DESCR(<PyArrayObject *>array))
-        if dtype[0] < 0:
-            raise TypeError(f"{name}: dtype {array.dtype.type.__name__} is not supported")
+        raise TypeError(f"{name}: dtype {array.dtype.type.__name__} is not supported")
     return array
 
+
+# Results.
 
 cdef tuple outputs(str name, out, int number):
     """Return the two arrays of `out`, each of which may be None."""
@@ -230,34 +225,20 @@ cdef tuple outputs(str name, out, int number):
     return (<tuple>out + (None,))[:2]
 
 
-cdef tuple as_tuple(const Py_ssize_t *shape, int axes):
-    cdef int axis
-    return tuple([shape[axis] for axis in range(axes)])
-
-
-cdef inline bint has_shape(array, int axes, const Py_ssize_t *shape) noexcept:
-    return cnp.PyArray_NDIM(<cnp.ndarray>array) == axes and (  # without axes the shape is NULL
-        axes == 0
-        or memcmp(cnp.PyArray_DIMS(<cnp.ndarray>array), shape, axes * sizeof(Py_ssize_t)) == 0)
-
-
-cdef checked_out(str name, out, dtype, int axes, const Py_ssize_t *shape):
+cdef checked_out(str name, out, dtype, tuple shape):
     """Return an exact ndarray over the memory of `out`, which holds a result of `dtype`."""
     if out is None or cnp.PyArray_CheckExact(out) and out.dtype is dtype and is_writeable(out) and (
-            has_shape(out, axes, shape)):
+            out.shape == shape):
         return out
-    return exporters().result_array(name, "out", out, as_tuple(shape, axes), dtype, "SUmMV")
+    return exporters().result_array(name, "out", out, shape, dtype, "SUmMV")
 
 
-cdef object target(out, PyArray_Descr *dtype, int axes, const Py_ssize_t *shape,
-                   const Py_ssize_t *strides, bint dense, input, other):
-    """Where a result is computed: `out`, if it has the dtype, is dense, if it has to be, and shares
-    no memory with the other arrays; or a new array."""
-    if (out is not None and out.dtype == <object>dtype and (not dense or out.flags.c_contiguous)
+cdef bint takes(out, dtype, bint dense, input, other) except -1:
+    """Whether a result of the dtype can be computed in `out`, which shares no memory with the other
+    arrays, and is dense if it has to be."""
+    return (out is not None and out.dtype == dtype and (not dense or out.flags.c_contiguous)
             and not np.may_share_memory(out, input)
-            and (other is None or not np.may_share_memory(out, other))):
-        return out
-    return new_array(dtype, axes, shape, strides, False)
+            and (other is None or not np.may_share_memory(out, other)))
 
 
 cdef object delivered(result, out, array, tuple operands):
@@ -272,20 +253,28 @@ cdef object delivered(result, out, array, tuple operands):
 
 # Forward.
 
-cdef list axes_to_end(tuple axes, int count):
+cdef object new_result(const Job *job, PyArray_Descr *dtype, Py_ssize_t size, bint in_c_order):
+    """A new array in the order of x in memory, or in C's as `out` is."""
+    cdef Py_ssize_t shape[MOST_AXES]
+    cdef Py_ssize_t strides[MOST_AXES]
+    new_layout(shape, strides, size, &job.first, NULL)
+    return new_array(dtype, job.first.axes, shape, NULL if in_c_order else strides, False)
+
+
+cdef list pieces_last(int axes, tuple numbers):
     """The axes of an array, those of the pieces last."""
-    pooled = [axis % count for axis in axes]
-    return [i for i in range(count) if i not in pooled] + pooled
+    pooled = [number % axes for number in numbers]
+    return [axis for axis in range(axes) if axis not in pooled] + pooled
 
 
-cdef tuple reduce_many(array, tuple axes, Py_ssize_t pieces, bint is_half):
+cdef tuple reduce_many(array, tuple axes, bint is_half):
     """More pieces than a byte can number, by NumPy."""
-    array = array.transpose(axes_to_end(axes, array.ndim))
-    shape = array.shape[:-len(axes)]
-    rows = array.reshape(prod(shape), pieces)
+    pieces = array.transpose(pieces_last(array.ndim, axes))
+    shape = pieces.shape[:-len(axes)]
+    pieces = pieces.reshape(prod(shape), -1)
     # ml_dtypes has no argmax, and NumPy's of float16 is slow; widened, both keep their order.
-    which = (rows.astype(np.float32) if is_half else rows).argmax(1)
-    return rows[np.arange(len(rows)), which].reshape(shape), which.reshape(shape)
+    which = (pieces.astype(np.float32) if is_half else pieces).argmax(1)
+    return pieces[np.arange(len(pieces)), which].reshape(shape), which.reshape(shape)
 
 
 def maxout(x, /, axis=-1, *, out=None, return_which=False):
@@ -315,10 +304,10 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
         ``np.max``, the first NaN wins.  Zeros are equal, and the first of equal pieces wins; in
         ``np.max`` the sign of a zero depends on the zeros' positions.
     which : ndarray, scalar or tensor
-        Only with `return_which`: the number of the piece that won, as in ``np.argmax``.  Several
-        axes number the pieces in C's order of the axes as they are named: with ``axis=(3, 5)``,
-        along axis 5 fastest.  Its dtype is the smallest unsigned one that can number all pieces:
-        uint8 up to 256.  Widen it before arithmetic, which would wrap: ``which.astype(np.intp)``.
+        Only with `return_which`: the number of the piece that won, as in ``np.argmax``, in C's
+        order of the axes as they are named: with ``axis=(3, 5)``, along axis 5 fastest.  Its dtype
+        is the smallest unsigned one that can number all pieces: uint8 up to 256.  Widen it before
+        arithmetic, which would wrap: ``which.astype(np.intp)``.
 
     Raises
     ------
@@ -365,8 +354,6 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
     (array([[4, 8]]), array([[3, 2]], dtype=uint8))
     """
     cdef Job job
-    cdef Py_ssize_t shape[MOST_AXES]
-    cdef Py_ssize_t strides[MOST_AXES]
     cdef bint counted = return_which
     cdef Py_ssize_t pieces
     cdef tuple numbers = (axis,) if PyLong_CheckExact(axis) else as_numbers("maxout", "axis", axis)
@@ -376,34 +363,33 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
     if pieces <= 0:
         raise ValueError(f"maxout: axis {axis} has length 0, so there is no maximum")
 
-    which = y_out = which_out = y_given = which_given = None
+    y = which = y_out = which_out = y_given = which_given = None
     if out is not None:
         y_given, which_given = outputs("maxout", out, 1 + counted)
-        y_out = checked_out("maxout", y_given, array.dtype, job.first.axes, job.shape)
-        which_out = checked_out("maxout", which_given, uint8_dtype, job.first.axes, job.shape)
+        shape = as_tuple(job.shape, job.first.axes)
+        y_out = checked_out("maxout", y_given, array.dtype, shape)
+        which_out = checked_out("maxout", which_given, uint8_dtype, shape)
         if which_out is not None and (which_out.dtype.kind not in "iu"
                                       or np.iinfo(which_out.dtype).max < pieces - 1):
             raise TypeError(f"maxout: out of dtype {which_out.dtype} for which cannot number "
                             f"{pieces} pieces")
+        y = y_out if takes(y_out, array.dtype, True, array, which_out) else None
+        which = which_out if takes(which_out, uint8_dtype, True, array, y_out) else None
     if pieces > NUMBERED:
-        y, which = reduce_many(array, numbers, pieces, job.dtype in (FLOAT16, BFLOAT16))
+        y, which = reduce_many(array, numbers, job.dtype in (FLOAT16, BFLOAT16))
         if which_given is None:
             which = which.astype(np.min_scalar_type(pieces - 1))
     else:
-        # In the order of x in memory, or in C's order as `out` is.
-        new_layout(shape, strides, active_table.itemsize[job.dtype], &job.first, NULL)
-        y = target(y_out, PyArray_DESCR(<PyArrayObject *>array), job.first.axes, shape,
-                   strides if out is None else NULL, True, array, which_out)
-        if counted:
-            new_layout(shape, strides, 1, &job.first, NULL)
-            which = target(which_out, <PyArray_Descr *>uint8_dtype, job.first.axes, shape,
-                           strides if out is None else NULL, True, array, y_out)
+        if y is None:
+            y = new_result(&job, PyArray_DESCR(<PyArrayObject *>array),
+                           active_table.itemsize[job.dtype], out is not None)
+        if counted and which is None:
+            which = new_result(&job, <PyArray_Descr *>uint8_dtype, 1, out is not None)
         job.pieces.count = <int>pieces
-        perform("maxout", &job, array, y, which, False)
+        perform("maxout", &job, array, y, which if counted else None, False)
     if out is not None or x is not array or cnp.PyArray_NDIM(<cnp.ndarray>y) == 0:
         y = delivered(y, y_given, y_out, (x,))
-        if counted:
-            which = delivered(which, which_given, which_out, (x,))
+        which = delivered(which, which_given, which_out, (x,)) if counted else None
     return (y, which) if counted else y
 
 
@@ -431,20 +417,20 @@ cdef object numbered(which, Py_ssize_t pieces):
     return which if is_uint8 or pieces > NUMBERED else which.astype(np.uint8)
 
 
+cdef object contiguous(array, tuple shape):
+    """Return the array, broadcast and in C's order."""
+    if (cnp.PyArray_FLAGS(<cnp.ndarray>array) & cnp.NPY_ARRAY_C_CONTIGUOUS
+            and array.shape == shape):
+        return array
+    return np.broadcast_to(array, shape).copy()
+
+
 cdef object spread_many(grad, which, tuple lengths, tuple axes):
     """The gradient of more pieces than a byte can number, by NumPy; in C's order."""
     x = np.zeros((grad.size, prod(lengths)), grad.dtype)
     x[np.arange(grad.size), which.reshape(-1).astype(np.intp)] = grad.reshape(-1)
     x = x.reshape(grad.shape + lengths)
-    return np.ascontiguousarray(x.transpose(np.argsort(axes_to_end(axes, x.ndim))))
-
-
-cdef object contiguous(array, int axes, const Py_ssize_t *shape):
-    """Return the array, broadcast and in C's order."""
-    if (cnp.PyArray_FLAGS(<cnp.ndarray>array) & cnp.NPY_ARRAY_C_CONTIGUOUS
-            and has_shape(array, axes, shape)):
-        return array
-    return np.broadcast_to(array, as_tuple(shape, axes)).copy()
+    return np.ascontiguousarray(x.transpose(np.argsort(pieces_last(x.ndim, axes))))
 
 
 def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
@@ -514,8 +500,8 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
     """
     cdef Job job
     cdef Operand operands[2]
-    cdef Py_ssize_t shape[MOST_AXES]
     cdef Py_ssize_t kept[MOST_AXES]
+    cdef Py_ssize_t x_shape[MOST_AXES]
     cdef double size = 1
     cdef int axes, i
     cdef int number = 0
@@ -528,7 +514,6 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
                          f"{len(numbers)} axes")
     if min(lengths) < 0:
         raise ValueError(f"maxout_backward: expected at least 0 pieces, not {min(lengths)}")
-    total = prod(lengths)
     grad_array = native_array("maxout_backward", grad, &job.dtype)
     which_array = as_array("maxout_backward", which)
     is_plain = grad is grad_array and which is which_array
@@ -537,41 +522,42 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
                         f"{which_array.dtype.type.__name__}, not an integer one")
     describe_ndarray(grad_array, job.dtype, &operands[0])
     describe_ndarray(which_array, UINT8, &operands[1])
-    axes = new_layout(kept, shape, 1, &operands[0], &operands[1])
+    axes = new_layout(kept, x_shape, 1, &operands[0], &operands[1])
     if axes < 0:
         raise ValueError(f"maxout_backward: grad of shape {grad_array.shape} and "
                          f"which of shape {which_array.shape} do not broadcast")
-    if axes + len(numbers) > MOST_AXES:
-        raise ValueError(f"maxout_backward: the result would have {axes + len(numbers)} axes; "
-                         f"NumPy has at most {MOST_AXES}")
+    shape = as_tuple(kept, axes)
     axes += <int>len(numbers)
+    if axes > MOST_AXES:
+        raise ValueError(f"maxout_backward: the result would have {axes} axes; NumPy has at most "
+                         f"{MOST_AXES}")
     find_axes("maxout_backward", numbers, axes, &job)
     for i in range(axes - job.axes):
         size *= kept[i]
-    if total >= 1 << 62 or size * <double>total >= 1 << 62:
+    total = prod(lengths)
+    if total * max(size, 1) >= 1 << 62:
         raise ValueError(f"maxout_backward: a result of {total} pieces is too large")
-    # The shape of the result, axis by axis.
-    memset(shape, -1, sizeof(shape))
+    memset(x_shape, -1, sizeof(x_shape))
     for i in range(job.axes):
-        shape[job.axis[i]] = lengths[i]
+        x_shape[job.axis[i]] = lengths[i]
     for i in range(axes):
-        if shape[i] < 0:
-            shape[i] = kept[number]
+        if x_shape[i] < 0:
+            x_shape[i] = kept[number]
             number += 1
     if size:
-        which_array = contiguous(numbered(which_array, total), number, kept)
-        grad_array = contiguous(grad_array, number, kept)
+        which_array = contiguous(numbered(which_array, total), shape)
+        grad_array = contiguous(grad_array, shape)
 
     given = outputs("maxout_backward", out, 1)[0]
-    x_out = checked_out("maxout_backward", given, grad_array.dtype, axes, shape)
+    x_out = checked_out("maxout_backward", given, grad_array.dtype,
+                        None if given is None else as_tuple(x_shape, axes))
     if total > NUMBERED and size:
         x = spread_many(grad_array, which_array, lengths, numbers)
     else:
-        x = target(x_out, PyArray_DESCR(<PyArrayObject *>grad_array), axes, shape, NULL, False,
-                   grad_array, which_array)
+        x = x_out
+        if not takes(x_out, grad_array.dtype, False, grad_array, which_array):
+            x = new_array(PyArray_DESCR(<PyArrayObject *>grad_array), axes, x_shape, NULL, False)
         if size:
             job.pieces.count = total
             perform("maxout_backward", &job, x, grad_array, which_array, True)
-    if given is None and is_plain:
-        return x
-    return delivered(x, given, x_out, (grad, which))
+    return x if given is None and is_plain else delivered(x, given, x_out, (grad, which))
