@@ -95,11 +95,13 @@ UNIX_FLAGS = [
     "-fno-asynchronous-unwind-tables",
     "-fno-plt",
 ]
-# Three fifths of the size.  Of these, a call with a small array runs the loop of `ufuncs` alone:
-# 1,023 instructions instead of 1,016.  The front door would run 274 instead of 191; maxout of
-# (64, 32, 4) float32 would take 1.1 times as long, its gradient 1.8 times, and a call with a tensor
-# of 64 float32 1.1 times.
-COLD = {"_dispatch", "_dlpack", "_ndarrays", "_openmp", "_threads", "ufuncs"}
+# The modules that `relu_ext/__init__.py` finds in one file, `_core`.
+MODULES = ["_walk", "_tensors", "_api", "_maxout", "_sums"]
+# Those of them that are compiled for three fifths of the size.  A call with a small array runs the
+# loop of `ufuncs` alone: 1,023 instructions instead of 1,016.  The front door would run 274 instead
+# of 191; maxout of (64, 32, 4) float32 would take 1.1 times as long, its gradient 1.8 times, and a
+# call with a tensor of 64 float32 1.1 times.
+COLD_MODULES = ["_dispatch", "_threads", "_ndarrays", "ufuncs", "_dlpack"]
 COLD_FLAGS = ["-Os"]
 OPENMP_FLAGS = ["-fopenmp"]
 # Constants in the pages of the code, as before binutils 2.31: half as many maps of files.  Of an
@@ -120,26 +122,10 @@ DIRECTIVES = {
 }
 
 
-MODULES = [
-    "_dispatch",
-    "_openmp",
-    "_threads",
-    "_walk",
-    "_ndarrays",
-    "ufuncs",
-    "_dlpack",
-    "_tensors",
-    "_api",
-    "_maxout",
-    "_sums",
-]
-
-
-def extension(name: str) -> Extension:
-    source = "_kernels" if name.startswith("_kernels_") else name
+def extension(name: str, modules: list[str]) -> Extension:
     return Extension(
         f"relu_ext.{name}",
-        [str(PACKAGE / f"{source}.pyx")],
+        [str(PACKAGE / f"{module}.pyx") for module in modules],
         include_dirs=[str(PACKAGE), np.get_include()],
         depends=[str(header) for header in PACKAGE.glob("*.h")],
         define_macros=[
@@ -201,9 +187,9 @@ class BuildExtensions(build_ext):
             if unix and not self.compiles("", level.flags)
         }
         built = {name: level for name, level in levels.items() if name not in missing}
-        wanted = {*(f"_kernels_{level}" for level in built), *MODULES}
-        if not (unix and self.compiles("#include <omp.h>", OPENMP_FLAGS)):
-            wanted.remove("_openmp")
+        wanted = {*(f"_kernels_{level}" for level in built), "_core"}
+        if unix and self.compiles("#include <omp.h>", OPENMP_FLAGS):
+            wanted.add("_openmp")
         self.extensions = [
             extension
             for extension in self.extensions
@@ -215,7 +201,9 @@ class BuildExtensions(build_ext):
             extension.extra_link_args += link_flags
             self.configure(extension, built, missing)
         # What takes longest comes first.
-        self.extensions.sort(key=lambda one: Path(one.sources[0]).stat().st_size, reverse=True)
+        self.extensions.sort(
+            key=lambda one: sum(Path(source).stat().st_size for source in one.sources), reverse=True
+        )
         super().build_extensions()
         for name, why in missing.items():
             print(f"relu_ext was built without the CPU level {name}: {why}")
@@ -243,7 +231,9 @@ class BuildExtensions(build_ext):
                     source.write_text(text)
                 extension.sources = [str(source)]
             else:
-                extension.sources = [str(written[extension.name])]
+                extension.sources = [
+                    str(written[f"{package}.{Path(source).stem}"]) for source in extension.sources
+                ]
 
     def configure(
         self, extension: Extension, levels: dict[str, Level], missing: dict[str, str]
@@ -251,28 +241,38 @@ class BuildExtensions(build_ext):
         name = extension.name.removeprefix("relu_ext.")
         unix = self.compiler.compiler_type == "unix"
         if unix:
-            extension.extra_compile_args += UNIX_FLAGS + COLD_FLAGS * (name in COLD)
+            extension.extra_compile_args += UNIX_FLAGS
         if name.startswith("_kernels_") and unix:
             level = levels[name.removeprefix("_kernels_")]
             extension.extra_compile_args += KERNEL_FLAGS + level.flags
             gcc_flags = [*GCC_KERNEL_FLAGS, *level.gcc_flags]
             if self.compiles("", gcc_flags):
                 extension.extra_compile_args += gcc_flags
-        elif name == "_threads":
-            openmp = any(other.name == "relu_ext._openmp" for other in self.extensions)
-            extension.define_macros.append(("RELU_EXT_OPENMP", str(int(openmp))))
         elif name == "_openmp":
-            extension.extra_compile_args += OPENMP_FLAGS
+            extension.extra_compile_args += OPENMP_FLAGS + COLD_FLAGS
             extension.extra_link_args += OPENMP_FLAGS
-        elif name == "_dispatch":
+        elif name == "_core":
+            openmp = any(other.name == "relu_ext._openmp" for other in self.extensions)
             reasons = "; ".join(f"{level}: {why}" for level, why in missing.items())
             extension.define_macros += [
+                ("RELU_EXT_OPENMP", str(int(openmp))),
                 ("RELU_EXT_LEVELS", f'"{" ".join(levels)}"'),
                 ("RELU_EXT_LEVELS_MISSING", f'"{reasons}"'),
             ]
 
     def build_extension(self, extension: Extension) -> None:
         start = time.monotonic()
+        if self.compiler.compiler_type == "unix":
+            cold = [source for source in extension.sources if Path(source).stem in COLD_MODULES]
+            extension.sources = [source for source in extension.sources if source not in cold]
+            extension.extra_objects += self.compiler.compile(
+                cold,
+                output_dir=self.build_temp,
+                macros=extension.define_macros,
+                include_dirs=extension.include_dirs,
+                extra_postargs=extension.extra_compile_args + COLD_FLAGS,
+                depends=extension.depends,
+            )
         super().build_extension(extension)
         if self.verbose:
             print(f"built {extension.name} in {time.monotonic() - start:.0f} s", flush=True)
@@ -297,11 +297,12 @@ class BuildExtensions(build_ext):
 if __name__ == "__main__":  # not in the processes of `cythonize`
     setup(
         ext_modules=[
-            extension(name)
-            for name in [
-                *(f"_kernels_{level}" for level in reversed(X86_64_LEVELS | OTHER_LEVELS)),
-                *MODULES,
-            ]
+            *(
+                extension(f"_kernels_{level}", ["_kernels"])
+                for level in X86_64_LEVELS | OTHER_LEVELS
+            ),
+            extension("_openmp", ["_openmp"]),
+            extension("_core", MODULES + COLD_MODULES),
         ],
         cmdclass={"build_ext": BuildExtensions},
     )

@@ -1,5 +1,6 @@
 """What is distributed: the files that should be there and no others; and that it builds alone."""
 
+import importlib
 import importlib.machinery
 import importlib.metadata
 import json
@@ -23,9 +24,8 @@ SUFFIX = importlib.machinery.EXTENSION_SUFFIXES[0]
 def package_files(levels, openmp):
     """Those of the package, in a wheel and where it is installed."""
     python = {path.name for path in SOURCES.iterdir() if path.suffix in (".py", ".pyi", ".typed")}
-    modules = {path.stem for path in SOURCES.glob("*.pyx") if path.stem != "_kernels"}
+    modules = {"_core"} | ({"_openmp"} if openmp else set())
     modules |= {f"_kernels_{level}" for level in levels}
-    modules -= set() if openmp else {"_openmp"}
     return {f"relu_ext/{name}" for name in python | {module + SUFFIX for module in modules}}
 
 
@@ -48,6 +48,19 @@ def test_installed_files():
         }
     built = relu_ext.cpu_levels().built
     assert names == package_files(built, _threads.has_openmp())
+
+
+def test_one_file_of_modules():
+    """Each is found in the one file, and what is not there is missing as from any package."""
+    names = {path.stem for path in SOURCES.glob("*.pyx")} - {"_kernels", "_openmp"}
+    for name in names:
+        module = importlib.import_module(f"relu_ext.{name}")
+        assert Path(module.__file__).name == f"_core{SUFFIX}"
+    for name in ("relu_ext._none", "relu_ext._walk.none"):
+        with pytest.raises(ModuleNotFoundError, match=f"^No module named '{name}'"):
+            importlib.import_module(name)
+    with pytest.raises(ImportError, match="cannot import name '_none' from 'relu_ext'"):
+        from relu_ext import _none  # noqa: F401
 
 
 def test_metadata():

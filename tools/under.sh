@@ -226,7 +226,7 @@ old-cpus)
     # Below x86-64-v2: the module that asks the CPU alone, because NumPy itself may need as much.
     qemu-x86_64 -cpu core2duo "$folder/venv/bin/python" -c "
 import importlib.machinery, importlib.util, sysconfig
-path = sysconfig.get_path('platlib') + '/relu_ext/_dispatch' + sysconfig.get_config_var('EXT_SUFFIX')
+path = sysconfig.get_path('platlib') + '/relu_ext/_core' + sysconfig.get_config_var('EXT_SUFFIX')
 loader = importlib.machinery.ExtensionFileLoader('relu_ext._dispatch', path)
 spec = importlib.util.spec_from_loader(loader.name, loader)
 try:
