@@ -95,7 +95,7 @@ UNIX_FLAGS = [
     "-fno-asynchronous-unwind-tables",
     "-fno-plt",
 ]
-# The modules that `relu_ext/__init__.py` finds in one file, `_core`.
+# The modules that `relu_ext/__init__.py` loads from one file, `_core`.
 MODULES = ["_walk", "_tensors", "_api", "_maxout", "_sums"]
 # Those of them that are compiled for three fifths of the size.  A call with a small array runs the
 # loop of `ufuncs` alone: 1,023 instructions instead of 1,016.  The front door would run 274 instead
