@@ -101,7 +101,7 @@ cdef inline void compare(const Pieces *pieces, number *out, number *winners, con
     cdef number winner[MOST_LANES]
     cdef Py_ssize_t step = pieces.step
     cdef Py_ssize_t last = max(<Py_ssize_t>0, n - lanes)
-    cdef Py_ssize_t place, start, row, i
+    cdef Py_ssize_t place, row, i
     cdef Py_ssize_t offset[9]  # where compilers know that no result is written
     cdef int count = pieces.count
     cdef uint16 infinity = pieces.infinity
@@ -115,22 +115,24 @@ cdef inline void compare(const Pieces *pieces, number *out, number *winners, con
         i = 0
         while i < n:
             place = min(i, last)  # the last vector overlaps the one before it, if there is one
-            start = row * row_step + place * step
-            place += row * n
-            compare_group(offset, best, winner, x + start, 0, some, layout, False, counted, lanes,
-                          step, width, infinity)
+            compare_group(offset, best, winner, x + place * step, 0, some, layout, False, counted,
+                          lanes, step, width, infinity)
             unrolled(group, 1, groups, compare_group(
-                offset, best, winner, x + start, group * some, some, layout, True, counted, lanes,
-                step, width, infinity))
+                offset, best, winner, x + place * step, group * some, some, layout, True, counted,
+                lanes, step, width, infinity))
             next = some
             while groups == 0 and next < count:
-                compare_group(pieces.offset, best, winner, x + start, min(next, count - some),
-                              some, layout, True, counted, lanes, step, width, infinity)
+                compare_group(pieces.offset, best, winner, x + place * step,
+                              min(next, count - some), some, layout, True, counted, lanes, step,
+                              width, infinity)
                 next += some
             copy_vector(out + place, best, bytes)
             if counted:
                 copy_vector(winners + place, winner, bytes)
             i += lanes
+        x += row_step
+        out += n
+        winners += n
 
 
 cdef inline void compare_all(const Pieces *pieces, number *out, number *winners, const char *x,

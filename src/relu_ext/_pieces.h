@@ -220,6 +220,8 @@ RELU_EXT_ALWAYS __m128i relu_ext_part(const char *x, int part, ptrdiff_t step, c
                              : _mm_loadu_si128((const __m128i *)(x + (k * pieces + i) * 16));     \
             all[i] = (vector)RELU_EXT_JOIN_##BYTES(parts);                                        \
         }                                                                                         \
+        /* GCC would load a vector again for each shuffle. */                                     \
+        RELU_EXT_EACH(i, pieces) __asm__("" : "+x"(all[i]));                                      \
         if (pieces % 2 == 0)                                                                      \
             _Pragma("GCC unroll 8") for (parted = 1; parted < pieces; parted *= 2)                \
             {                                                                                     \
