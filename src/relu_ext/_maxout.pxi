@@ -17,8 +17,8 @@ cdef extern from "_pieces.h" nogil:
         SIDE "RELU_EXT_SIDE"  # pieces side by side, and next to those of the next element
         APART "RELU_EXT_APART"  # pieces side by side
         GATHERED "RELU_EXT_GATHERED"  # in any other way, and rows of any length
-    void each_lane "RELU_EXT_EACH_LANE"(int lane, int lanes, int statement)
-    void unrolled "RELU_EXT_UNROLLED"(Py_ssize_t i, Py_ssize_t first, Py_ssize_t end, int statement)
+    void loop "RELU_EXT_LOOP"(int turns, Py_ssize_t i, Py_ssize_t first, Py_ssize_t end,
+                              int statement)
     void keep "RELU_EXT_KEEP"(void *pointer)
     bint put "relu_ext_put"(char *x, const Py_ssize_t *offset, int pieces, Py_ssize_t side,
                             Py_ssize_t row_step, const char *grad, const uint8 *which,
@@ -84,8 +84,8 @@ cdef inline int compare_group(const Py_ssize_t *offset, number *best, number *wi
     cdef number items[MOST_SIDE * MOST_LANES]
     cdef int lane = 0
     take(items, x, offset + first, some, layout, sizeof(number), lanes, step, width)
-    each_lane(lane, lanes, meet_all(lane, best, winner, items, first, some, champion, counted,
-                                    lanes, infinity))
+    loop(1, lane, 0, lanes, meet_all(lane, best, winner, items, first, some, champion, counted,
+                                     lanes, infinity))
     return 0
 
 
@@ -117,7 +117,7 @@ cdef inline void compare(const Pieces *pieces, number *out, number *winners, con
             place = min(i, last)  # the last vector overlaps the one before it, if there is one
             compare_group(offset, best, winner, x + place * step, 0, some, layout, False, counted,
                           lanes, step, width, infinity)
-            unrolled(group, 1, groups, compare_group(
+            loop(4, group, 1, groups, compare_group(
                 offset, best, winner, x + place * step, group * some, some, layout, True, counted,
                 lanes, step, width, infinity))
             next = some
@@ -142,9 +142,10 @@ cdef inline void compare_all(const Pieces *pieces, number *out, number *winners,
     cdef int lanes = lanes_of(sizeof(number))
     cdef int count = pieces.count
     # For windows in short rows: 8 windows of 3 by 3 take 0.74 (int32) and 0.78 (int16) of the time
-    # with 8 lanes instead of 16 (Zen 5).
+    # with 8 lanes instead of 16, and 12 of 2 by 2 with three times 4 instead of twice 8 (Zen 5).
     cdef int few = 8 if sizeof(number) == 2 else lanes // 2
-    cdef bint is_short = n <= few and lanes * sizeof(number) >= 32
+    cdef bint is_short = (n <= few and lanes * sizeof(number) >= 32
+                          or lanes < n <= lanes + few and lanes * sizeof(number) == 32)
     if side == 0:
         compare(pieces, out, winners, x, n, rows, row_step, 4, APART, 0, counted, lanes)
     elif side == 1 and count == 2:
@@ -246,7 +247,7 @@ cdef inline void place_some(char *x, const number *grad, const uint8 *which, con
             for i in range(n):
                 memset(x + offset[piece] + i * step, 0, run)
         piece += pieces.run
-    unrolled(i, 0, n, place(<number *>(x + offset[which[i]] + i * step), grad[i]))
+    loop(8, i, 0, n, place(<number *>(x + offset[which[i]] + i * step), grad[i]))
 
 
 cdef inline void choose_row(number *x, const number *grad, const uint8 *which, int piece,

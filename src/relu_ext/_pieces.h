@@ -7,12 +7,6 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(_MSC_VER) && !defined(__clang__)
-#define RELU_EXT_ALWAYS static __forceinline
-#else
-#define RELU_EXT_ALWAYS static inline __attribute__((always_inline))
-#endif
-
 /* GCC permutes vectors by what it computes from constants; Clang has no such shuffle. AVX2 permutes
  * poorly across its halves, and AVX-512 single bytes not at all without VBMI: each part of a vector
  * is permuted for itself. RELU_EXT_2 to 32 list lanes. */
@@ -48,31 +42,28 @@
 #endif
 #define RELU_EXT_LANES(size) ((int)(RELU_EXT_BYTES(size) / (size)))
 
-/* Short loops, unrolled if all of their turns are known. A statement in each lane is a loop that
- * stays one until the vectoriser has seen it: GCC 12 unrolls short loops before, and vectorises what
- * is left of them badly or not at all. */
+/* Loops, some turns of which are unrolled. A statement in each lane is a loop that stays one until
+ * the vectoriser has seen it (1): GCC 12 unrolls short loops before, and vectorises what is left of
+ * them badly or not at all. */
 #if defined(__GNUC__) && !defined(__clang__)
-#define RELU_EXT_UNROLL(n) _Pragma(#n)
+#define RELU_EXT_PRAGMA(text) _Pragma(#text)
+#define RELU_EXT_UNROLL(turns) RELU_EXT_PRAGMA(GCC unroll turns)
 /* A pointer in one register, to which loads and stores add constants. GCC would keep all the sums,
  * in vectors where registers run out, so that 3 by 3 windows take 1.3 times as long; and it would
  * gather items by vectors, which takes longer than one by one. */
 #define RELU_EXT_KEEP(pointer) __asm__("" : "+r"(pointer))
 #else
-#define RELU_EXT_UNROLL(n)
+#define RELU_EXT_UNROLL(turns)
 #define RELU_EXT_KEEP(pointer) (void)(pointer)
 #endif
-#define RELU_EXT_EACH(i, n) RELU_EXT_UNROLL(GCC unroll 8) for (i = 0; i < (n); i++)
-#define RELU_EXT_EACH_LANE(lane, lanes, statement)                                             \
-    do {                                                                                       \
-        RELU_EXT_UNROLL(GCC unroll 1) for ((lane) = 0; (lane) < (lanes); (lane)++) statement;  \
-    } while (0)
-#define RELU_EXT_UNROLLED(i, first, end, statement)                                            \
-    do {                                                                                       \
-        RELU_EXT_UNROLL(GCC unroll 8) for ((i) = (first); (i) < (end); (i)++) statement;       \
+#define RELU_EXT_EACH(i, n) RELU_EXT_UNROLL(8) for (i = 0; i < (n); i++)
+#define RELU_EXT_LOOP(turns, i, first, end, statement)                                    \
+    do {                                                                                  \
+        RELU_EXT_UNROLL(turns) for ((i) = (first); (i) < (end); (i)++) statement;         \
     } while (0)
 
 /* GCC halves a memcpy of 32 bytes, by way of memory. */
-RELU_EXT_ALWAYS void relu_ext_copy_vector(void *to, const void *from, const int bytes)
+static CYTHON_INLINE void relu_ext_copy_vector(void *to, const void *from, const int bytes)
 {
 #if RELU_EXT_SHUFFLES && defined(__AVX2__)
     if (bytes == 32) {
@@ -86,16 +77,16 @@ RELU_EXT_ALWAYS void relu_ext_copy_vector(void *to, const void *from, const int 
 /* The gradient of pieces of which `side` lie side by side, in several places: each vector of the
  * result takes grad where the piece won. GCC 12 widens which number by number unless told how. */
 #if RELU_EXT_SHUFFLES
-RELU_EXT_ALWAYS __m128i relu_ext_few(const uint8_t *which, const int lanes)
+static CYTHON_INLINE __m128i relu_ext_few(const uint8_t *which, const int lanes)
 {
     uint64_t few = 0;
     memcpy(&few, which, lanes < 8 ? (size_t)lanes : 8);
     return lanes > 8 ? _mm_loadu_si128((const __m128i *)which) : _mm_cvtsi64_si128((long long)few);
 }
 #define RELU_EXT_DEFINE_PUT(BITS, BYTES, WIDEN, ...)                                              \
-    RELU_EXT_ALWAYS void relu_ext_put##BITS(char *x, const ptrdiff_t *offset,                     \
-                                            const char *grad, const uint8_t *which,               \
-                                            const int side, const int groups, ptrdiff_t n)        \
+    static CYTHON_INLINE void relu_ext_put##BITS(char *x, const ptrdiff_t *offset,                \
+                                                 const char *grad, const uint8_t *which,          \
+                                                 const int side, const int groups, ptrdiff_t n)   \
     {                                                                                             \
         typedef uint##BITS##_t item;                                                              \
         typedef item vector __attribute__((vector_size(BYTES)));                                  \
@@ -146,9 +137,9 @@ RELU_EXT_DEFINE_PUT(64, 16, _mm_cvtepu8_epi64, RELU_EXT_2)
 #endif
 
 /* Rows of the gradient, if there is a kernel for such pieces. */
-RELU_EXT_ALWAYS int relu_ext_put(char *x, const ptrdiff_t *offset, int pieces, ptrdiff_t side,
-                                 ptrdiff_t row_step, const char *grad, const uint8_t *which,
-                                 ptrdiff_t n, ptrdiff_t rows, const int size)
+static CYTHON_INLINE int relu_ext_put(char *x, const ptrdiff_t *offset, int pieces, ptrdiff_t side,
+                                      ptrdiff_t row_step, const char *grad, const uint8_t *which,
+                                      ptrdiff_t n, ptrdiff_t rows, const int size)
 {
 #if RELU_EXT_SHUFFLES
 #define RELU_EXT_PUT(BITS, SIDE, GROUPS)                                                      \
@@ -170,7 +161,7 @@ RELU_EXT_ALWAYS int relu_ext_put(char *x, const ptrdiff_t *offset, int pieces, p
 
 #if RELU_EXT_SHUFFLES
 /* 16 bytes of four items of each of some elements that are `step` bytes apart. */
-RELU_EXT_ALWAYS __m128i relu_ext_part(const char *x, int part, ptrdiff_t step, const int size)
+static CYTHON_INLINE __m128i relu_ext_part(const char *x, int part, ptrdiff_t step, const int size)
 {
     uint64_t wide[2];
     uint32_t narrow[4];
@@ -198,16 +189,16 @@ RELU_EXT_ALWAYS __m128i relu_ext_part(const char *x, int part, ptrdiff_t step, c
  * items of a piece lie at different places of the vectors: they are chosen, then permuted. */
 #define RELU_EXT_FROM(index) (part + (index) % (item)items + (index) / (item)items * LANES)
 #define RELU_EXT_DEFINE_TAKE(BITS, BYTES, ...)                                                    \
-    RELU_EXT_ALWAYS void relu_ext_take##BITS##_##BYTES(char *rows, const char *x,                 \
-                                                       const int pieces, const int apart,         \
-                                                       ptrdiff_t step)                            \
+    static CYTHON_INLINE void relu_ext_take##BITS##_##BYTES(char *rows, const char *x,            \
+                                                            const int pieces, const int apart,    \
+                                                            ptrdiff_t step)                       \
     {                                                                                             \
         enum { LANES = BYTES * 8 / BITS };                                                        \
         typedef uint##BITS##_t item;                                                              \
         typedef item vector __attribute__((vector_size(BYTES)));                                  \
         const int bytes = apart || BYTES < 64 ? 16 : 64, items = bytes * 8 / BITS;                \
         const vector lane = {__VA_ARGS__}, place = lane % (item)items, part = lane - place;       \
-        const vector even = place * 2, odd = place * 2 + 1;                                       \
+        const vector evens = RELU_EXT_FROM(place * 2), odds = RELU_EXT_FROM(place * 2 + 1);       \
         vector all[8], rest[8];                                                                   \
         int i, k, piece, parted;                                                                  \
         RELU_EXT_EACH(i, pieces)                                                                  \
@@ -227,8 +218,8 @@ RELU_EXT_ALWAYS __m128i relu_ext_part(const char *x, int part, ptrdiff_t step, c
             {                                                                                     \
                 RELU_EXT_EACH(i, pieces / 2)                                                      \
                 {                                                                                 \
-                    rest[i] = __builtin_shuffle(all[2 * i], all[2 * i + 1], RELU_EXT_FROM(even)); \
-                    rest[i + pieces / 2] = __builtin_shuffle(all[2 * i], all[2 * i + 1], RELU_EXT_FROM(odd)); \
+                    rest[i] = __builtin_shuffle(all[2 * i], all[2 * i + 1], evens);               \
+                    rest[i + pieces / 2] = __builtin_shuffle(all[2 * i], all[2 * i + 1], odds);   \
                 }                                                                                 \
                 RELU_EXT_EACH(i, pieces) all[i] = rest[i];                                        \
             }                                                                                     \
@@ -253,9 +244,9 @@ RELU_EXT_TAKES(RELU_EXT_DEFINE_TAKE)
 /* rows[piece][i] = piece `piece` of element i, at x + offset[piece] + i * step; of `width` elements
  * alone where they are GATHERED one by one. */
 enum { RELU_EXT_ROWS, RELU_EXT_SIDE, RELU_EXT_APART, RELU_EXT_GATHERED };
-RELU_EXT_ALWAYS void relu_ext_take(void *rows, const char *x, const ptrdiff_t *offset,
-                                   const int pieces, const int layout, const int size,
-                                   const int lanes, ptrdiff_t step, int width)
+static CYTHON_INLINE void relu_ext_take(void *rows, const char *x, const ptrdiff_t *offset,
+                                        const int pieces, const int layout, const int size,
+                                        const int lanes, ptrdiff_t step, int width)
 {
     char *to = (char *)rows;
     const char *from = x + offset[0];
