@@ -409,7 +409,12 @@ def test_numbers_of_every_dtype(level, dtype, number):
 @each_dtype
 def test_slopes_that_are_nan(level, dtype):
     """They make their own NaN of grad, and none of their gradient."""
-    for shape, kept in (((40, 30), (30,)), ((40, 30), ()), ((40, 30), (40, 1)), ((2, 30, 33), (30, 1))):
+    for shape, kept in (
+        ((40, 30), (30,)),
+        ((40, 30), ()),
+        ((40, 30), (40, 1)),
+        ((2, 30, 33), (30, 1)),
+    ):
         grad, x, slope = arguments(KINDS[2], dtype, shape, kept)
         slope = np.resize(some(dtype, 60, 3), kept)
         expected = reference.prelu_backward(grad, x, slope)

@@ -12,11 +12,10 @@ from libc.string cimport memcmp, memcpy, memset
 
 from relu_ext cimport _scalar
 from relu_ext._scalar cimport (
-    bfloat16, choose, float16, float32, float64, int8, longdouble, number, one, product, scaled,
-    total,
+    bfloat16, choose, float16, float32, float64, int8, longdouble, number, product, scaled, total,
 )
 from relu_ext._table cimport (
-    A, ADD_LEAKY_RELU, ADD_RELU, ADD_RELU_BACKWARD, B, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, FOLDED,
+    A, ADD_LEAKY_RELU, ADD_RELU, ADD_RELU_BACKWARD, B, BFLOAT16, FLOAT16, FLOAT32, FLOAT64,
     INT16, INT32, INT64, INT8, LANES, LEAKY_RELU, LEAKY_RELU_BACKWARD,
     LEAKY_RELU_BACKWARD_0_AT_ZERO, LEAKY_RELU_BACKWARD_1_AT_ZERO, LEAKY_RELU_SUBGRADIENT,
     LEAKY_RELU_SUBGRADIENT_0_AT_ZERO, LEAKY_RELU_SUBGRADIENT_1_AT_ZERO, LONGDOUBLE, OUT, PARAMETER,

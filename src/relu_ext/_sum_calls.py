@@ -20,13 +20,12 @@ DType = np.dtype[Any]
 Shape = tuple[int, ...]
 
 
-
 @np.errstate(all="ignore")
 def backward(
-    operation: int, name: str, grad: Any, x: Any, parameter: Any, y: Any, out: Any
+    ufunc_name: str, name: str, grad: Any, x: Any, parameter: Any, y: Any, out: Any
 ) -> tuple[Any, Any]:
-    """Return both gradients.  `operation` computes the first one, and the other arguments are those
-    of `_sums.backward`."""
+    """Return both gradients.  The ufunc computes the first one; the other arguments are those of
+    `_sums.backward`."""
     in_place = name.endswith("_")
     of_slope = name.startswith("prelu")
     second, third = ("x", "slope") if of_slope else ("output", "y")
@@ -75,8 +74,7 @@ def backward(
         terms = np.empty_like(grad_x, np.result_type(dtype, np.float32))
         np.multiply(grad_array, x_array, out=terms, dtype=terms.dtype)
         ufuncs.relu_backward(terms, np.negative(x_array), 0, out=terms)
-    ufunc = getattr(ufuncs, ufuncs.in_order[operation].ufunc_name)
-    ufunc(grad_array, x_array, parameter, out=grad_x, casting="unsafe")
+    getattr(ufuncs, ufunc_name)(grad_array, x_array, parameter, out=grad_x, casting="unsafe")
     if not of_slope:
         widest = _common_dtype(name, np.dtype(np.float32), grad_x.dtype, own_dtype, like.dtype)
         terms = grad_x.astype(widest, copy=False)

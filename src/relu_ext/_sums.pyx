@@ -35,7 +35,7 @@ from relu_ext._ndarrays cimport (
 )
 from relu_ext._operand cimport Operand
 from relu_ext._table cimport (
-    ADD_LEAKY_RELU_BACKWARD, ADD_RELU_BACKWARD, BFLOAT16, FLOAT32, FLOATS, FOLDED, LANES,
+    ADD_LEAKY_RELU_BACKWARD, ADD_RELU_BACKWARD, BFLOAT16, FLOAT32, FLOATS, FOLDED, LANES, LEARNED,
     LEAKY_RELU_BACKWARD, LEAKY_RELU_BACKWARD_0_AT_ZERO, LEAKY_RELU_BACKWARD_1_AT_ZERO, OUT,
     PARAMETER, PRELU_BACKWARD, PRELU_BACKWARD_0_AT_ZERO, RELU_BACKWARD, ROLES, RUN, SUMMED, A, B,
     Adders, Learn, Settle, Terms,
@@ -50,6 +50,8 @@ from relu_ext._walk cimport (
 from importlib import import_module
 
 import numpy as np
+
+from relu_ext._operations import AT_ZERO, OPERATIONS
 
 cnp.import_array()
 
@@ -104,6 +106,12 @@ cdef struct Job:
     Py_ssize_t piece  # its length, but for the last one
     Py_ssize_t rows
     Py_ssize_t blocks
+    # Threads share units of blocks whose size does not depend on the number of threads in what they
+    # add up to, or, if there is one unit, cells.
+    Py_ssize_t unit  # in blocks, a power of two
+    Py_ssize_t units
+    char *sums  # of each unit
+    Py_ssize_t step  # from one unit's sums to the next one's
 
 
 cdef bint divide(Job *job, int dtype, int result_dtype) noexcept nogil:
@@ -121,13 +129,13 @@ cdef bint divide(Job *job, int dtype, int result_dtype) noexcept nogil:
         job.piece = (plan.shape[0] + job.pieces * LANES - 1) // (job.pieces * LANES) * LANES
     job.rows = plan.shape[1] * job.pieces
     job.blocks = (job.rows + FOLDED - 1) // FOLDED
-    job.most = TILE_BYTES // job.sum_size // FOLDED
     if not job.before and not job.along and plan.shape[0] * plan.itemsize < LEARN_BYTES:
         job.learn = NULL
     job.end_to_end = (not job.along and not job.before and job.learn == NULL and plan.shape[2] == 1
                       and plan.step[PARAMETER][0] == 0 and plan.step[PARAMETER][1] == 0)
     for role in range(PARAMETER):
         job.end_to_end &= plan.step[role][1] == plan.shape[0] * plan.itemsize
+    job.most = TILE_BYTES // job.sum_size // FOLDED
     return True
 
 
@@ -249,16 +257,12 @@ cdef inline void take_terms(const Job *job, char *terms, char **at, Py_ssize_t c
 
 
 cdef inline char *compute_terms(const Job *job, char *terms, char **at, Py_ssize_t columns,
-                                Py_ssize_t rows) noexcept nogil:
-    """Compute some rows.  Return where their terms are."""
+                                Py_ssize_t rows, bint computed) noexcept nogil:
+    """Compute some rows, if they are not yet computed.  Return where their terms are."""
     if job.before:
         take_terms(job, terms, at, columns, rows)
-    if not job.computed:
-        if job.end_to_end and columns == job.plan.shape[0]:
-            # Row by row, blocks of (100, 600) float16 take 1.22 times as long.
-            run_columns(&job.plan, at, columns * rows, 1)
-        else:
-            run_columns(&job.plan, at, columns, rows)
+    if not computed:
+        run_columns(&job.plan, at, columns, rows)
     if job.terms == NULL:
         return at[OUT]
     if not job.before:
@@ -271,24 +275,30 @@ cdef void add_rows(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, 
     """Compute a block of up to FOLDED rows in the cells from `first` to `last`, and fold it."""
     cdef Tile tile
     cdef char *at[WALKED]
+    cdef char *terms
     cdef Py_ssize_t steps[ROLES]
     cdef Py_ssize_t columns, column, step
-    cdef char *to
+    cdef bint computed = job.computed
     cdef int role
     for role in range(ROLES):
         steps[role] = job.plan.step[role][1]
+    if job.end_to_end and not computed and last - first == job.cells:
+        # Row by row, blocks of (100, 600) float16 take 1.22 times as long.
+        place(job, 0, row, 0, at)
+        run_columns(&job.plan, at, rows * job.cells, 1)
+        computed = True
     while first < last:
         column = first % job.plan.shape[0]
-        columns = min(min(job.most, last - first), job.plan.shape[0] - column)
+        columns = min(min(LEARNED, last - first), job.plan.shape[0] - column)
         place(job, column, row, first // job.plan.shape[0], at)
-        to = sums + first * job.sum_size
+        if (job.learn == NULL or rows < FOLDED or not job.learn(
+                sums + first * job.sum_size, at, steps, job.plan.parameter_step, columns,
+                job.call)):
+            columns = min(columns, job.most)
+            terms = compute_terms(job, tile.bytes, at, columns, rows, computed)
+            step = steps[OUT] if job.terms == NULL else columns * job.sum_size
+            job.adders.fold_rows(sums + first * job.sum_size, terms, step, rows, columns)
         first += columns
-        if (job.learn != NULL and rows == FOLDED
-                and job.learn(to, at, steps, job.plan.parameter_step, columns, job.call)):
-            continue
-        step = steps[OUT] if job.terms == NULL else columns * job.sum_size
-        job.adders.fold_rows(
-            to, compute_terms(job, tile.bytes, at, columns, rows), step, rows, columns)
 
 
 cdef void add_runs(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t first,
@@ -299,6 +309,7 @@ cdef void add_runs(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, 
     cdef char terms[RUN * LARGEST_ITEM]
     cdef char *at[WALKED]
     cdef char *lanes
+    cdef char *added
     cdef Py_ssize_t cells, run, start, n, i, k
     cdef Py_ssize_t width = LANES * job.sum_size
     while first < last:
@@ -311,7 +322,8 @@ cdef void add_runs(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, 
                     lanes = tile.bytes + ((i - row) * cells + k) * width
                     place(job, start, run, first + k, at)
                     if job.learn == NULL or not job.learn(lanes, at, NULL, 0, n, job.call):
-                        job.adders.add_run(lanes, compute_terms(job, terms, at, n, 1), n)
+                        added = compute_terms(job, terms, at, n, 1, job.computed)
+                        job.adders.add_run(lanes, added, n)
         job.adders.fold_rows(folded.bytes, tile.bytes, cells * width, rows, cells * LANES)
         job.adders.fold_lanes(sums + first * job.sum_size, folded.bytes, cells)
         first += cells
@@ -344,78 +356,64 @@ cdef void add_blocks(const Job *job, char *sums, Py_ssize_t block, Py_ssize_t bl
         job.adders.add_row(sums, sums + slot, last - first)
 
 
-cdef struct Parts:
-    # How threads share a job: units of blocks whose size does not depend on the number of threads
-    # in what they add up to, or, if there is one unit, cells.
-    const Job *job
-    char *sums  # of each unit
-    Py_ssize_t step  # from one unit's sums to the next one's
-    Py_ssize_t unit  # in blocks, a power of two
-    Py_ssize_t units
-
-
-cdef void add_part(const Parts *this, int part, int parts) noexcept nogil:
-    cdef const Job *job = this.job
+cdef void add_part(const Job *job, int part, int parts) noexcept nogil:
     cdef Py_ssize_t some = (job.cells + parts - 1) // parts
     cdef Py_ssize_t unit
-    if this.units == 1:
+    if job.units == 1:
         if part * some < job.cells:
-            add_blocks(job, this.sums, 0, job.blocks, part * some,
+            add_blocks(job, job.sums, 0, job.blocks, part * some,
                        min(job.cells, (part + 1) * some))
         return
-    for unit in range(this.units * part // parts, this.units * (part + 1) // parts):
-        add_blocks(job, this.sums + unit * this.step, unit * this.unit,
-                   min(this.unit, job.blocks - unit * this.unit), 0, job.cells)
+    for unit in range(job.units * part // parts, job.units * (part + 1) // parts):
+        add_blocks(job, job.sums + unit * job.step, unit * job.unit,
+                   min(job.unit, job.blocks - unit * job.unit), 0, job.cells)
 
 
 cdef bint perform(Job *job) noexcept nogil:
     """Compute everything.  Return False, with nothing written, if there is no memory for sums."""
     cdef char small[SMALL_SCRATCH]
     cdef int parts = parts_of(size_of(&job.plan) * job.plan.itemsize)
-    cdef Py_ssize_t step = job.cells * job.sum_size
     cdef Py_ssize_t half, i
-    cdef Parts this
     if job.whole:
         run_columns(&job.plan, job.plan.data, job.cells, 1)
         memcpy(job.plan.data[SUMS], job.plan.data[OUT], job.cells * job.plan.itemsize)
         return True
+    job.unit = job.blocks
+    if parts > 1 and job.blocks >= 2 * parts:
+        # Several units for each thread, so that none of them has much less to do.
+        job.unit = 1
+        while job.blocks // (2 * job.unit) >= 4 * parts:
+            job.unit *= 2
+    job.units = (job.blocks + job.unit - 1) // job.unit
+    job.step = job.cells * job.sum_size
+    half = 1  # the levels of the tree
+    while half < job.unit:
+        half *= 2
+        job.step += job.cells * job.sum_size
+    job.sums = small
+    if job.units * job.step > SMALL_SCRATCH:
+        job.sums = <char *>malloc(job.units * job.step)
+        if job.sums == NULL:
+            return False
     if (job.end_to_end and not job.computed
             and size_of(&job.plan) * job.plan.itemsize <= FLAT_BYTES):
         run_columns(&job.plan, job.plan.data, size_of(&job.plan), 1)
         job.computed = True
         job.flat = job.terms == NULL and job.cells <= job.most
-    this.job = job
-    this.unit = job.blocks
-    if parts > 1 and job.blocks >= 2 * parts:
-        # Several units for each thread, so that none of them has much less to do.
-        this.unit = 1
-        while job.blocks // (2 * this.unit) >= 4 * parts:
-            this.unit *= 2
-    this.units = (job.blocks + this.unit - 1) // this.unit
-    half = 1  # the levels of the tree
-    while half < this.unit:
-        half *= 2
-        step += job.cells * job.sum_size
-    this.step = step
-    this.sums = small
-    if this.units * step > SMALL_SCRATCH:
-        this.sums = <char *>malloc(this.units * step)
-        if this.sums == NULL:
-            return False
     if parts > 1:
-        share(<Part>add_part, &this, parts)
+        share(<Part>add_part, job, parts)
     else:
-        add_part(&this, 0, 1)
+        add_part(job, 0, 1)
     half = 1
-    while half < this.units:
+    while half < job.units:
         i = 0
-        while i + half < this.units:
-            job.adders.add_row(this.sums + i * step, this.sums + (i + half) * step, job.cells)
+        while i + half < job.units:
+            job.adders.add_row(job.sums + i * job.step, job.sums + (i + half) * job.step, job.cells)
             i += 2 * half
         half *= 2
-    job.settle(job.plan.data[SUMS], this.sums, job.cells)
-    if this.sums != small:
-        free(this.sums)
+    job.settle(job.plan.data[SUMS], job.sums, job.cells)
+    if job.sums != small:
+        free(job.sums)
     return True
 
 
@@ -428,6 +426,7 @@ operations[:] = [
     RELU_BACKWARD, LEAKY_RELU_BACKWARD, LEAKY_RELU_BACKWARD_0_AT_ZERO,
     LEAKY_RELU_BACKWARD_1_AT_ZERO, LEAKY_RELU_BACKWARD,
 ]
+cdef tuple ufunc_names = tuple([one.ufunc_name for one in (*OPERATIONS, *AT_ZERO)])
 cdef int numpy_dtypes[FLOATS]
 numpy_dtypes[:] = [cnp.NPY_FLOAT16, -1, cnp.NPY_FLOAT, cnp.NPY_DOUBLE, cnp.NPY_LONGDOUBLE]
 cdef object numpy_scalar = np.generic
@@ -615,7 +614,7 @@ cdef object backward(int call, object grad, object x, object parameter, object y
     if result is not None:
         return result
     others = import_module("relu_ext._sum_calls")
-    return others.backward(operations[call], name, grad, x, parameter, y, out)
+    return others.backward(ufunc_names[operations[call]], name, grad, x, parameter, y, out)
 
 
 cdef int chosen_at_zero(str name, at_zero) except -1:
@@ -797,7 +796,8 @@ cdef fill_docs():
                 ("_", "", "out of place", "grad", ["target", *operands], "itself")):
             sections = SECTIONS.format(
                 parameters="\n".join([OPERANDS[argument] for argument in arguments]),
-                returns=f"{OPERANDS[returned]}\n{OPERANDS[learned]}".format(elementwise=elementwise),
+                returns="\n".join([OPERANDS[returned].format(elementwise=elementwise),
+                                   OPERANDS[learned]]),
                 written="grad" if mark else "out", second=operands[0], third=operands[1],
                 choice=choice, name=name + mark, other=name + other_mark, where=where,
                 forward=forward + mark, first=first, learned=learned, sums=sums)
