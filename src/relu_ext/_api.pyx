@@ -60,8 +60,8 @@ cdef extern from "numpy/ndarrayobject.h":
 
 cdef extern from "numpy/arrayscalars.h":
     """
-    /* The number in one of NumPy's own scalars. PyArray_ScalarAsCtype finds the same place by way of
-     * a dtype object, which takes as long as the rest of a small call. */
+    /* The number in one of NumPy's own scalars.  PyArray_ScalarAsCtype finds the same place by way
+     * of a dtype object, which takes as long as the rest of a small call. */
     #define RELU_EXT_NUMBER_IN(scalar, itemsize)                                            \\
         ((char *)(scalar) + ((itemsize) <= 4   ? offsetof(PyFloatScalarObject, obval)       \\
                              : (itemsize) == 8 ? offsetof(PyDoubleScalarObject, obval)      \\
