@@ -804,19 +804,33 @@ cdef int nearest_axis(const Plan *this) noexcept nogil:
     return nearest
 
 
+cdef bint goes_on(const Plan *this, int axis) noexcept nogil:
+    """Whether an axis would be one with the next one, were it not for an array that broadcasts.
+
+    For example, three channels are innermost and the samples come next, and a bias has one number
+    for each channel: add_relu of (16, 3, 32, 32) float16 takes 12 us instead of 27 (Zen 5).
+    """
+    cdef int role
+    for role in range(WALKED):
+        if (this.step[role][0] != 0
+                and this.step[role][axis + 1] != this.step[role][axis] * this.shape[axis]):
+            return False
+    return True
+
+
 cdef Panel lay_tiles(Plan *this) noexcept nogil:
     """Choose how to walk arrays whose rows the kernels cannot take as they lie, and the shape of
     the tiles.  Return NULL if there is no such array.
 
     A tile holds a run of out's memory.  If that would part elements of an input that lie together,
     because its memory order differs from out's, the axis along which they lie closest becomes axis
-    1, and a tile reaches along it for two cache lines.
+    1, and a tile reaches along it for two cache lines; if it is short, it goes on along axis 2.
     """
     cdef Py_ssize_t items = TILE_BYTES // max(this.itemsize, this.size[B])
     cdef Py_ssize_t line = CACHE_LINE // this.itemsize
     cdef Py_ssize_t *box = this.box
-    cdef Py_ssize_t run = TRANSPOSED
-    cdef int role, axis, i, nearest
+    cdef Py_ssize_t run
+    cdef int role, axis, i, nearest, near
     cdef bint tiled = False
     cdef bint whole
     for role in range(ROLES):
@@ -835,21 +849,28 @@ cdef Panel lay_tiles(Plan *this) noexcept nogil:
     nearest = nearest_axis(this)
     if nearest == 0 and not is_special(this) and takes_elements(this):
         return run_steps
-    for axis in range(nearest):
+    near = 1 + (0 < nearest < this.axes - 1 and this.shape[nearest] < TRANSPOSED
+                and goes_on(this, nearest))
+    run = TRANSPOSED // near
+    for axis in range(nearest + near - 1):
         run *= this.shape[axis]
-    if run <= items or this.shape[nearest] < TRANSPOSED:
-        nearest = 0
-    for axis in range(nearest, 1, -1):
-        swap_axes(this, axis, axis - 1)
+    if nearest == 0 or run <= items or this.shape[nearest] < TRANSPOSED and near == 1:
+        near = nearest = 0
+    for i in range(near):
+        for axis in range(nearest + i, 1 + i, -1):
+            swap_axes(this, axis, axis - 1)
     # A tile's axes are in the order of out's memory, where axis 1 comes as late as it was found.
     for i in range(BOX_AXES):
-        this.order[i] = i + 1 if 0 < i < nearest else i
-    this.order[min(max(nearest, 1), BOX_AXES - 1)] = 1
-    this.tiled_axes = min(this.axes, 2)
+        this.order[i] = i + 1 if near == 1 and 0 < i < nearest else i
+    if near == 1:
+        this.order[min(nearest, BOX_AXES - 1)] = 1
+    this.tiled_axes = min(this.axes, max(near, 1) + 1)
     box[1] = box[2] = box[3] = 1
-    if nearest:
+    if near:
         box[1] = min(this.shape[1], line if this.shape[0] < SHORT_RUN else 2 * line)
-    box[0] = min(this.shape[0], items // box[1])
+    if near == 2:
+        box[2] = min(this.shape[2], 2 * line // box[1])
+    box[0] = min(this.shape[0], items // (box[1] * box[2]))
     if line < box[0] < this.shape[0]:
         box[0] -= box[0] % line
     # A tile reaches along further axes where its run of out's memory goes on or is short, as long
@@ -859,9 +880,9 @@ cdef Panel lay_tiles(Plan *this) noexcept nogil:
     this.row_axis = 1
     for i in range(1, BOX_AXES):
         axis = this.order[i]
-        if axis >= this.axes or not whole:
+        if axis >= this.axes or not whole or axis > near == 2:
             break
-        if axis > 1:
+        if axis > max(near, 1):
             if ((run >= SHORT_RUN and (nearest or this.step[OUT][axis] != run * this.step[OUT][0]))
                     or 2 * box[0] * box[1] * box[2] > items):
                 break
@@ -874,8 +895,9 @@ cdef Panel lay_tiles(Plan *this) noexcept nogil:
         run *= box[axis]
         if not nearest:
             this.row_axis = axis
-    if nearest:
-        box[1] = min(this.shape[1], items // (box[0] * box[2] * box[3]))
+    if near:
+        box[near] = min(this.shape[near], items // (box[0] * box[1] * box[2] * box[3]
+                                                    // box[near]))
     for role in range(ROLES):
         this.copied[role] |= this.has[role] and has_gaps(this, role)
     if this.copied[PARAMETER]:
