@@ -639,19 +639,13 @@ cdef object call(int operation, object x, object y, object parameter, object out
         if result is not None:
             return result
     keywords = {}
-    if out is not None:
-        keywords["out"] = out
-    if where is not True:
-        keywords["where"] = where
-        keywords["out"] = out  # where it is None, it says that the rest may be left as it is
-    if casting is not SAME_KIND:
-        keywords["casting"] = casting
-    if order is not K_ORDER:
-        keywords["order"] = order
-    if dtype is not None:
-        keywords["dtype"] = dtype
-    if subok is not True:
-        keywords["subok"] = subok
+    if out is not None or where is not True:
+        keywords["out"] = out  # None says that what a mask leaves out may be left as it is
+    for name, value, default in (
+            ("where", where, True), ("casting", casting, SAME_KIND), ("order", order, K_ORDER),
+            ("dtype", dtype, None), ("subok", subok, True)):
+        if value is not default:
+            keywords[name] = value
     return general_calls().call_ufunc(
         getattr(ufuncs, ufunc_names[operation]), operands_of(operation, x, y, parameter), keywords)
 

@@ -153,25 +153,23 @@ def _dtype_that_does_not_fit(
 def _shapes_that_differ(name: str, arguments: dict[str, Any]) -> str | None:
     shapes = {argument: np.shape(value) for argument, value in arguments.items()}
     for (one, shape), (other, other_shape) in combinations(shapes.items(), 2):
-        if not _broadcast(shape, other_shape):
+        if _broadcast(shape, other_shape) is None:
             hint = ""
             if len(shape) > 2 and other_shape == shape[1:2]:
                 hint = f"; for one per channel, use {other}[:{', np.newaxis' * (len(shape) - 2)}]"
             return f"{name}: {one} {shape} and {other} {other_shape} do not broadcast{hint}"
     first, *others = shapes
-    if name.endswith("_"):
-        for other in others:
-            length = len(shapes[first])
-            if len(shapes[other]) > length or any(
-                own not in (1, theirs)
-                for own, theirs in zip(shapes[other][::-1], shapes[first][::-1], strict=False)
-            ):
-                return (
-                    f"{name}: {other} {shapes[other]} does not broadcast to the shape of {first}, "
-                    f"{shapes[first]}"
-                )
+    for other in others:
+        if name.endswith("_") and _broadcast(shapes[first], shapes[other]) != shapes[first]:
+            return (
+                f"{name}: {other} {shapes[other]} does not broadcast to the shape of {first}, "
+                f"{shapes[first]}"
+            )
     return None
 
 
-def _broadcast(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    return all(a == b or 1 in (a, b) for a, b in zip(one[::-1], other[::-1], strict=False))
+def _broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...] | None:
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        return None
