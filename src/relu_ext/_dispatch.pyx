@@ -61,7 +61,7 @@ cdef str active = None
 
 # Why each other level is missing, as setup.py found it: {level: reason}.
 missing = dict(
-    line.split(": ", 1) for line in RELU_EXT_LEVELS_MISSING.decode().split("; ") if line)
+    [line.split(": ", 1) for line in RELU_EXT_LEVELS_MISSING.decode().split("; ") if line])
 
 
 def __getattr__(name):

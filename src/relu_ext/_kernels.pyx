@@ -227,14 +227,21 @@ cdef inline Py_ssize_t add_leaky_relu_blocks(int8 *out, const int8 *x, const int
     return start
 
 
+cdef inline void copy_row(number *out, const number *x, Py_ssize_t n) noexcept nogil:
+    """relu and leaky_relu where no number is negative."""
+    if out != x:
+        memcpy(out, x, n * sizeof(number))
+
+
 cdef inline void relu_row(number *out, const number *x, const number *unused_array,
                           const number *unused_parameter, Py_ssize_t unused_step,
                           Py_ssize_t n, int unused_choice) noexcept nogil:
     cdef Py_ssize_t i
-    if _scalar.is_unsigned(<number>0) and out == x:
-        return  # relu is the identity
-    for i in range(n):
-        out[i] = _scalar.relu(x[i])
+    if _scalar.is_unsigned(<number>0):
+        copy_row(out, x, n)
+    else:
+        for i in range(n):
+            out[i] = _scalar.relu(x[i])
 
 
 cdef inline void relu_subgradient_row(number *out, const number *x, const number *unused_array,
@@ -273,8 +280,7 @@ cdef inline void relu_backward_row(number *out, const number *grad, const number
         if _scalar.is_zero(value):
             relu_backward_choice_row(out, grad, x, at_zero, step, n, 0)
             return
-        # In other dtypes compilers take the test for 1 out of the loop.
-        if (number is float16 or number is bfloat16) and _scalar.is_one(value):
+        if _scalar.is_one(value):
             relu_backward_choice_row(out, grad, x, at_zero, step, n, 1)
             return
     if number is float16 or number is bfloat16:
@@ -299,9 +305,9 @@ cdef inline void leaky_relu_row(number *out, const number *x, const number *unus
     cdef Py_ssize_t start = 0
     cdef Py_ssize_t i
     cdef number value
-    if _scalar.is_unsigned(<number>0) and out == x:
-        return  # leaky_relu is the identity
-    if number is float16 or number is bfloat16:
+    if _scalar.is_unsigned(<number>0):
+        copy_row(out, x, n)
+    elif number is float16 or number is bfloat16:
         run_blocks(<BlockFunction>leaky_relu_block[number], out, x, x, slope, step, n,
                    unused_choice)
     elif step == 0:
@@ -416,7 +422,7 @@ cdef void pass_grad(number *out, const number *a, const int8 *b, const void *par
 
 cdef void decode(number *out, const int8 *codes, bint any_nan, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
-    if any_nan:
+    if any_nan and not _scalar.is_unsigned(<number>0):
         for i in range(n):
             out[i] = choose(
                 codes[i] == 2, _scalar.not_a_number(<number>0),
@@ -454,7 +460,15 @@ cdef inline void each_element(Row row, int at_zero, char *out, const char *a, co
     cdef Py_ssize_t a_step = rows.steps[A]
     cdef Py_ssize_t b_step = rows.steps[B]
     cdef Py_ssize_t parameter_step = rows.steps[PARAMETER]
-    while count >= 4:
+    while count % 4 != 0:  # first, because of at most three left behind compilers make copies
+        keep_scalar()
+        row(out, a, b, parameter, 0, 1, at_zero)
+        out += out_step
+        a += a_step
+        b += b_step
+        parameter += parameter_step
+        count -= 1
+    while count > 0:
         keep_scalar()
         row(out, a, b, parameter, 0, 1, at_zero)
         row(out + out_step, a + a_step, b + b_step, parameter + parameter_step, 0, 1, at_zero)
@@ -469,14 +483,6 @@ cdef inline void each_element(Row row, int at_zero, char *out, const char *a, co
         b += 2 * b_step
         parameter += 2 * parameter_step
         count -= 4
-    while count > 0:
-        keep_scalar()
-        row(out, a, b, parameter, 0, 1, at_zero)
-        out += out_step
-        a += a_step
-        b += b_step
-        parameter += parameter_step
-        count -= 1
 
 
 cdef inline void each_row(Row row, int at_zero, bint one_by_one, void *first_out,
@@ -578,30 +584,44 @@ cdef void add_leaky_relu(number *out, const number *a, const number *b, const nu
              out, a, b, parameter, n, rows)
 
 
+# The two choices at zero share their machine code; `!= 0` says that there is no third one.
+
+cdef void leaky_relu_subgradient_at_zero(
+        number *out, const number *a, const number *parameter, Py_ssize_t n, const Rows *rows,
+        bint at_zero) noexcept nogil:
+    each_row(<Row>leaky_relu_subgradient_row[number], at_zero != 0, True,
+             out, a, a, parameter, n, rows)
+
+
 cdef void leaky_relu_subgradient_0_at_zero(
-        number *out, const number *a, const number *b, const number *parameter,
+        number *out, const number *a, const number *unused_array, const number *parameter,
         Py_ssize_t n, const Rows *rows) noexcept nogil:
-    each_row(<Row>leaky_relu_subgradient_row[number], 0, True, out, a, b, parameter, n, rows)
+    leaky_relu_subgradient_at_zero(out, a, parameter, n, rows, 0)
 
 
 cdef void leaky_relu_subgradient_1_at_zero(
-        number *out, const number *a, const number *b, const number *parameter,
+        number *out, const number *a, const number *unused_array, const number *parameter,
         Py_ssize_t n, const Rows *rows) noexcept nogil:
-    each_row(<Row>leaky_relu_subgradient_row[number], 1, True, out, a, b, parameter, n, rows)
+    leaky_relu_subgradient_at_zero(out, a, parameter, n, rows, 1)
+
+
+cdef void leaky_relu_backward_at_zero(
+        number *out, const number *a, const number *b, const number *parameter,
+        Py_ssize_t n, const Rows *rows, bint at_zero) noexcept nogil:
+    each_row(<Row>leaky_relu_backward_row[number], at_zero != 0, not is_half(out),
+             out, a, b, parameter, n, rows)
 
 
 cdef void leaky_relu_backward_0_at_zero(
         number *out, const number *a, const number *b, const number *parameter,
         Py_ssize_t n, const Rows *rows) noexcept nogil:
-    each_row(<Row>leaky_relu_backward_row[number], 0, not is_half(out),
-             out, a, b, parameter, n, rows)
+    leaky_relu_backward_at_zero(out, a, b, parameter, n, rows, 0)
 
 
 cdef void leaky_relu_backward_1_at_zero(
         number *out, const number *a, const number *b, const number *parameter,
         Py_ssize_t n, const Rows *rows) noexcept nogil:
-    each_row(<Row>leaky_relu_backward_row[number], 1, not is_half(out),
-             out, a, b, parameter, n, rows)
+    leaky_relu_backward_at_zero(out, a, b, parameter, n, rows, 1)
 
 
 include "_maxout.pxi"
@@ -629,7 +649,17 @@ cdef void fill(const number *dtype_marker, int dtype) noexcept:
     # A kernel is called with void pointers to its own type: the same call in every C ABI.
     table.itemsize[dtype] = sizeof(number)
     table.encode[dtype] = <Encode>encode[number]
-    table.decode[dtype] = <Decode>decode[number]
+    # Integers of a size are written alike.
+    if number is int8:
+        table.decode[dtype] = <Decode>decode[_scalar.uint8]
+    elif number is _scalar.int16:
+        table.decode[dtype] = <Decode>decode[_scalar.uint16]
+    elif number is _scalar.int32:
+        table.decode[dtype] = <Decode>decode[_scalar.uint32]
+    elif number is _scalar.int64:
+        table.decode[dtype] = <Decode>decode[_scalar.uint64]
+    else:
+        table.decode[dtype] = <Decode>decode[number]
     if sizeof(number) == 1:
         table.pass_grad[dtype] = <Kernel>pass_grad[_scalar.uint8]
     elif sizeof(number) == 2:
