@@ -633,19 +633,29 @@ cdef object call(int operation, object x, object y, object parameter, object out
                  order, dtype, subok):
     """Walk the operands, or call the ufunc, with only the keywords that were given: the
     `__array_ufunc__` of an operand may refuse a keyword that it does not know, even at its
-    default."""
+    default.
+
+    A loop over the keywords would have the compiler add 12 instructions to relu of 64 float32,
+    which never comes here.
+    """
     if are_defaults(casting, order, dtype, subok):
         result = compute_walked(operation, x, y, parameter, out, where)
         if result is not None:
             return result
     keywords = {}
-    if out is not None or where is not True:
-        keywords["out"] = out  # None says that what a mask leaves out may be left as it is
-    for name, value, default in (
-            ("where", where, True), ("casting", casting, SAME_KIND), ("order", order, K_ORDER),
-            ("dtype", dtype, None), ("subok", subok, True)):
-        if value is not default:
-            keywords[name] = value
+    if out is not None:
+        keywords["out"] = out
+    if where is not True:
+        keywords["where"] = where
+        keywords["out"] = out  # where it is None, it says that the rest may be left as it is
+    if casting is not SAME_KIND:
+        keywords["casting"] = casting
+    if order is not K_ORDER:
+        keywords["order"] = order
+    if dtype is not None:
+        keywords["dtype"] = dtype
+    if subok is not True:
+        keywords["subok"] = subok
     return general_calls().call_ufunc(
         getattr(ufuncs, ufunc_names[operation]), operands_of(operation, x, y, parameter), keywords)
 
