@@ -832,7 +832,7 @@ cdef Panel lay_tiles(Plan *this) noexcept nogil:
     cdef Py_ssize_t run
     cdef int role, axis, i, nearest, near
     cdef bint tiled = False
-    cdef bint whole
+    cdef bint whole, is_image
     for role in range(ROLES):
         this.copied[role] = (this.converted[role] or not is_taken(this, role)
                              or role == OUT and this.has[MASK])
@@ -854,7 +854,13 @@ cdef Panel lay_tiles(Plan *this) noexcept nogil:
     run = TRANSPOSED // near
     for axis in range(nearest + near - 1):
         run *= this.shape[axis]
-    if nearest == 0 or run <= items or this.shape[nearest] < TRANSPOSED and near == 1:
+    # Three items side by side, as the channels of an image, are taken apart by vectors: relu of
+    # (16, 3, 32, 32) float32 takes 5.6 us instead of 14.2 (Zen 5).
+    is_image = this.shape[nearest] == 3 and (
+        this.copied[A] and this.step[A][0] == 3 * this.step[A][nearest]
+        or this.copied[B] and this.step[B][0] == 3 * this.step[B][nearest])
+    if (nearest == 0 or run <= items
+            or this.shape[nearest] < TRANSPOSED and near == 1 and not is_image):
         near = nearest = 0
     for i in range(near):
         for axis in range(nearest + i, 1 + i, -1):
