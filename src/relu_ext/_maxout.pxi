@@ -263,11 +263,13 @@ cdef void spread_rows(char *x, const number *grad, const uint8 *which, const Pie
     cache."""
     cdef Py_ssize_t size = sizeof(number)
     cdef Py_ssize_t side = pieces.step // size
-    cdef Py_ssize_t block = 512 if side == 1 else 4096 // (pieces.count * size) + 1
+    cdef Py_ssize_t block = 512
     cdef Py_ssize_t row, start, some
     cdef int piece
-    if side < 1 or side * size != pieces.step or pieces.run % side:
-        side = 0
+    if side < 1 or side * size != pieces.step or pieces.run % side or number is longdouble:
+        side = 0  # x87 would choose one by one
+    if side != 1:
+        block = 4096 // (pieces.count * size) + 1
     if put(x, pieces.offset, pieces.count, side, row_step, <const char *>grad, which, n, rows,
            sizeof(number)):
         return
