@@ -36,7 +36,9 @@ cdef extern from "_numbers.h" nogil:
     float32 float32_scaled "RELU_EXT_SCALED"(float32 a, float32 b)
     float64 float64_scaled "RELU_EXT_SCALED"(float64 a, float64 b)
     longdouble longdouble_scaled "RELU_EXT_SCALED"(longdouble a, longdouble b)
-    bint MASKS_LOADS "RELU_EXT_MASKS_LOADS"
+    float32 float32_total "RELU_EXT_TOTAL"(float32 a, float32 b)
+    float64 float64_total "RELU_EXT_TOTAL"(float64 a, float64 b)
+    longdouble longdouble_total "RELU_EXT_TOTAL"(longdouble a, longdouble b)
     bint float16_rectifies_to_zero "relu_ext_float16_rectifies_to_zero"(float16 x)
     bint bfloat16_rectifies_to_zero "relu_ext_bfloat16_rectifies_to_zero"(bfloat16 x)
     bint float16_is_positive "relu_ext_float16_is_positive"(float16 x)
@@ -213,14 +215,16 @@ cdef inline number total(number a, number b) noexcept nogil:
     Integers wrap, as NumPy's do: in unsigned arithmetic, because in C a signed overflow is
     undefined.  float16 and bfloat16 have no sum of one number.
     """
-    if number is int8 or number is int16 or number is int32:
+    if number is float32:
+        return float32_total(a, b)
+    elif number is float64:
+        return float64_total(a, b)
+    elif number is longdouble:
+        return longdouble_total(a, b)
+    elif number is int8 or number is int16 or number is int32:
         return <number>(<unsigned int>a + <unsigned int>b)
     elif number is int64:
         return <number>(<uint64>a + <uint64>b)
-    elif number is float32 or number is float64 or number is longdouble:
-        if MASKS_LOADS:
-            return choose(a == a, a + b, a + a)
-        return a + choose(a != a, a, b)
     else:
         return a + b
 
