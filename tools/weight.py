@@ -33,8 +33,8 @@ PACKAGE = Path(relu_ext.__file__).parent
 LIMITS = {
     "import, ratio to an empty extension": 7.0,
     "CPU seconds of a build": 150.0,
-    "wheel, stripped, bytes": 970_000,
-    "installed, stripped, bytes": 2_160_000,
+    "wheel, stripped, bytes": 1_000_000,
+    "installed, stripped, bytes": 2_220_000,
     "source lines": 9_460,
     # Valgrind runs x86-64-v3.
     "instructions of relu_(x), 64 float32": 163,

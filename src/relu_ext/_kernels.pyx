@@ -460,15 +460,7 @@ cdef inline void each_element(Row row, int at_zero, char *out, const char *a, co
     cdef Py_ssize_t a_step = rows.steps[A]
     cdef Py_ssize_t b_step = rows.steps[B]
     cdef Py_ssize_t parameter_step = rows.steps[PARAMETER]
-    while count % 4 != 0:  # first, because of at most three left behind compilers make copies
-        keep_scalar()
-        row(out, a, b, parameter, 0, 1, at_zero)
-        out += out_step
-        a += a_step
-        b += b_step
-        parameter += parameter_step
-        count -= 1
-    while count > 0:
+    while count >= 4:
         keep_scalar()
         row(out, a, b, parameter, 0, 1, at_zero)
         row(out + out_step, a + a_step, b + b_step, parameter + parameter_step, 0, 1, at_zero)
@@ -483,6 +475,14 @@ cdef inline void each_element(Row row, int at_zero, char *out, const char *a, co
         b += 2 * b_step
         parameter += 2 * parameter_step
         count -= 4
+    while count > 0:
+        keep_scalar()
+        row(out, a, b, parameter, 0, 1, at_zero)
+        out += out_step
+        a += a_step
+        b += b_step
+        parameter += parameter_step
+        count -= 1
 
 
 cdef inline void each_row(Row row, int at_zero, bint one_by_one, void *first_out,
