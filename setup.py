@@ -99,12 +99,13 @@ UNIX_FLAGS = [
     "-fno-plt",
 ]
 # The modules that `relu_ext/__init__.py` loads from one file, `_core`.
-MODULES = ["_walk", "_tensors", "_api", "_maxout", "_sums"]
-# Those of them that are compiled for three fifths of the size.  A call with a small array runs the
-# loop of `ufuncs` alone: 1,023 instructions instead of 1,016.  The front door would run 274 instead
-# of 191; maxout of (64, 32, 4) float32 would take 1.1 times as long, its gradient 1.8 times, and a
-# call with a tensor of 64 float32 1.1 times.
-COLD_MODULES = ["_dispatch", "_threads", "_ndarrays", "ufuncs", "_dlpack"]
+MODULES = ["_walk", "_tensors", "_api", "_maxout", "_sums", "_dispatch", "_threads", "_ndarrays",
+           "ufuncs", "_dlpack"]  # fmt: skip
+# Those that are compiled for three fifths of the size.  A call with a small array runs the loop of
+# `ufuncs` alone: 1,023 instructions instead of 1,016.  The front door would run 274 instead of 191;
+# maxout of (64, 32, 4) float32 would take 1.1 times as long, its gradient 1.8 times, and a call
+# with a tensor of 64 float32 1.1 times.
+COLD = {"_dispatch", "_threads", "_ndarrays", "ufuncs", "_dlpack"}
 COLD_FLAGS = ["-Os"]
 OPENMP_FLAGS = ["-fopenmp"]
 # Constants in the pages of the code, as before binutils 2.31: half as many maps of files.  Of an
@@ -266,7 +267,7 @@ class BuildExtensions(build_ext):
     def build_extension(self, extension: Extension) -> None:
         start = time.monotonic()
         if self.compiler.compiler_type == "unix":
-            cold = [source for source in extension.sources if Path(source).stem in COLD_MODULES]
+            cold = [source for source in extension.sources if Path(source).stem in COLD]
             extension.sources = [source for source in extension.sources if source not in cold]
             extension.extra_objects += self.compiler.compile(
                 cold,
@@ -305,7 +306,7 @@ if __name__ == "__main__":  # not in the processes of `cythonize`
                 for level in X86_64_LEVELS | OTHER_LEVELS
             ),
             extension("_openmp", ["_openmp"]),
-            extension("_core", MODULES + COLD_MODULES),
+            extension("_core", MODULES),
         ],
         cmdclass={"build_ext": BuildExtensions},
     )
