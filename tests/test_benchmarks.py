@@ -839,6 +839,7 @@ SMALL_PROGRAMS = (
     programs.Program(programs.POLICY, 1, (8, 64, 64, 4)),
     programs.Program(programs.INFERENCE, 8, (8, 16, 4)),
     programs.Program(programs.TRAINING, 8, (8, 16, 4)),
+    programs.Program(programs.PART, 8, (8, 16, 4)),
     programs.Program(programs.CONVOLUTION, 4),
     programs.Program(programs.FLOAT16, 8),
 )
@@ -858,8 +859,10 @@ def test_programs_are_measured_and_shown(tiny, tmp_path, monkeypatch, capsys):
     for program, found in zip(SMALL_PROGRAMS, data["programs"], strict=True):
         ratio, low, high = found["relu_ext"]["NumPy"]
         assert f"| {program} | " in out and 0 < low < ratio < high
-        assert ("PyTorch" in found["numpy"]) == bool(programs.find_spec("torch"))
-        assert (found["products"] > 0) == (program.kind != programs.FLOAT16)
+        part = program.kind == programs.PART
+        assert ("PyTorch" in found["numpy"]) == bool(programs.find_spec("torch") and not part)
+        assert (found["products"] > 0) == (program.kind != programs.FLOAT16 and not part)
+        assert (programs.NUMPY_SUMS in found["relu_ext"]) == part
     monkeypatch.setattr(files, "RESULTS", tmp_path)
     monkeypatch.setattr(files, "PROGRAMS", whole.parent)
     root = made_root(tmp_path)
