@@ -98,7 +98,7 @@ UNIX_FLAGS = [
     "-fno-asynchronous-unwind-tables",
     "-fno-plt",
 ]
-# The modules that `relu_ext/__init__.py` loads from one file, `_core`.
+# The modules that `relu_ext/__init__.py` finds in one file, `_core`.
 MODULES = ["_walk", "_tensors", "_api", "_maxout", "_sums", "_dispatch", "_threads", "_ndarrays",
            "ufuncs", "_dlpack"]  # fmt: skip
 # Those that are compiled for three fifths of the size.  A call with a small array runs the loop of

@@ -56,6 +56,7 @@ def test_one_file_of_modules():
         module = importlib.import_module(f"relu_ext.{name}")
         assert module is getattr(relu_ext, name)
         assert Path(module.__file__).name == f"_core{SUFFIX}"
+        assert importlib.reload(module) is module
 
 
 def test_metadata():

@@ -754,3 +754,30 @@ def test_first_used_by_several_threads_at_once():
     """Which import the module, and give the ufuncs their bfloat16 loops."""
     finished = run_python(FIRST_USE)
     assert finished.stdout == "all\n", finished.stdout + finished.stderr
+
+
+IMPORTED_MEANWHILE = """
+import sys, threading
+class Meanwhile:
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy":  # the first import of relu_ext
+            sys.meta_path.remove(self)
+            thread.start()
+            thread.join(0.2)  # it waits for NumPy, which this thread imports
+errors = []
+def run():
+    try:
+        import relu_ext.ufuncs
+    except BaseException as error:
+        errors.append(repr(error))
+thread = threading.Thread(target=run)
+sys.meta_path.insert(0, Meanwhile())
+import relu_ext
+thread.join()
+print(*errors or ["all"])
+"""
+
+
+def test_a_module_is_imported_while_another_thread_imports_the_package():
+    finished = run_python(IMPORTED_MEANWHILE)
+    assert finished.stdout == "all\n", finished.stdout + finished.stderr
