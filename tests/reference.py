@@ -225,7 +225,8 @@ def learned_bias(grad_x, grad_dtype, y, strides):
     with np.errstate(all="ignore"):
         if not summed_axes(grad_x.shape, y.shape):
             return grad_x.reshape(y.shape).astype(y.dtype)
-        wide = np.result_type(grad_x, grad_dtype, y, np.float32)
+        widened = (np.promote_types(d, np.float32) for d in (grad_x.dtype, grad_dtype, y.dtype))
+        wide = np.result_type(*widened)
         return summed(grad_x.astype(wide), y.shape, strides).astype(y.dtype)
 
 

@@ -188,6 +188,19 @@ def test_a_gradient_written_into_a_slice():
     assert (dx[:, :, 24] == 7).all() and (dx[..., 24] == 7).all()
 
 
+@pytest.mark.parametrize("pieces", [1, 4, 256, 257, 1000])
+@each_dtype
+def test_no_results(pieces, dtype):
+    for shape, axis in (((2, 0, pieces), -1), ((pieces, 0), 0), ((0, pieces, 3, 2), (1, 3))):
+        x = np.ones(shape, dtype)
+        best, which = maxout(x, axis, return_which=True)
+        expected = np.ones(shape).max(axis)
+        assert best.shape == which.shape == expected.shape
+        assert best.dtype == x.dtype and maxout(x, axis).shape == expected.shape
+        lengths = tuple(shape[at] for at in axis) if isinstance(axis, tuple) else pieces
+        assert maxout_backward(best, which, lengths, axis).shape == shape
+
+
 @pytest.mark.parametrize("axes", [33, 63, 64])
 @pytest.mark.parametrize("pieces", [2, 300])
 def test_many_axes(axes, pieces):

@@ -225,6 +225,39 @@ def test_mixed_dtypes(kind, dtype, third):
         check(kind(grad, wider, y), kind.expected(grad, wider, y), f"{shape} {kept}")
 
 
+@pytest.mark.parametrize("kind", KINDS[:2], ids=str)
+@pytest.mark.parametrize("dtype", [np.dtype("e"), bfloat16], ids=lambda d: d.name)
+def test_a_bias_of_the_other_half(kind, dtype):
+    """Of a bias only the shape and the dtype of its gradient count: they need no common dtype."""
+    other = bfloat16 if dtype == "e" else np.dtype("e")
+    for shape, kept in (((70, 33), (33,)), ((3, 4), (3, 4)), ((5, 3), ())):
+        grad, x, _ = arguments(kind, dtype, (shape[0], 2 * shape[1]), kept)
+        y = np.zeros(kept, other)
+        for view in (slice(None, shape[1]), slice(None, None, 2)):
+            compare(kind, grad[:, view], x[:, view], y, f"{shape} {kept} {view}")
+            compare(kind, grad[:, view].copy(), x[:, view].copy(), y, f"{shape} {kept} {view}")
+
+
+@each_kind
+def test_operands_without_a_common_dtype_are_refused(kind):
+    grad, x, y = arguments(kind, np.dtype("e"), (3, 4), (4,))
+    before, out = grad.copy(), (np.zeros_like(grad), None)
+    with pytest.raises(TypeError, match="no common dtype"):
+        kind.in_place(grad, x.astype(bfloat16), y)
+    with pytest.raises(TypeError, match="no common dtype"):
+        kind(grad, x.astype(bfloat16), y, out=out)
+    assert_same_bits(grad, before)
+    assert not out[0].any()
+
+
+@each_dtype
+def test_a_slope_that_is_nan_warns_of_nothing(dtype):
+    grad, x, y = arguments(KINDS[1], dtype, (3, 4), (4,))
+    for slope in (math.nan, dtype.type(math.nan)):
+        expected = reference.add_backward("leaky_relu_backward", grad, x, y, dtype.type(slope))
+        check(relu_ext.add_leaky_relu_backward(grad, x, y, slope), expected)
+
+
 def test_a_float32_bias_of_float16_is_not_rounded_to_float16():
     grad = np.ones((4099, 2), "e")
     _, grad_y = relu_ext.add_relu_backward(grad, grad, np.zeros(2, "f"))

@@ -270,8 +270,8 @@ cdef list pieces_last(int axes, tuple numbers):
 cdef tuple reduce_many(array, tuple axes, bint is_half):
     """More pieces than a byte can number, by NumPy."""
     pieces = array.transpose(pieces_last(array.ndim, axes))
-    shape = pieces.shape[:-len(axes)]
-    pieces = pieces.reshape(prod(shape), -1)
+    shape, lengths = pieces.shape[:-len(axes)], pieces.shape[-len(axes):]
+    pieces = pieces.reshape(prod(shape), prod(lengths))
     # ml_dtypes has no argmax, and NumPy's of float16 is slow; widened, both keep their order.
     which = (pieces.astype(np.float32) if is_half else pieces).argmax(1)
     return pieces[np.arange(len(pieces)), which].reshape(shape), which.reshape(shape)

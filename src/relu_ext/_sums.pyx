@@ -586,7 +586,9 @@ cdef object at_once(int call, str name, object grad, object x, object parameter,
         parameter = y
     elif call == ADD_LEAKY_RELU_BACKWARD:
         number = number_array(parameter, whole.dtype)
-        if number is None or not describe(number, &like) or parameter < 0:
+        # NaN, which NumPy's comparison may warn of, goes the other way.
+        if (number is None or not describe(number, &like) or parameter != parameter
+                or parameter < 0):
             return None
         parameter = number
     if not describe(y, &like) or count(&like) > count(&whole):
