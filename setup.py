@@ -107,6 +107,9 @@ MODULES = ["_walk", "_tensors", "_api", "_maxout", "_sums", "_dispatch", "_threa
 # with a tensor of 64 float32 1.1 times.
 COLD = {"_dispatch", "_threads", "_ndarrays", "ufuncs", "_dlpack"}
 COLD_FLAGS = ["-Os"]
+# The bodies of the front door's functions in place, inlined, so that each knows its operands:
+# add_relu_ takes 259 instructions instead of 287.
+GCC_CORE_FLAGS = ["--param=max-inline-insns-single=300"]
 OPENMP_FLAGS = ["-fopenmp"]
 # Constants in the pages of the code, as before binutils 2.31: half as many maps of files.  Of an
 # import of 1.9 ms that saves 0.12, of the installed files 0.1 MB.
@@ -200,9 +203,8 @@ class BuildExtensions(build_ext):
             if extension.name.removeprefix("relu_ext.") in wanted
         ]
         self.translate()
-        link_flags = LINK_FLAGS if unix and self.compiles("", LINK_FLAGS) else []
         for extension in self.extensions:
-            extension.extra_link_args += link_flags
+            extension.extra_link_args += self.known(LINK_FLAGS)
             self.configure(extension, built, missing)
         # What takes longest comes first.
         self.extensions.sort(
@@ -249,13 +251,12 @@ class BuildExtensions(build_ext):
         if name.startswith("_kernels_") and unix:
             level = levels[name.removeprefix("_kernels_")]
             extension.extra_compile_args += KERNEL_FLAGS + level.flags
-            gcc_flags = [*GCC_KERNEL_FLAGS, *level.gcc_flags]
-            if self.compiles("", gcc_flags):
-                extension.extra_compile_args += gcc_flags
+            extension.extra_compile_args += self.known([*GCC_KERNEL_FLAGS, *level.gcc_flags])
         elif name == "_openmp":
             extension.extra_compile_args += OPENMP_FLAGS + COLD_FLAGS
             extension.extra_link_args += OPENMP_FLAGS
         elif name == "_core":
+            extension.extra_compile_args += self.known(GCC_CORE_FLAGS)
             openmp = any(other.name == "relu_ext._openmp" for other in self.extensions)
             reasons = "; ".join(f"{level}: {why}" for level, why in missing.items())
             extension.define_macros += [
@@ -280,6 +281,11 @@ class BuildExtensions(build_ext):
         super().build_extension(extension)
         if self.verbose:
             print(f"built {extension.name} in {time.monotonic() - start:.0f} s", flush=True)
+
+    def known(self, flags: list[str]) -> list[str]:
+        """These flags, or none if the compiler does not know them."""
+        unix = self.compiler.compiler_type == "unix"
+        return flags if unix and self.compiles("", flags) else []
 
     def compiles(self, code: str, flags: list[str] | None = None) -> bool:
         """Whether the compiler makes a shared library of some code under some flags."""

@@ -32,9 +32,8 @@ from relu_ext._ndarrays cimport (
 from relu_ext._operand cimport Operand
 from relu_ext._table cimport (
     ADD_LEAKY_RELU, ADD_RELU, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, LEAKY_RELU, LEAKY_RELU_BACKWARD,
-    LEAKY_RELU_BACKWARD_0_AT_ZERO, LEAKY_RELU_BACKWARD_1_AT_ZERO, LEAKY_RELU_SUBGRADIENT,
-    LEAKY_RELU_SUBGRADIENT_0_AT_ZERO, LONGDOUBLE, OUT, PARAMETER, RELU, RELU_BACKWARD,
-    RELU_SUBGRADIENT, ROLES, UINT8, A, B,
+    LEAKY_RELU_BACKWARD_0_AT_ZERO, LEAKY_RELU_SUBGRADIENT, LEAKY_RELU_SUBGRADIENT_0_AT_ZERO,
+    LONGDOUBLE, OUT, PARAMETER, RELU, RELU_BACKWARD, RELU_SUBGRADIENT, ROLES, UINT8, A, B,
 )
 from relu_ext._sums cimport chosen_at_zero
 from relu_ext._tensors cimport borrow, is_value, new_tensor
@@ -72,20 +71,6 @@ cdef extern from "numpy/arrayscalars.h":
 cdef extern from "numpy/ufuncobject.h":
     int PyUFunc_GiveFloatingpointErrors(const char *name, int exceptions) except -1
 
-cdef extern from "_exceptions.h" nogil:
-    """
-    #include <numpy/ufuncobject.h>
-    static inline int relu_ext_numpy_exceptions(void)
-    {
-        const int raised = fetestexcept(FE_ALL_EXCEPT);
-        return (raised & FE_OVERFLOW ? NPY_FPE_OVERFLOW : 0) |
-               (raised & FE_UNDERFLOW ? NPY_FPE_UNDERFLOW : 0) |
-               (raised & FE_INVALID ? NPY_FPE_INVALID : 0);
-    }
-    """
-    void take_back_exceptions "relu_ext_take_back"(int before, bint x87)
-    int numpy_exceptions "relu_ext_numpy_exceptions"()
-
 cdef enum:
     ORDERS = cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_F_CONTIGUOUS
 
@@ -111,24 +96,6 @@ ctypedef union Number:
 def _empty(x, /):
     """An empty call: the benchmarks take its time as the least that any call can take."""
     return x
-
-
-# Which operands an operation has.  The compiler makes constants of these once they are inlined;
-# `check_operands` compares them with the descriptions.
-
-cdef enum:
-    BACKWARD = (1 << RELU_BACKWARD | 1 << LEAKY_RELU_BACKWARD | 1 << LEAKY_RELU_BACKWARD_0_AT_ZERO
-                | 1 << LEAKY_RELU_BACKWARD_1_AT_ZERO)
-    SECOND = BACKWARD | 1 << ADD_RELU | 1 << ADD_LEAKY_RELU
-    NO_PARAMETER = 1 << RELU | 1 << ADD_RELU
-
-
-cdef inline bint has_second(int operation) noexcept:
-    return SECOND >> operation & 1
-
-
-cdef inline bint has_parameter(int operation) noexcept:
-    return not NO_PARAMETER >> operation & 1
 
 
 # The common call: contiguous ndarrays of one shape.
@@ -412,7 +379,7 @@ cdef bint is_one_run(const Operand *out, const Operand *x) noexcept:
     return out.data == x.data or not -bytes < x.data - out.data < bytes
 
 
-cdef object compute_walked(int operation, object x, object y, object parameter, object out,
+cdef object compute_walked(int operation, object x, PyObject *y, PyObject *parameter, object out,
                            object where):
     """Compute into `out`, which may be x, or into a new array if it is None.  Return the result, or
     None if this call is not walked."""
@@ -433,9 +400,8 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
     cdef double number = 0
     cdef int dtype, role, raised
     cdef Py_ssize_t size
-    given[A] = <PyObject *>x
-    given[B] = <PyObject *>y if has_second(operation) else NULL
-    given[PARAMETER] = <PyObject *>parameter if has_parameter(operation) else NULL
+    cdef bint backward = y != NULL and operation != ADD_RELU and operation != ADD_LEAKY_RELU
+    given[A], given[B], given[PARAMETER] = <PyObject *>x, y, parameter
 
     # First what may run Python: questions to tensors, numbers, a new tensor.
     kinds[A] = kinds[OUT] = kind_of(name, x)
@@ -472,7 +438,7 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
             if not describe_number(kinds[role], <object>given[role], kinds[A], described[A].dtype,
                                    &numbers[role], &described[role]):
                 return None
-        elif kinds[role] == ARRAY and role == B and BACKWARD >> operation & 1:
+        elif kinds[role] == ARRAY and role == B and backward:
             describe_ndarray(
                 <object>given[role],
                 native_dtype(PyArray_DESCR(<PyArrayObject *>given[role])), &described[role])
@@ -484,11 +450,11 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
         if kinds[role] == NUMBER or kinds[role] != WIDE_NUMBER and agree(
                 x, &described[A], <object>given[role], &described[role]):
             continue
-        if role == B and BACKWARD >> operation & 1:
+        if role == B and backward:
             chooses = (operation == RELU_BACKWARD and kinds[PARAMETER] == NUMBER
-                       and read_number(parameter, &number, &is_int)
+                       and read_number(<object>parameter, &number, &is_int)
                        and (number == 0 or number == 1))
-            if is_sign(y, &described[B], x, &described[A], chooses and in_place):
+            if is_sign(<object>y, &described[B], x, &described[A], chooses and in_place):
                 by_signs = chooses
                 continue
         if (in_place and where is True and kinds[A] == ARRAY and described[A].dtype == FLOAT32
@@ -540,7 +506,7 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
     if not (fresh or is_safe(&laid)):
         return None
     if laid.rounds:
-        take_back_exceptions(0, False)
+        cnp.PyUFunc_clearfperr()
     if size_of(&laid) * laid.itemsize < GIL_BYTES:
         walk(&laid)
     else:
@@ -548,22 +514,22 @@ cdef object compute_walked(int operation, object x, object y, object parameter, 
             walk(&laid)
     if laid.rounds:
         # What the ufunc would warn of: its result is rounded, too.
-        raised = numpy_exceptions()
-        take_back_exceptions(0, False)
+        raised = cnp.PyUFunc_getfperr()  # and clears them
         if raised:
             PyUFunc_GiveFloatingpointErrors((<str>names[operation]).encode(), raised)
     return out
 
 
-# The two bodies of the public functions.
+# The two bodies of the public functions.  y and parameter are NULL where the operation has none, as
+# the compiler sees where it makes a body of its own for each function.
 
 cdef inline bint are_defaults(casting, order, dtype, subok) noexcept:
     """Whether the kernels may compute, as far as these keywords go."""
     return casting is SAME_KIND and order is K_ORDER and dtype is None and subok is True
 
 
-cdef inline object evaluate(int operation, object x, object y, object parameter, object out, where,
-                            casting, order, dtype, subok):
+cdef inline object evaluate(int operation, object x, PyObject *y, PyObject *parameter, object out,
+                            where, casting, order, dtype, subok):
     cdef Number number
     cdef Py_ssize_t size
     cdef int kernel_dtype
@@ -572,42 +538,31 @@ cdef inline object evaluate(int operation, object x, object y, object parameter,
         if kernel_dtype >= 0 and cnp.PyArray_NDIM(<cnp.ndarray>x) > 0:
             size = count(x)
             if ((out is None or match(x, out, size) and is_writeable(out))
-                    and (not has_second(operation)
-                         or match(x, y, size) and (out is None or match(out, y, size)))
-                    and (not has_parameter(operation)
-                         or pack(parameter, kernel_dtype, x, &number))):
+                    and (y == NULL or match(x, <object>y, size)
+                         and (out is None or match(out, <object>y, size)))
+                    and (parameter == NULL
+                         or pack(<object>parameter, kernel_dtype, x, &number))):
                 result = new_like(x) if out is None else out
                 compute(operation, kernel_dtype, data_of(result), data_of(x),
-                        data_of(y) if has_second(operation) else NULL,
-                        &number if has_parameter(operation) else NULL, size, out is None)
+                        NULL if y == NULL else data_of(<object>y),
+                        NULL if parameter == NULL else &number, size, out is None)
                 return result
     return call(operation, x, y, parameter, out, where, casting, order, dtype, subok)
 
 
-cdef inline object evaluate_in_place(int operation, object x, object y, object parameter):
+cdef inline object evaluate_in_place(int operation, object x, PyObject *y, PyObject *parameter):
     cdef Number number
     cdef Py_ssize_t size
     cdef int kernel_dtype = contiguous_dtype(operation, x)
     if kernel_dtype >= 0 and is_writeable(x):
         size = count(x)
-        if ((not has_second(operation) or match(x, y, size))
-                and (not has_parameter(operation) or pack(parameter, kernel_dtype, x, &number))):
+        if ((y == NULL or match(x, <object>y, size)) and (
+                parameter == NULL or pack(<object>parameter, kernel_dtype, x, &number))):
             compute(operation, kernel_dtype, data_of(x), data_of(x),
-                    data_of(y) if has_second(operation) else NULL,
-                    &number if has_parameter(operation) else NULL, size, False)
+                    NULL if y == NULL else data_of(<object>y),
+                    NULL if parameter == NULL else &number, size, False)
             return x
     return call_in_place(operation, x, y, parameter)
-
-
-# The same for operations that are chosen at run time, which the common ones need not wait for.
-
-cdef object evaluate_chosen(int operation, object x, object y, object parameter, object out, where,
-                            casting, order, dtype, subok):
-    return evaluate(operation, x, y, parameter, out, where, casting, order, dtype, subok)
-
-
-cdef object evaluate_chosen_in_place(int operation, object x, object y, object parameter):
-    return evaluate_in_place(operation, x, y, parameter)
 
 
 # Every other call.
@@ -623,14 +578,13 @@ cdef object general_calls():
     return calls
 
 
-cdef object operands_of(int operation, object x, object y, object parameter):
-    if has_second(operation):
-        return (x, y, parameter) if has_parameter(operation) else (x, y)
-    return (x, parameter) if has_parameter(operation) else (x,)
+cdef tuple operands_of(object x, PyObject *y, PyObject *parameter):
+    cdef tuple arrays = (x,) if y == NULL else (x, <object>y)
+    return arrays if parameter == NULL else (*arrays, <object>parameter)
 
 
-cdef object call(int operation, object x, object y, object parameter, object out, where, casting,
-                 order, dtype, subok):
+cdef object call(int operation, object x, PyObject *y, PyObject *parameter, object out, where,
+                 casting, order, dtype, subok):
     """Walk the operands, or call the ufunc, with only the keywords that were given: the
     `__array_ufunc__` of an operand may refuse a keyword that it does not know, even at its
     default.
@@ -657,15 +611,27 @@ cdef object call(int operation, object x, object y, object parameter, object out
     if subok is not True:
         keywords["subok"] = subok
     return general_calls().call_ufunc(
-        getattr(ufuncs, ufunc_names[operation]), operands_of(operation, x, y, parameter), keywords)
+        getattr(ufuncs, ufunc_names[operation]), operands_of(x, y, parameter), keywords)
 
 
-cdef object call_in_place(int operation, object x, object y, object parameter):
+cdef object call_in_place(int operation, object x, PyObject *y, PyObject *parameter):
     """Walk the operands, or call the ufunc with x as its output."""
     if compute_walked(operation, x, y, parameter, x, True) is not None:
         return x
     return general_calls().call_ufunc_in_place(
-        getattr(ufuncs, ufunc_names[operation]), operands_of(operation, x, y, parameter))
+        getattr(ufuncs, ufunc_names[operation]), operands_of(x, y, parameter))
+
+
+cdef inline int subgradient_choice(str name, at_zero) except -1:
+    if at_zero is None:
+        return LEAKY_RELU_SUBGRADIENT
+    return LEAKY_RELU_SUBGRADIENT_0_AT_ZERO + chosen_at_zero(name, at_zero)
+
+
+cdef inline int backward_choice(str name, at_zero) except -1:
+    if at_zero is None:
+        return LEAKY_RELU_BACKWARD
+    return LEAKY_RELU_BACKWARD_0_AT_ZERO + chosen_at_zero(name, at_zero)
 
 
 # The public functions.  `fill_docs` writes what their docstrings share.  Those of the functions in
@@ -674,22 +640,18 @@ cdef object call_in_place(int operation, object x, object y, object parameter):
 def relu(x, /, *, out=None, where=True, casting="same_kind", order="K", dtype=None, subok=True):
     """Rectified linear unit: max(0, x) for each element.
 
-    {parameters}
-
-    {returns}
+    {parameters_and_returns}
 
     See Also
     --------
     relu_ : The same in place, several times as fast.
     add_relu : ReLU of a sum, in one pass.
 
-    Examples
-    --------
-    {imports}
+    {examples}
     >>> relu_ext.relu(np.array([-2.0, -0.0, 3.0, np.nan]))
     array([ 0.,  0.,  3., nan])
     """
-    return evaluate(RELU, x, None, None, out, where, casting, order, dtype, subok)
+    return evaluate(RELU, x, NULL, NULL, out, where, casting, order, dtype, subok)
 
 
 def relu_(x, /):
@@ -697,39 +659,34 @@ def relu_(x, /):
 
     {in_place}
 
-    Examples
-    --------
-    {imports}
+    {examples}
     >>> x = np.array([-2.0, 3.0])
     >>> relu_ext.relu_(x) is x
     True
     >>> x
     array([0., 3.])
     """
-    return evaluate_in_place(RELU, x, None, None)
+    return evaluate_in_place(RELU, x, NULL, NULL)
 
 
 def relu_subgradient(x, /, *, at_zero=0, out=None, where=True, casting="same_kind", order="K",
                      dtype=None, subok=True):
     """A subgradient of `relu` at each element.
 
-    {parameters}
-
-    {returns}
+    {parameters_and_returns}
 
     See Also
     --------
     relu_backward : The product with a gradient, in one pass.
 
-    Examples
-    --------
-    {imports}
+    {examples}
     >>> relu_ext.relu_subgradient(np.array([-2.0, 0.0, 3.0]))
     array([0., 0., 1.])
     >>> relu_ext.relu_subgradient(np.array([-2.0, 0.0, 3.0]), at_zero=0.5)
     array([0. , 0.5, 1. ])
     """
-    return evaluate(RELU_SUBGRADIENT, x, None, at_zero, out, where, casting, order, dtype, subok)
+    return evaluate(RELU_SUBGRADIENT, x, NULL, <PyObject *>at_zero, out, where, casting, order,
+                    dtype, subok)
 
 
 def relu_subgradient_(x, /, *, at_zero=0):
@@ -737,22 +694,18 @@ def relu_subgradient_(x, /, *, at_zero=0):
 
     {in_place}
 
-    Examples
-    --------
-    {imports}
+    {examples}
     >>> relu_ext.relu_subgradient_(np.array([-2.0, 0.0, 3.0]))
     array([0., 0., 1.])
     """
-    return evaluate_in_place(RELU_SUBGRADIENT, x, None, at_zero)
+    return evaluate_in_place(RELU_SUBGRADIENT, x, NULL, <PyObject *>at_zero)
 
 
 def relu_backward(grad, x, /, *, at_zero=0, out=None, where=True, casting="same_kind", order="K",
                   dtype=None, subok=True):
     """The gradient of a loss through `relu`: `grad` where x > 0, in one pass.
 
-    {parameters}
-
-    {returns}
+    {parameters_and_returns}
 
     Notes
     -----
@@ -760,16 +713,15 @@ def relu_backward(grad, x, /, *, at_zero=0, out=None, where=True, casting="same_
     wherever x <= 0.  A mask of booleans may be given, too: False is 0, so with ``at_zero=1`` the
     result is `grad` everywhere.
 
-    Examples
-    --------
-    {imports}
+    {examples}
     >>> grad, x = np.array([5.0, 6.0, 7.0]), np.array([2.0, -1.0, 0.0])
     >>> relu_ext.relu_backward(grad, x)
     array([5., 0., 0.])
     >>> relu_ext.relu_backward(grad, x, at_zero=0.5)
     array([5. , 0. , 3.5])
     """
-    return evaluate(RELU_BACKWARD, grad, x, at_zero, out, where, casting, order, dtype, subok)
+    return evaluate(RELU_BACKWARD, grad, <PyObject *>x, <PyObject *>at_zero, out, where, casting,
+                    order, dtype, subok)
 
 
 def relu_backward_(grad, x, /, *, at_zero=0):
@@ -777,36 +729,31 @@ def relu_backward_(grad, x, /, *, at_zero=0):
 
     {in_place}
 
-    Examples
-    --------
-    {imports}
+    {examples}
     >>> grad = np.array([5.0, 6.0])
     >>> relu_ext.relu_backward_(grad, np.array([2.0, -1.0]))
     array([5., 0.])
     """
-    return evaluate_in_place(RELU_BACKWARD, grad, x, at_zero)
+    return evaluate_in_place(RELU_BACKWARD, grad, <PyObject *>x, <PyObject *>at_zero)
 
 
 def leaky_relu(x, /, negative_slope=0.01, *, out=None, where=True, casting="same_kind", order="K",
                dtype=None, subok=True):
     """Leaky rectified linear unit: x, multiplied by `negative_slope` where x is negative.
 
-    {parameters}
-
-    {returns}
+    {parameters_and_returns}
 
     Notes
     -----
     A slope other than 0 solves the dying-ReLU problem: a unit whose input is negative for every
     sample still receives a gradient.
 
-    Examples
-    --------
-    {imports}
+    {examples}
     >>> relu_ext.leaky_relu(np.array([-2.0, -0.0, 3.0]), 0.5)
     array([-1., -0.,  3.])
     """
-    return evaluate(LEAKY_RELU, x, None, negative_slope, out, where, casting, order, dtype, subok)
+    return evaluate(LEAKY_RELU, x, NULL, <PyObject *>negative_slope, out, where, casting, order,
+                    dtype, subok)
 
 
 def leaky_relu_(x, /, negative_slope=0.01):
@@ -814,35 +761,25 @@ def leaky_relu_(x, /, negative_slope=0.01):
 
     {in_place}
 
-    Examples
-    --------
-    {imports}
+    {examples}
     >>> relu_ext.leaky_relu_(np.array([-2.0, 3.0]), 0.5)
     array([-1.,  3.])
     """
-    return evaluate_in_place(LEAKY_RELU, x, None, negative_slope)
+    return evaluate_in_place(LEAKY_RELU, x, NULL, <PyObject *>negative_slope)
 
 
 def leaky_relu_subgradient(x, /, negative_slope=0.01, *, at_zero=None, out=None, where=True,
                            casting="same_kind", order="K", dtype=None, subok=True):
     """A subgradient of `leaky_relu` at each element.
 
-    {parameters}
+    {parameters_and_returns}
 
-    {returns}
-
-    Examples
-    --------
-    {imports}
+    {examples}
     >>> relu_ext.leaky_relu_subgradient(np.array([-2.0, 0.0, 3.0]), 0.5)
     array([0.5, 0.5, 1. ])
     """
-    if at_zero is not None:
-        return evaluate_chosen(
-            LEAKY_RELU_SUBGRADIENT_0_AT_ZERO + chosen_at_zero("leaky_relu_subgradient", at_zero),
-            x, None, negative_slope, out, where, casting, order, dtype, subok)
-    return evaluate(LEAKY_RELU_SUBGRADIENT, x, None, negative_slope, out, where, casting, order,
-                    dtype, subok)
+    return evaluate(subgradient_choice("leaky_relu_subgradient", at_zero), x, NULL,
+                    <PyObject *>negative_slope, out, where, casting, order, dtype, subok)
 
 
 def leaky_relu_subgradient_(x, /, negative_slope=0.01, *, at_zero=None):
@@ -850,26 +787,19 @@ def leaky_relu_subgradient_(x, /, negative_slope=0.01, *, at_zero=None):
 
     {in_place}
 
-    Examples
-    --------
-    {imports}
+    {examples}
     >>> relu_ext.leaky_relu_subgradient_(np.array([-2.0, 3.0]), 0.5)
     array([0.5, 1. ])
     """
-    if at_zero is not None:
-        return evaluate_chosen_in_place(
-            LEAKY_RELU_SUBGRADIENT_0_AT_ZERO + chosen_at_zero("leaky_relu_subgradient_", at_zero),
-            x, None, negative_slope)
-    return evaluate_in_place(LEAKY_RELU_SUBGRADIENT, x, None, negative_slope)
+    return evaluate_in_place(subgradient_choice("leaky_relu_subgradient_", at_zero), x, NULL,
+                             <PyObject *>negative_slope)
 
 
 def leaky_relu_backward(grad, x, /, negative_slope=0.01, *, at_zero=None, out=None, where=True,
                         casting="same_kind", order="K", dtype=None, subok=True):
     """The gradient of a loss through `leaky_relu`, in one pass.
 
-    {parameters}
-
-    {returns}
+    {parameters_and_returns}
 
     Notes
     -----
@@ -878,18 +808,12 @@ def leaky_relu_backward(grad, x, /, negative_slope=0.01, *, at_zero=None, out=No
 
     `prelu_backward` computes the gradient of the slope, too.
 
-    Examples
-    --------
-    {imports}
+    {examples}
     >>> relu_ext.leaky_relu_backward(np.array([5.0, 6.0]), np.array([2.0, -1.0]), 0.5)
     array([5., 3.])
     """
-    if at_zero is not None:
-        return evaluate_chosen(
-            LEAKY_RELU_BACKWARD_0_AT_ZERO + chosen_at_zero("leaky_relu_backward", at_zero),
-            grad, x, negative_slope, out, where, casting, order, dtype, subok)
-    return evaluate(LEAKY_RELU_BACKWARD, grad, x, negative_slope, out, where, casting, order,
-                    dtype, subok)
+    return evaluate(backward_choice("leaky_relu_backward", at_zero), grad, <PyObject *>x,
+                    <PyObject *>negative_slope, out, where, casting, order, dtype, subok)
 
 
 def leaky_relu_backward_(grad, x, /, negative_slope=0.01, *, at_zero=None):
@@ -897,17 +821,12 @@ def leaky_relu_backward_(grad, x, /, negative_slope=0.01, *, at_zero=None):
 
     {in_place}
 
-    Examples
-    --------
-    {imports}
+    {examples}
     >>> relu_ext.leaky_relu_backward_(np.array([5.0, 6.0]), np.array([2.0, -1.0]), 0.5)
     array([5., 3.])
     """
-    if at_zero is not None:
-        return evaluate_chosen_in_place(
-            LEAKY_RELU_BACKWARD_0_AT_ZERO + chosen_at_zero("leaky_relu_backward_", at_zero),
-            grad, x, negative_slope)
-    return evaluate_in_place(LEAKY_RELU_BACKWARD, grad, x, negative_slope)
+    return evaluate_in_place(backward_choice("leaky_relu_backward_", at_zero), grad,
+                             <PyObject *>x, <PyObject *>negative_slope)
 
 
 def prelu(x, slope, /, *, out=None, where=True, casting="same_kind", order="K", dtype=None,
@@ -918,23 +837,20 @@ def prelu(x, slope, /, *, out=None, where=True, casting="same_kind", order="K", 
     one slope for each channel of (N, C, H, W) is ``slope[:, None, None]``.  Where W equals C, a
     slope of shape (C,) applies along W without an error.
 
-    {parameters}
-
-    {returns}
+    {parameters_and_returns}
 
     See Also
     --------
     prelu_backward : The gradients of x and of the slope, in one pass.
 
-    Examples
-    --------
-    {imports}
+    {examples}
     >>> relu_ext.prelu(np.array([[-2.0, 4.0], [1.0, -4.0]]), np.array([0.5, 0.25]))
     array([[-1.,  4.],
            [ 1., -1.]])
     """
     try:
-        return evaluate(LEAKY_RELU, x, None, slope, out, where, casting, order, dtype, subok)
+        return evaluate(LEAKY_RELU, x, NULL, <PyObject *>slope, out, where, casting, order, dtype,
+                        subok)
     except (TypeError, ValueError, BufferError) as error:
         raise as_prelu(error)
 
@@ -944,15 +860,13 @@ def prelu_(x, slope, /):
 
     {in_place}
 
-    Examples
-    --------
-    {imports}
+    {examples}
     >>> relu_ext.prelu_(np.array([[-2.0, 4.0], [1.0, -4.0]]), np.array([0.5, 0.25]))
     array([[-1.,  4.],
            [ 1., -1.]])
     """
     try:
-        return evaluate_in_place(LEAKY_RELU, x, None, slope)
+        return evaluate_in_place(LEAKY_RELU, x, NULL, <PyObject *>slope)
     except (TypeError, ValueError, BufferError) as error:
         raise as_prelu(error)
 
@@ -970,23 +884,19 @@ def add_relu(x, y, /, *, out=None, where=True, casting="same_kind", order="K", d
              subok=True):
     """ReLU of a sum in one pass: max(0, x + y), for a bias or a residual.
 
-    {parameters}
-
-    {returns}
+    {parameters_and_returns}
 
     Notes
     -----
     The gradient with respect to x, and to a y of the same shape, is
     ``relu_backward(grad, output)``.  Its sum over the rows is the gradient with respect to a bias.
 
-    Examples
-    --------
-    {imports}
+    {examples}
     >>> relu_ext.add_relu(np.array([[-2.0, 1.0], [0.5, -3.0]]), np.array([1.0, 2.0]))
     array([[0. , 3. ],
            [1.5, 0. ]])
     """
-    return evaluate(ADD_RELU, x, y, None, out, where, casting, order, dtype, subok)
+    return evaluate(ADD_RELU, x, <PyObject *>y, NULL, out, where, casting, order, dtype, subok)
 
 
 def add_relu_(x, y, /):
@@ -994,24 +904,20 @@ def add_relu_(x, y, /):
 
     {in_place}
 
-    Examples
-    --------
-    {imports}
+    {examples}
     >>> x = np.array([[-2.0, 1.0], [0.5, -3.0]])
     >>> relu_ext.add_relu_(x, np.array([1.0, 2.0]))
     array([[0. , 3. ],
            [1.5, 0. ]])
     """
-    return evaluate_in_place(ADD_RELU, x, y, None)
+    return evaluate_in_place(ADD_RELU, x, <PyObject *>y, NULL)
 
 
 def add_leaky_relu(x, y, /, negative_slope=0.01, *, out=None, where=True, casting="same_kind",
                    order="K", dtype=None, subok=True):
     """Leaky ReLU of a sum in one pass, for a bias or a residual.
 
-    {parameters}
-
-    {returns}
+    {parameters_and_returns}
 
     Notes
     -----
@@ -1019,13 +925,12 @@ def add_leaky_relu(x, y, /, negative_slope=0.01, *, out=None, where=True, castin
     ``leaky_relu_backward(grad, output, negative_slope)`` if the slope is > 0.  Its sum over the
     rows is the gradient with respect to a bias.
 
-    Examples
-    --------
-    {imports}
+    {examples}
     >>> relu_ext.add_leaky_relu(np.array([-2.0, 1.0]), np.array([1.0, 2.0]), 0.5)
     array([-0.5,  3. ])
     """
-    return evaluate(ADD_LEAKY_RELU, x, y, negative_slope, out, where, casting, order, dtype, subok)
+    return evaluate(ADD_LEAKY_RELU, x, <PyObject *>y, <PyObject *>negative_slope, out, where,
+                    casting, order, dtype, subok)
 
 
 def add_leaky_relu_(x, y, /, negative_slope=0.01):
@@ -1033,13 +938,11 @@ def add_leaky_relu_(x, y, /, negative_slope=0.01):
 
     {in_place}
 
-    Examples
-    --------
-    {imports}
+    {examples}
     >>> relu_ext.add_leaky_relu_(np.array([-2.0, 1.0]), 1.0, 0.5)
     array([-0.5,  2. ])
     """
-    return evaluate_in_place(ADD_LEAKY_RELU, x, y, negative_slope)
+    return evaluate_in_place(ADD_LEAKY_RELU, x, <PyObject *>y, <PyObject *>negative_slope)
 
 
 # What docstrings say of an operand: of the first one, and of the others.
@@ -1127,11 +1030,12 @@ cdef str TARGET = """\
 {} : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
     It is overwritten without a copy, in any shape and layout.  PyTorch's autograd does not notice
     the change; if it may have saved the tensor, call ``torch.autograd.graph.increment_version``."""
-cdef str NEW = """\
+cdef str NEW = """
 Returns
 -------
 ndarray, scalar or tensor
 {result}
+{dtype}
 
 Raises
 ------
@@ -1163,19 +1067,13 @@ BufferError
     has a lazy negation, is sparse, or has a tangent.  The message says what to call instead.
 ValueError
     If `{first}` is read-only{shapes}."""
+cdef str EXAMPLES = """\
+Examples
+--------
+>>> import numpy as np
+>>> import relu_ext"""
 cdef str INTEGERS = ": a float makes integers float64"
 cdef str SHAPES = ", or the others do not broadcast to its shape"
-
-cdef check_operands():
-    for i, description in enumerate(ufuncs.in_order):
-        if (has_second(i) != (len(description.arrays) == 2)
-                or has_parameter(i) != (description.parameter is not None)):
-            raise ImportError(f"relu_ext: has_second or has_parameter of _api.pyx is wrong about "
-                              f"{description.name}")
-
-
-check_operands()
-
 
 cdef fill_docs():
     described = [(one.name, one.arrays, one.parameter, one.chooses) for one in ufuncs.descriptions]
@@ -1186,44 +1084,19 @@ cdef fill_docs():
         others = [OTHERS[other] for other in others]
         if chooses:
             others.append(CHOICE)
-        function = globals()[name]
         elements, dtype = RESULTS[name]
         paragraphs = {
-            "parameters": "\n".join([HEADING, FIRST[first], *others, KEYWORDS]),
-            "returns": NEW.format(result=elements + "\n" + dtype),
+            "parameters_and_returns": "\n".join([
+                HEADING, FIRST[first], *others, KEYWORDS,
+                NEW.format(result=elements, dtype=dtype)]),
             "in_place": IN_PLACE.format(
                 parameters="\n".join([HEADING, TARGET.format(first), *others]), first=first,
                 result=elements, shapes=SHAPES if others else "",
                 integers=INTEGERS if parameter else ""),
-            "imports": ">>> import numpy as np\n>>> import relu_ext",
+            "examples": EXAMPLES,
         }
-        fill_doc(function, paragraphs)
+        fill_doc(globals()[name], paragraphs)
         fill_doc(globals()[name + "_"], paragraphs)
 
 
 fill_docs()
-
-
-# Without the GIL, threads that call one function contend for its reference count.  Two threads with
-# 64 float32 each made 0.65 times the calls of one thread (CPython 3.13t), and make 2.0 times since
-# the functions are immortal.  The module never frees them anyway.
-
-cdef extern from *:
-    """
-    #ifdef Py_GIL_DISABLED
-    /* More than UINT32_MAX: immortal, says the C API. */
-    #define RELU_EXT_STOP_COUNTING(function) Py_SET_REFCNT((function), PY_SSIZE_T_MAX)
-    #else
-    #define RELU_EXT_STOP_COUNTING(function) ((void)(function))
-    #endif
-    """
-    void stop_counting "RELU_EXT_STOP_COUNTING"(object function)
-
-
-cdef stop_counting_functions():
-    for function in list(globals().values()):
-        if type(function) is type(relu):
-            stop_counting(function)
-
-
-stop_counting_functions()
