@@ -12,7 +12,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from relu_ext cimport _scalar
 from relu_ext._scalar cimport (
-    bfloat16, choose, float16, float32, float64, int8, longdouble, number, product, scaled, total,
+    bfloat16, choose, float16, float32, float64, half, int8, longdouble, number, product, scaled, total,
 )
 from relu_ext._table cimport (
     A, ADD_LEAKY_RELU, ADD_RELU, ADD_RELU_BACKWARD, B, BFLOAT16, FLOAT16, FLOAT32, FLOAT64,
@@ -33,8 +33,6 @@ cdef extern from "_numbers.h" nogil:
         void (*expand)(float *out, const void *a) noexcept nogil
         void (*multiply)(void *out, const void *a, const float *b) noexcept nogil
         void (*add)(void *out, const void *a, const float *b) noexcept nogil
-        unsigned short (*nan_first)(unsigned short first, unsigned short result) noexcept nogil
-        bint has_cpus_nan
     const HalfFormat FLOAT16_FORMAT "relu_ext_float16_format"
     const HalfFormat BFLOAT16_FORMAT "relu_ext_bfloat16_format"
     void bytes_multiply "relu_ext_bytes_multiply"(void *out, const void *a, int factor)
@@ -62,10 +60,6 @@ cdef extern from "_copies.h" nogil:
 cdef enum:
     SUMS = 1024  # numbers of half precision that are added before a kernel reads the sums
 
-ctypedef fused half:
-    float16
-    bfloat16
-
 # What a kernel does to one row.  at_zero is a constant, for operations that choose.
 ctypedef void (*Row)(void *out, const void *a, const void *b, const void *parameter,
                      Py_ssize_t step, Py_ssize_t n, int at_zero) noexcept nogil
@@ -83,14 +77,15 @@ cdef inline const HalfFormat *format_of(const half *unused) noexcept nogil:
 cdef inline void nans_first(half *results, const half *firsts) noexcept nogil:
     cdef int i
     for i in range(BLOCK):
-        results[i] = format_of(firsts).nan_first(firsts[i], results[i])
+        results[i] = _scalar.nan_first(firsts[i], results[i])
 
 
 cdef inline void multiply_block(half *out, const half *a, const half *parameters,
                                 const float *factors, bint any_nan) noexcept nogil:
-    """`product` of _scalar."""
+    """`product` of _scalar.  Of one NaN a CPU makes what NumPy does in float16, but not bfloat16's
+    own."""
     format_of(a).multiply(out, a, factors)
-    if any_nan and not format_of(a).has_cpus_nan:
+    if any_nan and half is bfloat16:
         nans_first(out, parameters)
 
 
@@ -98,7 +93,7 @@ cdef inline void scale_block(half *out, const half *grad, const half *parameters
                              const float *factors, bint any_nan) noexcept nogil:
     """`scaled` of _scalar.  grad may be NaN, too."""
     format_of(grad).multiply(out, grad, factors)
-    if any_nan or not format_of(grad).has_cpus_nan:
+    if any_nan or half is bfloat16:
         nans_first(out, parameters)
 
 

@@ -1,5 +1,4 @@
 /* The C types of the buffers, and what compilers do badly by themselves:
- * - the order of float16 and bfloat16, from their bits;
  * - products and sums of float16 and bfloat16: in float32, rounded once to nearest even,
  *   bit for bit as in NumPy and ml_dtypes, a block at a time. */
 #ifndef RELU_EXT_NUMBERS_H
@@ -52,50 +51,6 @@ RELU_EXT_ANYWHERE(uint16_t, relu_ext_uint16);
 RELU_EXT_ANYWHERE(uint32_t, relu_ext_uint32);
 RELU_EXT_ANYWHERE(uint64_t, relu_ext_uint64);
 
-#define RELU_EXT_FLOAT16_ONE ((relu_ext_float16)0x3c00)
-#define RELU_EXT_BFLOAT16_ONE ((relu_ext_bfloat16)0x3f80)
-#define RELU_EXT_FLOAT16_INFINITY 0x7c00
-#define RELU_EXT_BFLOAT16_INFINITY 0x7f80
-
-/* On the bits: 1 to infinity is positive, the same with the sign bit is negative, above is NaN. */
-#define RELU_EXT_HALF_COMPARISONS(FORMAT, INFINITY_BITS)                          \
-    static inline int relu_ext_##FORMAT##_rectifies_to_zero(uint16_t x)           \
-    {                                                                             \
-        return (uint16_t)(x - 0x8000) <= INFINITY_BITS;                           \
-    }                                                                             \
-    static inline int relu_ext_##FORMAT##_is_positive(uint16_t x)                 \
-    {                                                                             \
-        return (uint16_t)(x - 1) < INFINITY_BITS;                                 \
-    }                                                                             \
-    static inline int relu_ext_##FORMAT##_is_negative(uint16_t x)                 \
-    {                                                                             \
-        return (uint16_t)(x - 0x8001) < INFINITY_BITS;                            \
-    }                                                                             \
-    static inline int relu_ext_##FORMAT##_is_nan(uint16_t x)                      \
-    {                                                                             \
-        return (int16_t)(x & 0x7fff) > INFINITY_BITS;                             \
-    }
-RELU_EXT_HALF_COMPARISONS(float16, RELU_EXT_FLOAT16_INFINITY)
-RELU_EXT_HALF_COMPARISONS(bfloat16, RELU_EXT_BFLOAT16_INFINITY)
-
-static inline int relu_ext_half_is_zero(uint16_t x)
-{
-    return (uint16_t)(x << 1) == 0;
-}
-
-/* Numbers in their order as two's complement, ±0 as 0 and every NaN on top. */
-static inline uint16_t relu_ext_half_rank(uint16_t x, uint16_t infinity)
-{
-    const uint16_t magnitude = x & 0x7fff, sign = (uint16_t)(0 - (x >> 15));
-    const uint16_t number = (uint16_t)((magnitude ^ sign) - sign);
-    return (int16_t)magnitude > (int16_t)infinity ? 0x7fff : number;
-}
-
-static inline int relu_ext_half_rank_exceeds(uint16_t a, uint16_t b)
-{
-    return (int16_t)a > (int16_t)b;
-}
-
 /* a * b; if both are NaN, b quieted. */
 #define RELU_EXT_SCALED(a, b) ((b) != (b) ? (b) + (b) : (a) * (b))
 
@@ -138,16 +93,11 @@ static inline uint32_t relu_ext_bits_of_float(float value)
 #define RELU_EXT_NAN relu_ext_float_from_bits(0x7fc00000)
 
 /* Products and sums are made a block at a time: relu_ext_<format>_expand gives the float32 of a
- * block, _multiply and _add take a block and such float32, and _nan_first makes of two numbers and
- * of their product or sum the result where the first of them may be NaN. */
+ * block, _multiply and _add take a block and such float32. Where both numbers are NaN, `nan_first`
+ * of _scalar.pxd decides. */
 #define RELU_EXT_BLOCK 64
 
 /* float16 in blocks, because compilers vectorise no scalar conversion. A NaN is quieted. */
-static inline relu_ext_float16 relu_ext_float16_nan_first(uint16_t first, uint16_t result)
-{
-    return relu_ext_float16_is_nan(first) ? first | 0x0200 : result;
-}
-
 #if !defined(__F16C__) && !(defined(__ARM_NEON) && defined(__aarch64__))
 /* Exponent and mantissa move up by 13 bits and the bias grows by 112; 2^112 does both at once for
  * normal and subnormal numbers alike. Infinity and NaN (quieted, as the hardware does) need all
@@ -301,28 +251,17 @@ static inline uint32_t relu_ext_bfloat16_rounded(float value)
 RELU_EXT_BFLOAT16_BLOCK(multiply, *)
 RELU_EXT_BFLOAT16_BLOCK(add, +)
 
-/* Every NaN is the quiet NaN of its sign, as in ml_dtypes. */
-static inline relu_ext_bfloat16 relu_ext_bfloat16_nan_first(uint16_t first, uint16_t result)
-{
-    const uint16_t x = relu_ext_bfloat16_is_nan(first) ? first : result;
-    return (relu_ext_bfloat16)(relu_ext_bfloat16_is_nan(x) ? (x & 0x8000) | 0x7fc0 : x);
-}
-
 /* What a kernel of half precision does by its format; compilers inline all of it. */
 typedef struct {
     void (*expand)(float *out, const relu_ext_float16 *a);
     void (*multiply)(relu_ext_float16 *out, const relu_ext_float16 *a, const float *b);
     void (*add)(relu_ext_float16 *out, const relu_ext_float16 *a, const float *b);
-    relu_ext_float16 (*nan_first)(uint16_t first, uint16_t result);
-    int has_cpus_nan; /* whether a NaN that the CPU makes is what the format's owner makes */
 } relu_ext_half_format;
 
 static const relu_ext_half_format relu_ext_float16_format = {
-    relu_ext_float16_expand, relu_ext_float16_multiply, relu_ext_float16_add,
-    relu_ext_float16_nan_first, 1};
+    relu_ext_float16_expand, relu_ext_float16_multiply, relu_ext_float16_add};
 static const relu_ext_half_format relu_ext_bfloat16_format = {
-    relu_ext_bfloat16_expand, relu_ext_bfloat16_multiply, relu_ext_bfloat16_add,
-    relu_ext_bfloat16_nan_first, 0};
+    relu_ext_bfloat16_expand, relu_ext_bfloat16_multiply, relu_ext_bfloat16_add};
 
 /* For sums: one number at a time, in place in its order. The value is no NaN but the quiet one. */
 static inline float relu_ext_bfloat16_widened(uint16_t x)

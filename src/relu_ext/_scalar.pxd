@@ -30,30 +30,16 @@ cdef extern from "_numbers.h" nogil:
     ctypedef unsigned int uint32 "relu_ext_uint32"
     ctypedef unsigned long long uint64 "relu_ext_uint64"
 
-    float32 float32_product "RELU_EXT_PRODUCT"(float32 a, float32 b)
-    float64 float64_product "RELU_EXT_PRODUCT"(float64 a, float64 b)
-    longdouble longdouble_product "RELU_EXT_PRODUCT"(longdouble a, longdouble b)
-    float32 float32_scaled "RELU_EXT_SCALED"(float32 a, float32 b)
-    float64 float64_scaled "RELU_EXT_SCALED"(float64 a, float64 b)
-    longdouble longdouble_scaled "RELU_EXT_SCALED"(longdouble a, longdouble b)
-    float32 float32_total "RELU_EXT_TOTAL"(float32 a, float32 b)
-    float64 float64_total "RELU_EXT_TOTAL"(float64 a, float64 b)
-    longdouble longdouble_total "RELU_EXT_TOTAL"(longdouble a, longdouble b)
-    bint float16_rectifies_to_zero "relu_ext_float16_rectifies_to_zero"(float16 x)
-    bint bfloat16_rectifies_to_zero "relu_ext_bfloat16_rectifies_to_zero"(bfloat16 x)
-    bint float16_is_positive "relu_ext_float16_is_positive"(float16 x)
-    bint float16_is_negative "relu_ext_float16_is_negative"(float16 x)
-    bint bfloat16_is_positive "relu_ext_bfloat16_is_positive"(bfloat16 x)
-    bint bfloat16_is_negative "relu_ext_bfloat16_is_negative"(bfloat16 x)
-    bint float16_is_nan "relu_ext_float16_is_nan"(float16 x)
-    bint bfloat16_is_nan "relu_ext_bfloat16_is_nan"(bfloat16 x)
-    bint half_is_zero "relu_ext_half_is_zero"(unsigned short x)
-    unsigned short half_rank "relu_ext_half_rank"(unsigned short x, unsigned short infinity)
-    bint half_rank_exceeds "relu_ext_half_rank_exceeds"(unsigned short a, unsigned short b)
-    float16 FLOAT16_ONE "RELU_EXT_FLOAT16_ONE"
-    bfloat16 BFLOAT16_ONE "RELU_EXT_BFLOAT16_ONE"
-    unsigned short FLOAT16_INFINITY "RELU_EXT_FLOAT16_INFINITY"
-    unsigned short BFLOAT16_INFINITY "RELU_EXT_BFLOAT16_INFINITY"
+    # Macros, which compute in the type of their arguments.
+    longdouble product_of "RELU_EXT_PRODUCT"(longdouble a, longdouble b)
+    longdouble scaled_of "RELU_EXT_SCALED"(longdouble a, longdouble b)
+    longdouble total_of "RELU_EXT_TOTAL"(longdouble a, longdouble b)
+
+cdef enum:  # bits
+    FLOAT16_ONE = 0x3c00
+    BFLOAT16_ONE = 0x3f80
+    FLOAT16_INFINITY = 0x7c00
+    BFLOAT16_INFINITY = 0x7f80
 
 ctypedef fused number:
     float16
@@ -71,22 +57,33 @@ ctypedef fused number:
     uint64
 
 
-# The number formats: comparison with zero (false for NaN), choice, one, product, sum.
+ctypedef fused half:
+    float16
+    bfloat16
+
+
+# The number formats: comparison with zero (false for NaN), choice, one, product, sum.  The bits of
+# float16 and bfloat16 tell: those from 1 to infinity are positive, the same with the sign bit are
+# negative, and what is above is NaN.
+
+cdef inline uint16 infinity_of(half x) noexcept nogil:
+    return FLOAT16_INFINITY if half is float16 else BFLOAT16_INFINITY
+
+
+cdef inline bint is_nan(half x) noexcept nogil:
+    return <int16>(x & 0x7fff) > <int16>infinity_of(x)
+
 
 cdef inline bint is_positive(number x) noexcept nogil:
-    if number is float16:
-        return float16_is_positive(x)
-    elif number is bfloat16:
-        return bfloat16_is_positive(x)
+    if number is float16 or number is bfloat16:
+        return <uint16>(x - 1) < infinity_of(x)
     else:
         return x > 0
 
 
 cdef inline bint is_negative(number x) noexcept nogil:
-    if number is float16:
-        return float16_is_negative(x)
-    elif number is bfloat16:
-        return bfloat16_is_negative(x)
+    if number is float16 or number is bfloat16:
+        return <uint16>(x - 0x8001) < infinity_of(x)
     else:
         return x < 0
 
@@ -94,17 +91,15 @@ cdef inline bint is_negative(number x) noexcept nogil:
 cdef inline bint rectifies_to_zero(number x) noexcept nogil:
     """x < 0 or x = -0.0.  A format may also count +0.0, whose result is +0.0 either way, so
     that one comparison is enough."""
-    if number is float16:
-        return float16_rectifies_to_zero(x)
-    elif number is bfloat16:
-        return bfloat16_rectifies_to_zero(x)
+    if number is float16 or number is bfloat16:
+        return <uint16>(x - 0x8000) <= infinity_of(x)
     else:
         return x <= 0
 
 
 cdef inline bint is_zero(number x) noexcept nogil:
     if number is float16 or number is bfloat16:
-        return half_is_zero(x)
+        return <uint16>(x << 1) == 0
     else:
         return x == 0
 
@@ -117,10 +112,8 @@ cdef inline number choose(bint condition, number a, number b) noexcept nogil:
 cdef inline number nan_or(number x, number other) noexcept nogil:
     """x where it is NaN and `other` where it is at most 0, by one comparison: the faster one in
     each format."""
-    if number is float16:
-        return choose(float16_is_nan(x), x, other)
-    elif number is bfloat16:
-        return choose(bfloat16_is_nan(x), x, other)
+    if number is float16 or number is bfloat16:
+        return choose(is_nan(x), x, other)
     else:
         return choose(x <= 0, other, x)
 
@@ -153,12 +146,9 @@ cdef inline int8 sign(number x) noexcept nogil:
 
 cdef inline number of_sign(int8 code, number unused) noexcept nogil:
     """A number with the sign -1, 0 or 1."""
-    if number is float16:
+    if number is float16 or number is bfloat16:
         return choose(code == 0, <number>0,
-                      FLOAT16_ONE | choose(code < 0, <number>0x8000, <number>0))
-    elif number is bfloat16:
-        return choose(code == 0, <number>0,
-                      BFLOAT16_ONE | choose(code < 0, <number>0x8000, <number>0))
+                      one(unused) | choose(code < 0, <number>0x8000, <number>0))
     else:
         return <number>code
 
@@ -183,12 +173,8 @@ cdef inline number product(number a, number b) noexcept nogil:
     a product of two uint16 is promoted, is undefined.  float16 and bfloat16 have no product of one
     number.
     """
-    if number is float32:
-        return float32_product(a, b)
-    elif number is float64:
-        return float64_product(a, b)
-    elif number is longdouble:
-        return longdouble_product(a, b)
+    if number is float32 or number is float64 or number is longdouble:
+        return <number>product_of(a, b)
     elif number is int8 or number is int16 or number is int32 or number is uint16:
         return <number>(<unsigned int>a * <unsigned int>b)
     elif number is int64:
@@ -199,14 +185,21 @@ cdef inline number product(number a, number b) noexcept nogil:
 
 cdef inline number scaled(number grad, number factor) noexcept nogil:
     """grad * factor, as `product`, for any grad; if both are NaN, factor quieted."""
-    if number is float32:
-        return float32_scaled(grad, factor)
-    elif number is float64:
-        return float64_scaled(grad, factor)
-    elif number is longdouble:
-        return longdouble_scaled(grad, factor)
+    if number is float32 or number is float64 or number is longdouble:
+        return <number>scaled_of(grad, factor)
     else:
         return product(grad, factor)
+
+
+cdef inline half nan_first(half first, half result) noexcept nogil:
+    """A product or sum in float32, rounded, of two numbers, of which the first may be NaN: then that
+    NaN, quieted.  Every NaN of bfloat16 is the quiet NaN of its sign, as in ml_dtypes."""
+    cdef half y
+    if half is float16:
+        return choose(is_nan(first), <half>(first | 0x0200), result)
+    else:
+        y = choose(is_nan(first), first, result)
+        return choose(is_nan(y), <half>((y & 0x8000) | 0x7fc0), y)
 
 
 cdef inline number total(number a, number b) noexcept nogil:
@@ -215,12 +208,8 @@ cdef inline number total(number a, number b) noexcept nogil:
     Integers wrap, as NumPy's do: in unsigned arithmetic, because in C a signed overflow is
     undefined.  float16 and bfloat16 have no sum of one number.
     """
-    if number is float32:
-        return float32_total(a, b)
-    elif number is float64:
-        return float64_total(a, b)
-    elif number is longdouble:
-        return longdouble_total(a, b)
+    if number is float32 or number is float64 or number is longdouble:
+        return <number>total_of(a, b)
     elif number is int8 or number is int16 or number is int32:
         return <number>(<unsigned int>a + <unsigned int>b)
     elif number is int64:
@@ -300,8 +289,13 @@ cdef inline number slope_term(number x, number grad_times_x) noexcept nogil:
 cdef inline number rank(number x, uint16 infinity) noexcept nogil:
     """The place of x in that order, in a form that `winner` compares.  By the bits of infinity one
     kernel tells the NaN of float16 and bfloat16; the other formats do not need them."""
+    cdef uint16 magnitude, sign
     if number is float16 or number is bfloat16:
-        return <number>half_rank(x, infinity)
+        # Numbers in their order as two's complement, ±0 as 0 and every NaN on top.
+        magnitude = x & 0x7fff
+        sign = <uint16>(0 - (x >> 15))
+        return choose(<int16>magnitude > <int16>infinity, <number>0x7fff,
+                      <number>((magnitude ^ sign) - sign))
     else:
         return x
 
@@ -309,7 +303,7 @@ cdef inline number rank(number x, uint16 infinity) noexcept nogil:
 cdef inline bint exceeds(number a, number b) noexcept nogil:
     """Whether rank a is above rank b."""
     if number is float16 or number is bfloat16:
-        return half_rank_exceeds(a, b)
+        return <int16>a > <int16>b
     else:
         return a > b
 
