@@ -52,6 +52,8 @@ cnp.import_ufunc()
 cdef extern from "Python.h":
     PyTypeObject *Py_TYPE(object) noexcept
     double PyLong_AsDouble(object) noexcept  # -1 and an exception set; Cython's own raises it
+    int PyFloat_Pack2(double, char *, int little_endian) noexcept
+    int LITTLE_ENDIAN "PY_LITTLE_ENDIAN"
 
 cdef extern from "numpy/ndarrayobject.h":
     int PyArray_Pack(PyArray_Descr *, void *, object)
@@ -77,6 +79,7 @@ cdef enum:
 cdef double LARGEST_FLOAT16 = 65504.0
 cdef double LARGEST_BFLOAT16 = 3.3895313892515355e38
 cdef double SMALLEST_BFLOAT16 = 1.1754943508222875e-38  # below, its cast may report an underflow
+cdef double MOST_EXACT = 9007199254740992.0  # of the integers up to here a double holds each
 cdef tuple SCALARS = (ufuncs.np.floating, ufuncs.np.integer)
 cdef object FLOAT64_SCALAR = ufuncs.np.float64
 cdef object LONGDOUBLE_SCALAR = ufuncs.np.longdouble
@@ -88,6 +91,8 @@ cdef tuple in_place_names = tuple([f"{name}_" for name in names])
 __all__ = sorted({*names, *in_place_names, "prelu", "prelu_"})
 
 ctypedef union Number:
+    unsigned short half
+    unsigned int bits  # of float32
     float float32
     double float64
     long double largest
@@ -194,7 +199,8 @@ cdef inline bint read_number(object value, double *number, bint *is_int) noexcep
 cdef inline bint write_number(double real, bint is_int, int dtype, Number *number) noexcept:
     """Write what `read_number` read in a dtype as NumPy would, where C can; it runs no Python.
 
-    Return False for other dtypes, and for a number out of range, about which NumPy warns.
+    Return False for other dtypes, for a number out of range, about which NumPy warns, and for a NaN
+    of half precision.
     """
     if dtype == FLOAT32:
         number.float32 = <float>real
@@ -202,6 +208,14 @@ cdef inline bint write_number(double real, bint is_int, int dtype, Number *numbe
     if dtype == FLOAT64:
         number.float64 = real
         return True
+    if dtype == FLOAT16:
+        return ((fabs(real) <= LARGEST_FLOAT16 or isinf(real))
+                and PyFloat_Pack2(real, <char *>number, LITTLE_ENDIAN) == 0)
+    if dtype == BFLOAT16:  # by way of float32, as ml_dtypes
+        number.float32 = <float>real
+        number.half = (number.bits + 0x7fff + (number.bits >> 16 & 1)) >> 16
+        return (real == 0 or isinf(real)
+                or SMALLEST_BFLOAT16 <= fabs(real) <= (MOST_EXACT if is_int else LARGEST_BFLOAT16))
     memset(number, 0, sizeof(Number))
     return real == 0 and is_int
 
@@ -221,10 +235,7 @@ cdef bint pack_any(object value, int dtype, object x, Number *number) noexcept:
     if read_number(value, &real, &is_int):
         if write_number(real, is_int, dtype, number):
             return True
-        if dtype > LONGDOUBLE and not is_int or dtype == FLOAT32 or (
-                dtype == FLOAT16 and LARGEST_FLOAT16 < fabs(real) and not isinf(real)
-                or dtype == BFLOAT16 and real != 0 and not isinf(real)
-                and not SMALLEST_BFLOAT16 <= fabs(real) <= LARGEST_BFLOAT16 and real == real):
+        if dtype < LONGDOUBLE or dtype > LONGDOUBLE and not is_int:
             return False
         if PyArray_Pack(descr, number, value) < 0:
             PyErr_Clear()
@@ -658,8 +669,6 @@ def relu_(x, /):
     """Rectified linear unit in place: `relu` written over `x`.
 
     {in_place}
-
-    {examples}
     >>> x = np.array([-2.0, 3.0])
     >>> relu_ext.relu_(x) is x
     True
@@ -693,8 +702,6 @@ def relu_subgradient_(x, /, *, at_zero=0):
     """A subgradient of `relu` in place: `relu_subgradient` written over `x`.
 
     {in_place}
-
-    {examples}
     >>> relu_ext.relu_subgradient_(np.array([-2.0, 0.0, 3.0]))
     array([0., 0., 1.])
     """
@@ -728,8 +735,6 @@ def relu_backward_(grad, x, /, *, at_zero=0):
     """The gradient through `relu` in place, written over `grad`.
 
     {in_place}
-
-    {examples}
     >>> grad = np.array([5.0, 6.0])
     >>> relu_ext.relu_backward_(grad, np.array([2.0, -1.0]))
     array([5., 0.])
@@ -760,8 +765,6 @@ def leaky_relu_(x, /, negative_slope=0.01):
     """Leaky rectified linear unit in place: `leaky_relu` written over `x`.
 
     {in_place}
-
-    {examples}
     >>> relu_ext.leaky_relu_(np.array([-2.0, 3.0]), 0.5)
     array([-1.,  3.])
     """
@@ -786,8 +789,6 @@ def leaky_relu_subgradient_(x, /, negative_slope=0.01, *, at_zero=None):
     """A subgradient of `leaky_relu` in place, written over `x`.
 
     {in_place}
-
-    {examples}
     >>> relu_ext.leaky_relu_subgradient_(np.array([-2.0, 3.0]), 0.5)
     array([0.5, 1. ])
     """
@@ -820,8 +821,6 @@ def leaky_relu_backward_(grad, x, /, negative_slope=0.01, *, at_zero=None):
     """The gradient through `leaky_relu` in place, written over `grad`.
 
     {in_place}
-
-    {examples}
     >>> relu_ext.leaky_relu_backward_(np.array([5.0, 6.0]), np.array([2.0, -1.0]), 0.5)
     array([5., 3.])
     """
@@ -859,8 +858,6 @@ def prelu_(x, slope, /):
     """Parametric ReLU in place, whose slope broadcasts as ONNX's PRelu: `prelu` written over `x`.
 
     {in_place}
-
-    {examples}
     >>> relu_ext.prelu_(np.array([[-2.0, 4.0], [1.0, -4.0]]), np.array([0.5, 0.25]))
     array([[-1.,  4.],
            [ 1., -1.]])
@@ -903,8 +900,6 @@ def add_relu_(x, y, /):
     """ReLU of a sum in place: `add_relu` written over `x`.
 
     {in_place}
-
-    {examples}
     >>> x = np.array([[-2.0, 1.0], [0.5, -3.0]])
     >>> relu_ext.add_relu_(x, np.array([1.0, 2.0]))
     array([[0. , 3. ],
@@ -937,8 +932,6 @@ def add_leaky_relu_(x, y, /, negative_slope=0.01):
     """Leaky ReLU of a sum in place: `add_leaky_relu` written over `x`.
 
     {in_place}
-
-    {examples}
     >>> relu_ext.add_leaky_relu_(np.array([-2.0, 1.0]), 1.0, 0.5)
     array([-0.5,  2. ])
     """
@@ -1008,10 +1001,6 @@ cdef dict RESULTS = {
     rule).  At x = ±0: 0 or grad, as `at_zero` says, or ``negative_slope * grad`` if
     that is None.""", """\
     The dtype is that of ``grad * x * negative_slope``."""),
-    "prelu": ("""\
-    x where x >= 0 (-0.0 keeps its sign) and ``slope * x`` where x < 0; NaN stays as it
-    is.""", """\
-    The dtype is that of ``x * slope``."""),
     "add_relu": ("""\
     ``np.maximum(x + y, 0)`` to the last bit: the sum is rounded to the dtype first, and
     integers wrap.  The result is +0 where the sum is <= 0 and NaN where the sum is NaN;
@@ -1022,6 +1011,8 @@ cdef dict RESULTS = {
     dtype first.  Where x and y are both NaN, the result is x's NaN.""", """\
     The dtype is that of ``(x + y) * negative_slope``; bool is not supported."""),
 }
+RESULTS["prelu"] = tuple([
+    text.replace("negative_slope", "slope") for text in RESULTS["leaky_relu"]])
 cdef str HEADING = "Parameters\n----------"
 cdef str KEYWORDS = """\
 out, where, casting, order, dtype, subok
@@ -1066,7 +1057,9 @@ BufferError
     If writing the memory of a tensor would not change its value correctly: it requires a gradient,
     has a lazy negation, is sparse, or has a tangent.  The message says what to call instead.
 ValueError
-    If `{first}` is read-only{shapes}."""
+    If `{first}` is read-only{shapes}.
+
+{examples}"""
 cdef str EXAMPLES = """\
 Examples
 --------
@@ -1092,7 +1085,7 @@ cdef fill_docs():
             "in_place": IN_PLACE.format(
                 parameters="\n".join([HEADING, TARGET.format(first), *others]), first=first,
                 result=elements, shapes=SHAPES if others else "",
-                integers=INTEGERS if parameter else ""),
+                integers=INTEGERS if parameter else "", examples=EXAMPLES),
             "examples": EXAMPLES,
         }
         fill_doc(globals()[name], paragraphs)

@@ -12,7 +12,8 @@ from libc.string cimport memcmp, memcpy, memset
 
 from relu_ext cimport _scalar
 from relu_ext._scalar cimport (
-    bfloat16, choose, float16, float32, float64, half, int8, longdouble, number, product, scaled, total,
+    bfloat16, choose, float16, float32, float64, half, int8, longdouble, number, product, scaled,
+    total,
 )
 from relu_ext._table cimport (
     A, ADD_LEAKY_RELU, ADD_RELU, ADD_RELU_BACKWARD, B, BFLOAT16, FLOAT16, FLOAT32, FLOAT64,

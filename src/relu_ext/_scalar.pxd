@@ -192,8 +192,8 @@ cdef inline number scaled(number grad, number factor) noexcept nogil:
 
 
 cdef inline half nan_first(half first, half result) noexcept nogil:
-    """A product or sum in float32, rounded, of two numbers, of which the first may be NaN: then that
-    NaN, quieted.  Every NaN of bfloat16 is the quiet NaN of its sign, as in ml_dtypes."""
+    """The rounded product or sum of two numbers, of which the first may be NaN: then that NaN,
+    quieted.  Every NaN of bfloat16 is the quiet NaN of its sign, as in ml_dtypes."""
     cdef half y
     if half is float16:
         return choose(is_nan(first), <half>(first | 0x0200), result)
