@@ -21,8 +21,9 @@ from relu_ext._table cimport (
     LEAKY_RELU_BACKWARD_0_AT_ZERO, LEAKY_RELU_BACKWARD_1_AT_ZERO, LEAKY_RELU_SUBGRADIENT,
     LEAKY_RELU_SUBGRADIENT_0_AT_ZERO, LEAKY_RELU_SUBGRADIENT_1_AT_ZERO, LONGDOUBLE, OUT, PARAMETER,
     PRELU_BACKWARD, PRELU_BACKWARD_0_AT_ZERO, PRELU_BACKWARD_1_AT_ZERO, RELU, RELU_BACKWARD,
-    RELU_SUBGRADIENT, SLOPE_AT_ZERO, UINT16, UINT32, UINT64, UINT8, AddRow, AddRun, Decode, Encode,
-    FoldLanes, FoldRows, Kernel, KernelTable, Learn, Narrow, Rows, Settle, Terms, Widen,
+    RELU_SUBGRADIENT, SLOPE_AT_ZERO, UINT16, UINT32, UINT64, UINT8, AddRow, AddRun, Copy, CopyBox,
+    CopyWhere, Decode, Encode, FoldLanes, FoldRows, Kernel, KernelTable, Learn, Narrow, Rows,
+    Settle, StreamCopy, Terms, Widen,
 )
 
 
@@ -41,21 +42,11 @@ cdef extern from "_numbers.h" nogil:
 cdef extern from "_copies.h" nogil:
     enum:
         STREAM_BLOCK "RELU_EXT_STREAM_BLOCK"
-    void copy_matrix "relu_ext_copy"(
-        char *to, Py_ssize_t to_column, Py_ssize_t to_row,
-        const char *source, Py_ssize_t column, Py_ssize_t row,
-        Py_ssize_t columns, Py_ssize_t rows, Py_ssize_t itemsize)
-    void copy_box "relu_ext_copy_box"(
-        char *to, const Py_ssize_t *to_step, const char *source, const Py_ssize_t *step,
-        const Py_ssize_t *shape, Py_ssize_t itemsize)
-    void copy_where "relu_ext_copy_where"(
-        char *to, Py_ssize_t to_column, Py_ssize_t to_row,
-        const char *source, Py_ssize_t column, Py_ssize_t row,
-        const char *mask, Py_ssize_t mask_column, Py_ssize_t mask_row,
-        Py_ssize_t columns, Py_ssize_t rows, Py_ssize_t itemsize)
-    void stream_copy "relu_ext_stream_copy"(char *to, const char *source, Py_ssize_t bytes)
-    enum:
         VECTOR_STEP "RELU_EXT_VECTOR_STEP"
+    Copy copy_matrix "relu_ext_copy"
+    CopyBox copy_box "relu_ext_copy_box"
+    CopyWhere copy_where "relu_ext_copy_where"
+    StreamCopy stream_copy "relu_ext_stream_copy"
     void keep_scalar "RELU_EXT_KEEP_SCALAR"()
 
 cdef enum:
@@ -641,31 +632,28 @@ cdef void enter(int dtype, int operation, Kernel kernel) noexcept:
     table.kernel[operation][dtype] = kernel
 
 
+cdef void fill_size(const number *size_marker, int dtype) noexcept:
+    """What the dtypes of a size share, but that a float has a `decode` of its own."""
+    table.decode[dtype] = <Decode>decode[number]
+    table.pass_grad[dtype] = <Kernel>pass_grad[number]
+
+
 cdef void fill(const number *dtype_marker, int dtype) noexcept:
     # A kernel is called with void pointers to its own type: the same call in every C ABI.
     table.itemsize[dtype] = sizeof(number)
     table.encode[dtype] = <Encode>encode[number]
-    # Integers of a size are written alike.
-    if number is int8:
-        table.decode[dtype] = <Decode>decode[_scalar.uint8]
-    elif number is _scalar.int16:
-        table.decode[dtype] = <Decode>decode[_scalar.uint16]
-    elif number is _scalar.int32:
-        table.decode[dtype] = <Decode>decode[_scalar.uint32]
-    elif number is _scalar.int64:
-        table.decode[dtype] = <Decode>decode[_scalar.uint64]
-    else:
-        table.decode[dtype] = <Decode>decode[number]
     if sizeof(number) == 1:
-        table.pass_grad[dtype] = <Kernel>pass_grad[_scalar.uint8]
+        fill_size(<const _scalar.uint8 *>NULL, dtype)
     elif sizeof(number) == 2:
-        table.pass_grad[dtype] = <Kernel>pass_grad[_scalar.uint16]
+        fill_size(<const _scalar.uint16 *>NULL, dtype)
     elif sizeof(number) == 4:
-        table.pass_grad[dtype] = <Kernel>pass_grad[_scalar.uint32]
+        fill_size(<const _scalar.uint32 *>NULL, dtype)
     elif sizeof(number) == 8:
-        table.pass_grad[dtype] = <Kernel>pass_grad[_scalar.uint64]
+        fill_size(<const _scalar.uint64 *>NULL, dtype)
     else:
-        table.pass_grad[dtype] = <Kernel>pass_grad[longdouble]
+        fill_size(<const longdouble *>NULL, dtype)
+    if number is float16 or number is bfloat16 or number is float32 or number is float64:
+        table.decode[dtype] = <Decode>decode[number]
     enter(dtype, RELU, <Kernel>relu[number])
     enter(dtype, RELU_SUBGRADIENT, <Kernel>relu_subgradient[number])
     enter(dtype, RELU_BACKWARD, <Kernel>relu_backward[number])
