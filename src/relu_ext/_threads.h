@@ -35,29 +35,6 @@ static int relu_ext_inherited_runtime;
 #ifdef __linux__
 #include <link.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <string.h>
-
-/* The kernel's PF_FORKNOEXEC: the process was forked and has executed no other program since. */
-#define RELU_EXT_FORKED 0x40
-
-/* The answer is yes where the system does not tell. */
-static int relu_ext_is_fork(void)
-{
-    char text[1024];
-    const char *after_name;
-    unsigned long flags = RELU_EXT_FORKED;
-    FILE *file = fopen("/proc/self/stat", "r");
-    if (file != NULL) {
-        text[fread(text, 1, sizeof text - 1, file)] = 0;
-        fclose(file);
-        after_name = strrchr(text, ')');
-        if (after_name == NULL ||
-            sscanf(after_name + 1, " %*c %*d %*d %*d %*d %*d %lu", &flags) != 1)
-            flags = RELU_EXT_FORKED;
-    }
-    return (flags & RELU_EXT_FORKED) != 0;
-}
 
 static int relu_ext_holds(const struct dl_phdr_info *object, uintptr_t address)
 {
@@ -81,14 +58,15 @@ static int relu_ext_first_loaded(struct dl_phdr_info *object, size_t size, void 
     return relu_ext_holds(object, (uintptr_t)&relu_ext_asked);
 }
 
-static int relu_ext_may_inherit(void *runtime)
+static int relu_ext_may_inherit(void *runtime, int is_fork)
 {
-    return relu_ext_is_fork() && dl_iterate_phdr(relu_ext_first_loaded, runtime) == 2;
+    return is_fork && dl_iterate_phdr(relu_ext_first_loaded, runtime) == 2;
 }
 #else
-static int relu_ext_may_inherit(void *runtime)
+static int relu_ext_may_inherit(void *runtime, int is_fork)
 {
     (void)runtime;
+    (void)is_fork;
     return 0; /* the runtimes of other systems start anew after a fork */
 }
 #endif
@@ -100,9 +78,9 @@ static void relu_ext_start_threads(void)
 }
 
 /* Is called with an address in the OpenMP runtime, before the runtime is used. */
-static void relu_ext_meet_runtime(void *runtime)
+static void relu_ext_meet_runtime(void *runtime, int is_fork)
 {
-    relu_ext_inherited_runtime = relu_ext_may_inherit(runtime);
+    relu_ext_inherited_runtime = relu_ext_may_inherit(runtime, is_fork);
 }
 
 /* Returns why this process may use only one thread, or NULL if it may use several. */
@@ -119,9 +97,10 @@ static void relu_ext_start_threads(void)
 {
 }
 
-static void relu_ext_meet_runtime(void *runtime)
+static void relu_ext_meet_runtime(void *runtime, int is_fork)
 {
     (void)runtime;
+    (void)is_fork;
 }
 
 static const char *relu_ext_one_thread_because(void)

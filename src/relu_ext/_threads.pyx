@@ -15,7 +15,7 @@ cdef extern from "_threads.h" nogil:
     int threads_asked "relu_ext_threads_asked"()
     void ask_threads "relu_ext_ask_threads"(int threads)
     void start_threads "relu_ext_start_threads"()
-    void meet_runtime "relu_ext_meet_runtime"(void *runtime)
+    void meet_runtime "relu_ext_meet_runtime"(void *runtime, bint is_fork)
     const char *one_thread_because "relu_ext_one_thread_because"()
 
 cdef enum:
@@ -33,8 +33,18 @@ cdef load_team():
     if OPENMP and team == NULL:
         module = import_module("relu_ext._openmp")
         loaded = <Team *>PyCapsule_GetPointer(module.team, "relu_ext.Team")
-        meet_runtime(loaded.runtime)
+        meet_runtime(loaded.runtime, is_fork())
         team = loaded
+
+
+cdef bint is_fork() except -1:
+    """Whether this process was forked and has executed no other program since, or Linux does not
+    tell: by PF_FORKNOEXEC among the flags of the process."""
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[6]) & 0x40
+    except (OSError, IndexError, ValueError):
+        return True
 
 
 cdef void share(Part part_of, const void *whole, int parts) noexcept nogil:
