@@ -66,34 +66,30 @@ cdef struct Loop:
 cdef void loop(char **operands, const cnp.npy_intp *dimensions, const cnp.npy_intp *steps,
                void *data) noexcept nogil:
     cdef const Loop *this = <const Loop *>data
-    cdef Py_ssize_t n = dimensions[0]
-    cdef Py_ssize_t itemsize = active_table.itemsize[this.dtype]
     cdef int inputs = this.arrays + this.parameters
-    cdef char *a = operands[0]
-    cdef char *b = operands[1] if this.arrays == 2 else NULL
-    cdef char *parameter = operands[this.arrays] if this.parameters else NULL
-    cdef char *out = operands[inputs]
-    cdef Py_ssize_t parameter_step = steps[this.arrays] if this.parameters else 0
+    cdef char *at[ROLES]
+    cdef Py_ssize_t step[ROLES]
     cdef char one_parameter[16]  # of the largest itemsize
     cdef bint x87 = this.dtype == LONGDOUBLE
     cdef int before = raised_exceptions(x87)  # by NumPy's casts, of which NumPy warns
     cdef Operand described[ROLES]
     cdef const Operand *by_role[WALKED]
     cdef Plan laid
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, _element
     cdef int role
-    if parameter != NULL and parameter_step == 0:
-        # What the loop writes cannot reach this copy.
-        memcpy(one_parameter, parameter, itemsize)
-        parameter = one_parameter
+    at[B] = at[PARAMETER] = operands[0]  # not read where the operation has no such array
+    step[B] = step[PARAMETER] = 0
     by_role[B] = by_role[PARAMETER] = by_role[MASK] = NULL
     for i in range(inputs + 1):
         role = OUT if i == inputs else PARAMETER if i == this.arrays else B if i == 1 else A
-        described[role] = Operand(operands[i], 1, <const Py_ssize_t *>dimensions,
-                                  <const Py_ssize_t *>(steps + i), 1, this.dtype, True)
+        at[role], step[role] = operands[i], steps[i]
+        if role == PARAMETER and step[role] == 0:
+            # What the loop writes cannot reach this copy.
+            at[role] = one_parameter
+            memcpy(one_parameter, operands[i], active_table.itemsize[this.dtype])
+        described[role] = Operand(at[role], 1, <const Py_ssize_t *>dimensions, &step[role], 1,
+                                  this.dtype, True)
         by_role[role] = &described[role]
-    if parameter == one_parameter:
-        described[PARAMETER].data = parameter
     start_plan(&laid, this.operation, this.dtype, by_role, True)
     settle(&laid)
     if is_safe(&laid):
@@ -101,10 +97,11 @@ cdef void loop(char **operands, const cnp.npy_intp *dimensions, const cnp.npy_in
     else:
         # One by one: `reduce` and `accumulate` pass a loop its own output, one element back.  For
         # any other overlap NumPy has made a copy.
-        for i in range(n):
+        for _element in range(dimensions[0]):
             active_table.kernel[this.operation][this.dtype](
-                out + i * steps[inputs], a + i * steps[0], b + i * steps[1] if b != NULL else NULL,
-                parameter + i * parameter_step if parameter != NULL else NULL, 1, NULL)
+                at[OUT], at[A], at[B], at[PARAMETER], 1, NULL)
+            for role in range(ROLES):
+                at[role] += step[role]
     # No value warns: neither a comparison with NaN nor a product that overflows.
     take_back_exceptions(before, x87)
 
