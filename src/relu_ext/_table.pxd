@@ -136,16 +136,17 @@ cdef enum:  # what is computed with a sum
     PRELU_BACKWARD
     SUMMED
 
-# terms[i] is the gradient itself, in the dtype in which it is added, or what it adds to the
-# gradient of a slope.  There is room for up to 63 terms more, which may be written.
+# terms[i] is what an element adds to the gradient of a slope, in the dtype in which it is added.
+# There is room for up to 63 terms more, which may be written.
 ctypedef void (*Terms)(void *terms, const void *grad, const void *x, Py_ssize_t n) noexcept nogil
 
 # Both results, all in one dtype, of a call that is one of the above: out, and of FOLDED rows of at
 # most LEARNED elements, sums[i] = what those of column i add to the gradient of the bias or the
 # slope, folded.  Rows begin `at` an address and lie `steps` bytes apart, both by role; the slopes
 # of all rows are the same.  Without steps, out of one row of at most RUN elements, which has one
-# slope, and LANES sums as by AddRun.  False, with nothing written, where a slope is NaN.  `sums`
-# overlaps no other array; for the others, see the kernel for rows.
+# slope, and LANES sums as by AddRun.  False, with nothing written, where a slope is NaN, and for
+# halves where there is a slope or a run.  `sums` overlaps no other array; for the others, see the
+# kernel for rows.
 ctypedef bint (*Learn)(void *sums, char **at, const Py_ssize_t *steps, Py_ssize_t slope_step,
                        Py_ssize_t n, int call) noexcept nogil
 
@@ -189,8 +190,7 @@ cdef struct KernelTable:
     Py_ssize_t stream_block  # bytes of items of 4 and 8 bytes that are streamed at a time
     MaxoutRows maxout_rows[DTYPES]
     SpreadRows spread_rows[DTYPES]
-    Terms gradient_terms[FLOATS]  # NULL where the gradient is added in its own dtype
     Terms slope_terms[FLOATS]
-    Learn learn[FLOATS]  # NULL for halves and longdouble, and not for the bias of a Leaky ReLU
-    Adders adders[FLOATS]  # empty for the halves
+    Learn learn[FLOATS]  # NULL for longdouble; not for the bias of a Leaky ReLU
+    Adders adders[FLOATS]  # by the dtype of rows and terms; what adds sums takes that of sums
     Settle settle[FLOATS]
