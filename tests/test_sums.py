@@ -123,6 +123,17 @@ def compare(kind, grad, x, y, context=""):
 
 @each_kind
 @each_dtype
+@pytest.mark.parametrize("columns", [600, 1000, 1024, 1087, 1088])
+def test_many_columns_over_either_operand(level, kind, dtype, columns):
+    grad, x, y = arguments(kind, dtype, (35, columns), (columns,))
+    expected = kind.expected(grad, x, y)
+    for i in range(2):
+        operands = [grad.copy(), x.copy()]
+        check(kind(*operands, y, out=(operands[i], None)), expected, i)
+
+
+@each_kind
+@each_dtype
 def test_every_shape_and_order(level, kind, dtype):
     for shape, kept in SHAPES:
         for name, order in ORDERS.items():

@@ -95,28 +95,22 @@ cdef inline void learn_four_row(accumulator *terms, char *out, const char *grad,
     """Four rows at once.  All is read before anything is written, so that nothing is read twice,
     and a row is written before the next one is computed: GCC makes no loads that wait for a
     comparison beyond a store."""
-    cdef accumulator *out0 = <accumulator *>out
-    cdef accumulator *out1 = <accumulator *>(out + out_step)
-    cdef accumulator *out2 = <accumulator *>(out + 2 * out_step)
-    cdef accumulator *out3 = <accumulator *>(out + 3 * out_step)
-    cdef const accumulator *grad0 = <const accumulator *>grad
-    cdef const accumulator *grad1 = <const accumulator *>(grad + grad_step)
-    cdef const accumulator *grad2 = <const accumulator *>(grad + 2 * grad_step)
-    cdef const accumulator *grad3 = <const accumulator *>(grad + 3 * grad_step)
-    cdef const accumulator *x0 = <const accumulator *>x
-    cdef const accumulator *x1 = <const accumulator *>(x + x_step)
-    cdef const accumulator *x2 = <const accumulator *>(x + 2 * x_step)
-    cdef const accumulator *x3 = <const accumulator *>(x + 3 * x_step)
-    cdef accumulator slope, g0, g1, g2, g3, v0, v1, v2, v3, t0, t1, t2, t3
+    cdef accumulator slope, g0, g1, g2, g3, x0, x1, x2, x3, t0, t1, t2, t3
     cdef Py_ssize_t i
     for i in range(n):
         slope = slopes[i]
-        g0, g1, g2, g3 = grad0[i], grad1[i], grad2[i], grad3[i]
-        v0, v1, v2, v3 = x0[i], x1[i], x2[i], x3[i]
-        out0[i] = learn_one(&t0, g0, v0, slope, call)
-        out1[i] = learn_one(&t1, g1, v1, slope, call)
-        out2[i] = learn_one(&t2, g2, v2, slope, call)
-        out3[i] = learn_one(&t3, g3, v3, slope, call)
+        g0 = (<const accumulator *>grad)[i]
+        g1 = (<const accumulator *>(grad + grad_step))[i]
+        g2 = (<const accumulator *>(grad + 2 * grad_step))[i]
+        g3 = (<const accumulator *>(grad + 3 * grad_step))[i]
+        x0 = (<const accumulator *>x)[i]
+        x1 = (<const accumulator *>(x + x_step))[i]
+        x2 = (<const accumulator *>(x + 2 * x_step))[i]
+        x3 = (<const accumulator *>(x + 3 * x_step))[i]
+        (<accumulator *>out)[i] = learn_one(&t0, g0, x0, slope, call)
+        (<accumulator *>(out + out_step))[i] = learn_one(&t1, g1, x1, slope, call)
+        (<accumulator *>(out + 2 * out_step))[i] = learn_one(&t2, g2, x2, slope, call)
+        (<accumulator *>(out + 3 * out_step))[i] = learn_one(&t3, g3, x3, slope, call)
         terms[i] = (t0 + t2) + (t1 + t3)
 
 
@@ -149,12 +143,10 @@ cdef inline void learn_rows(accumulator *sums, char **at, const Py_ssize_t *step
         sums[i] = (terms[i] + terms[2 * n + i]) + (terms[n + i] + terms[3 * n + i])
 
 
-cdef inline void learn_run(accumulator *sums, char **at, accumulator slope, Py_ssize_t n,
+cdef inline void learn_run(accumulator *sums, accumulator *out, const accumulator *grad,
+                           const accumulator *x, accumulator slope, Py_ssize_t n,
                            int call) noexcept nogil:
     cdef accumulator lanes[LANES]  # in registers
-    cdef accumulator *out = <accumulator *>at[OUT]
-    cdef const accumulator *grad = <const accumulator *>at[A]
-    cdef const accumulator *x = <const accumulator *>at[B]
     memset(lanes, 0, sizeof(lanes))
     while n >= LANES:
         learn_lanes_row(lanes, out, grad, x, slope, LANES, call)
@@ -177,7 +169,8 @@ cdef inline bint learn_as(accumulator *sums, char **at, const Py_ssize_t *steps,
     if any_nan:
         return False
     if steps == NULL:
-        learn_run(sums, at, slopes[0], n, call)
+        learn_run(sums, <accumulator *>at[OUT], <const accumulator *>at[A],
+                  <const accumulator *>at[B], slopes[0], n, call)
         return True
     if slope_step == 0 and call != ADD_RELU_BACKWARD:
         for i in range(n):
@@ -250,73 +243,60 @@ cdef void add_run(accumulator *sums, const accumulator *terms, Py_ssize_t n) noe
 cdef void fold_half_rows(float32 *sums, const half *rows, Py_ssize_t step, int count,
                          Py_ssize_t n) noexcept nogil:
     """As `fold_rows`, of rows of half precision."""
-    cdef float32 wide[FOLDED * BLOCK]
-    cdef Py_ssize_t columns, i
-    while n > 0:
-        columns = min(n, <Py_ssize_t>BLOCK)
-        if step == columns * <Py_ssize_t>sizeof(half):
-            # Row by row, (64, 10) float16 takes 3.2 times as long.
-            widen_halves(wide, rows, count * columns)
-            fold_rows(sums, <const char *>wide, columns * sizeof(float32), count, columns)
-        else:
-            for i in range(count):
-                widen_halves(wide + i * BLOCK, <const half *>(<const char *>rows + i * step), columns)
-            fold_rows(sums, <const char *>wide, BLOCK * sizeof(float32), count, columns)
-        sums += columns
-        rows += columns
-        n -= columns
+    cdef float32 wide[FOLDED * LEARNED + BLOCK]
+    cdef Py_ssize_t width = n
+    cdef Py_ssize_t i
+    if step == n * <Py_ssize_t>sizeof(half):
+        # Row by row, (64, 10) float16 takes 3.2 times as long.
+        widen_halves(wide, rows, count * n)
+    else:
+        width = (n + BLOCK - 1) // BLOCK * BLOCK
+        for i in range(count):
+            widen_halves(wide + i * width, <const half *>(<const char *>rows + i * step), n)
+    fold_rows(sums, <const char *>wide, width * sizeof(float32), count, n)
 
 
 cdef inline void learn_half_row(float32 *terms, char *out, const char *grad, const char *x,
-                                Py_ssize_t n, const half *unused) noexcept nogil:
-    """n <= BLOCK numbers of a row, and all terms of the block."""
+                                const half *unused) noexcept nogil:
     cdef half results[BLOCK]  # first here, so that they are widened in registers
-    cdef Py_ssize_t i
-    for i in range(n):
+    cdef int i
+    for i in range(BLOCK):
         results[i] = _scalar.relu_backward(
             (<const half *>grad)[i], (<const half *>x)[i], <half>0)
-    memcpy(out, results, n * sizeof(half))
-    widen_some(<float *>terms, results, n)
+    memcpy(out, results, sizeof(results))
+    widen_some(<float *>terms, results, BLOCK)
 
 
-cdef inline void learn_half_four(float32 *terms, char *out, const char *grad, const char *x,
-                                 Py_ssize_t out_step, Py_ssize_t grad_step, Py_ssize_t x_step,
-                                 Py_ssize_t n, const half *unused) noexcept nogil:
+cdef bint learn_half(float32 *sums, half **at, const Py_ssize_t *steps, Py_ssize_t unused_step,
+                     Py_ssize_t n, int call) noexcept nogil:
+    """Four rows at once.  The last block may begin in the one before it, because what the gradient
+    makes of itself is itself; but not if that is written over x."""
+    cdef float32 terms[4][LEARNED]
     cdef float32 rows[4][BLOCK]
-    cdef int i
-    learn_half_row(rows[0], out, grad, x, n, unused)
-    learn_half_row(rows[1], out + out_step, grad + grad_step, x + x_step, n, unused)
-    learn_half_row(rows[2], out + 2 * out_step, grad + 2 * grad_step, x + 2 * x_step, n, unused)
-    learn_half_row(rows[3], out + 3 * out_step, grad + 3 * grad_step, x + 3 * x_step, n, unused)
-    for i in range(BLOCK):
-        terms[i] = (rows[0][i] + rows[2][i]) + (rows[1][i] + rows[3][i])
-
-
-cdef bint learn_half(float32 *sums, char **at, const Py_ssize_t *steps, Py_ssize_t unused_step,
-                     Py_ssize_t n, int call, const half *unused) noexcept nogil:
-    """Of a bias, four rows at once."""
-    cdef float32 terms[4][LEARNED + BLOCK]
     cdef char *out
     cdef char *grad
     cdef char *x
-    cdef Py_ssize_t out_step, grad_step, x_step, done, i
+    cdef Py_ssize_t start, i
     cdef int k
-    if call != ADD_RELU_BACKWARD or steps == NULL:
+    if call != ADD_RELU_BACKWARD or steps == NULL or n < BLOCK or at[OUT] == at[B]:
         return False
-    out_step, grad_step, x_step = 4 * steps[OUT], 4 * steps[A], 4 * steps[B]
     for k in range(4):
-        out, grad, x = at[OUT] + k * steps[OUT], at[A] + k * steps[A], at[B] + k * steps[B]
-        done = 0
-        while done + BLOCK <= n:
-            learn_half_four(terms[k] + done, out, grad, x, out_step, grad_step, x_step, BLOCK,
-                            unused)
-            done += BLOCK
-            out += BLOCK * sizeof(half)
-            grad += BLOCK * sizeof(half)
-            x += BLOCK * sizeof(half)
-        if done < n:
-            learn_half_four(terms[k] + done, out, grad, x, out_step, grad_step, x_step, n - done,
-                            unused)
+        start = 0
+        while start < n:
+            start = min(start, n - BLOCK)
+            out = <char *>(at[OUT] + start) + k * steps[OUT]
+            grad = <char *>(at[A] + start) + k * steps[A]
+            x = <char *>(at[B] + start) + k * steps[B]
+            learn_half_row(rows[0], out, grad, x, at[OUT])
+            learn_half_row(rows[1], out + 4 * steps[OUT], grad + 4 * steps[A], x + 4 * steps[B],
+                           at[OUT])
+            learn_half_row(rows[2], out + 8 * steps[OUT], grad + 8 * steps[A], x + 8 * steps[B],
+                           at[OUT])
+            learn_half_row(rows[3], out + 12 * steps[OUT], grad + 12 * steps[A],
+                           x + 12 * steps[B], at[OUT])
+            for i in range(BLOCK):
+                terms[k][start + i] = (rows[0][i] + rows[2][i]) + (rows[1][i] + rows[3][i])
+            start += BLOCK
     for i in range(n):
         sums[i] = (terms[0][i] + terms[2][i]) + (terms[1][i] + terms[3][i])
     return True

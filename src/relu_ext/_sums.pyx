@@ -131,8 +131,9 @@ cdef bint divide(Job *job, int dtype, int result_dtype) noexcept nogil:
     job.blocks = (job.rows + FOLDED - 1) // FOLDED
     if job.terms == NULL and not job.along and plan.shape[0] * job.sum_size < LEARN_BYTES:
         job.learn = NULL
-    job.end_to_end = (not job.along and job.terms == NULL and job.learn == NULL and plan.shape[2] == 1
-                      and plan.step[PARAMETER][0] == 0 and plan.step[PARAMETER][1] == 0)
+    job.end_to_end = (
+        not job.along and job.terms == NULL and job.learn == NULL and plan.shape[2] == 1
+        and plan.step[PARAMETER][0] == 0 and plan.step[PARAMETER][1] == 0)
     for role in range(PARAMETER):
         job.end_to_end &= plan.step[role][1] == plan.shape[0] * plan.itemsize
     job.most = TILE_BYTES // job.sum_size // FOLDED
@@ -275,7 +276,7 @@ cdef void add_rows(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, 
     for role in range(ROLES):
         steps[role] = job.plan.step[role][1]
     if job.end_to_end and not computed and last - first == job.cells:
-        # Row by row, blocks of (100, 600) float16 take 1.22 times as long.
+        # Row by row, (2000, 32) float16 takes 1.4 times as long.
         place(job, 0, row, 0, at)
         run_columns(&job.plan, at, rows * job.cells, 1)
         computed = True

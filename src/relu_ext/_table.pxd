@@ -144,17 +144,17 @@ ctypedef void (*Terms)(void *terms, const void *grad, const void *x, Py_ssize_t 
 # most LEARNED elements, sums[i] = what those of column i add to the gradient of the bias or the
 # slope, folded.  Rows begin `at` an address and lie `steps` bytes apart, both by role; the slopes
 # of all rows are the same.  Without steps, out of one row of at most RUN elements, which has one
-# slope, and LANES sums as by AddRun.  False, with nothing written, where a slope is NaN, and for
-# halves where there is a slope or a run.  `sums` overlaps no other array; for the others, see the
-# kernel for rows.
+# slope, and LANES sums as by AddRun.  False, with nothing written, where a slope is NaN, and of
+# halves but for a bias of at least 64 columns, not over x.  `sums` overlaps no other array; for the
+# others, see the kernel for rows.
 ctypedef bint (*Learn)(void *sums, char **at, const Py_ssize_t *steps, Py_ssize_t slope_step,
                        Py_ssize_t n, int call) noexcept nogil
 
 # sums[k] = 0 + terms[k] + terms[k + LANES] + ..., for each k < LANES.
 ctypedef void (*AddRun)(void *sums, const void *terms, Py_ssize_t n) noexcept nogil
 
-# sums[i] = rows[i] in each of up to FOLDED rows, `step` bytes apart, folded.  A row has at most as
-# many bytes as LEARNED float32.
+# sums[i] = rows[i] in each of up to FOLDED rows, `step` bytes apart, folded.  A row has at most
+# LEARNED numbers, and as many bytes as LEARNED float32.
 ctypedef void (*FoldRows)(void *sums, const void *rows, Py_ssize_t step, int count,
                           Py_ssize_t n) noexcept nogil
 
