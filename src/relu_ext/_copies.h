@@ -241,19 +241,23 @@ static inline int relu_ext_transpose(char *to, ptrdiff_t to_row, const char *fro
 #define relu_ext_transpose(to, to_row, from, column, columns, rows, itemsize) 0
 #endif
 
-/* Copies a few bytes by loads and stores that overlap, without a call. */
-static inline void relu_ext_copy_bytes(char *to, const char *from, ptrdiff_t bytes)
+/* Copies rows of bytes by loads and stores that overlap, without a call. */
+static inline void relu_ext_copy_rows(char *to, ptrdiff_t to_row, const char *from, ptrdiff_t row,
+                                      ptrdiff_t bytes, ptrdiff_t rows)
 {
-    ptrdiff_t i;
-#define RELU_EXT_OVERLAP(SIZE)                             \
-    if (bytes >= SIZE) {                                   \
-        for (i = 0; i < bytes - SIZE; i += SIZE) {         \
-            RELU_EXT_KEEP_SCALAR();                        \
-            memcpy(to + i, from + i, SIZE);                \
-        }                                                  \
-        memcpy(to + bytes - SIZE, from + bytes - SIZE, SIZE); \
-        return;                                            \
+    ptrdiff_t i, j;
+#define RELU_EXT_OVERLAP(SIZE)                                                                    \
+    if (bytes >= SIZE) {                                                                          \
+        for (j = 0; j < rows; j++, to += to_row, from += row) {                                   \
+            for (i = 0; i < bytes - SIZE; i += SIZE) {                                            \
+                RELU_EXT_KEEP_SCALAR();                                                           \
+                memcpy(to + i, from + i, SIZE);                                                   \
+            }                                                                                     \
+            memcpy(to + bytes - SIZE, from + bytes - SIZE, SIZE);                                 \
+        }                                                                                         \
+        return;                                                                                   \
     }
+    RELU_EXT_OVERLAP(64)
     RELU_EXT_OVERLAP(16)
     RELU_EXT_OVERLAP(8)
     RELU_EXT_OVERLAP(4)
@@ -296,10 +300,6 @@ static inline void relu_ext_copy_bytes(char *to, const char *from, ptrdiff_t byt
                     memcpy(to + i * size, &item, size);                                           \
                 continue;                                                                         \
             }                                                                                     \
-            if (to_column == size && column == size) {                                            \
-                relu_ext_copy_bytes(to, from, columns * size);                                    \
-                continue;                                                                         \
-            }                                                                                     \
             if (to_column == size && column == 2 * size)                                          \
                 i = relu_ext_gather_second##BITS(to, from, columns);                              \
             else if (column == size && to_column == 2 * size)                                     \
@@ -338,7 +338,9 @@ static inline void relu_ext_copy(char *to, ptrdiff_t to_column, ptrdiff_t to_row
         to_column = to_row, column = row, columns = rows;
         to_row = to_step, row = step, rows = count;
     }
-    if (itemsize == 1)
+    if (to_column == itemsize && column == itemsize)
+        relu_ext_copy_rows(to, to_row, from, row, columns * itemsize, rows);
+    else if (itemsize == 1)
         relu_ext_copy_items8(to, to_column, to_row, from, column, row, columns, rows);
     else if (itemsize == 2)
         relu_ext_copy_items16(to, to_column, to_row, from, column, row, columns, rows);
@@ -366,16 +368,16 @@ static inline void relu_ext_swap(relu_ext_axis *one, relu_ext_axis *other)
 
 /* Copies a box of four axes, of which one side is a contiguous tile, matrix by matrix. Neighbouring
  * axes that lie together on both sides are one. The matrix has the two axes along which the items
- * of the one side and those of the other are next to each other, or else the longest. Where three
- * items that are next to each other lie between those of another axis, a second tile has them
- * apart: images of float16 whose rows and columns are exchanged, too, are 1.5 times as fast (Zen 5).
- */
+ * of the one side and those of the other are next to each other, or else the longest. Where fewer
+ * than four items are next to each other, as the channels of an image, and another axis goes on
+ * behind them, both are one axis of a second tile, whose rows are then copied apart: 1.2 times as
+ * fast for images whose rows and columns are exchanged, of float32 (Zen 5). */
 static inline void relu_ext_copy_box(char *to, const ptrdiff_t *to_step, const char *from,
                                      const ptrdiff_t *step, const ptrdiff_t *shape,
                                      ptrdiff_t itemsize)
 {
     relu_ext_axis box[4] = {{1, 0, 0}, {1, 0, 0}, {1, 0, 0}, {1, 0, 0}};
-    ptrdiff_t i, k;
+    ptrdiff_t i, k, few;
     int axis, other, axes = 0, near_to = -1, near_from = -1;
     for (axis = 0; axis < 4; axis++) {
         relu_ext_axis *const last = &box[axes > 0 ? axes - 1 : 0];
@@ -391,21 +393,21 @@ static inline void relu_ext_copy_box(char *to, const ptrdiff_t *to_step, const c
         }
     }
     for (axis = 0; axis < axes; axis++) {
-        if (box[axis].to == itemsize && box[axis].length >= 4)
+        if (box[axis].to == itemsize && box[axis].from != 0 && box[axis].length >= 4)
             near_to = axis;
-        if (box[axis].from == itemsize && box[axis].length >= 3)
+        if (box[axis].from == itemsize)
             near_from = axis;
     }
-    for (axis = 0; near_from >= 0 && box[near_from].length == 3 && axis < axes; axis++)
-        if (axis != near_to && box[axis].from == 3 * itemsize && box[axis].length >= 16) {
+    few = near_from < 0 ? 4 : box[near_from].length;
+    for (axis = 0; near_to >= 0 && few < 4 && axis < axes; axis++)
+        if (axis != near_to && box[axis].from == few * itemsize) {
             RELU_EXT_LINE_ALIGNED char apart[RELU_EXT_BOX_BYTES];
             ptrdiff_t lengths[4], ends[4], starts[4], steps[4], size = itemsize;
-            relu_ext_swap(&box[0], &box[axis]);
-            relu_ext_swap(&box[1], &box[near_from == 0 ? axis : near_from]);
+            const int order[4] = {near_to, near_from, axis, 6 - near_to - near_from - axis};
             for (axis = 0; axis < 4; axis++) {
-                lengths[axis] = box[axis].length;
-                ends[axis] = box[axis].to;
-                starts[axis] = box[axis].from;
+                lengths[axis] = box[order[axis]].length;
+                ends[axis] = box[order[axis]].to;
+                starts[axis] = box[order[axis]].from;
                 steps[axis] = size;
                 size *= lengths[axis];
             }
@@ -414,7 +416,7 @@ static inline void relu_ext_copy_box(char *to, const ptrdiff_t *to_step, const c
             return;
         }
     if (near_to >= 0 && near_from >= 0 && near_to != near_from &&
-        (box[near_from].length >= 4 || box[near_to].from == 3 * itemsize)) {
+        (few >= 4 || box[near_to].from == 3 * itemsize)) {
         relu_ext_swap(&box[0], &box[near_to]);
         relu_ext_swap(&box[1], &box[near_from == 0 ? near_to : near_from]);
     } else

@@ -45,10 +45,8 @@ cdef struct Plan:
     const void *job  # for a panel that is not the walker's
     bint one_by_one  # whether the kernel takes rows of one element
     bint copied[ROLES]  # to or from a tile
-    int tiled_axes  # that a panel spans: 2, or up to BOX_AXES
+    int tiled_axes  # that a panel spans: 2, or BOX_AXES
     Py_ssize_t box[BOX_AXES]  # how far a tile reaches along each of them
-    int row_axis  # along which a tile has rows, if the kernel cannot take it as one run
-    int order[BOX_AXES]  # of the axes in a tile, innermost first
     int axes
     Py_ssize_t shape[MOST_AXES]
     char *data[WALKED]

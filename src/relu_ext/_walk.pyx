@@ -26,6 +26,10 @@ cdef extern from "_copies.h" nogil:
     void prefetch_for_read "relu_ext_prefetch_for_read"(const char *address, Py_ssize_t bytes)
     void stream_fence "relu_ext_stream_fence"()
 
+cdef extern from "_numbers.h" nogil:
+    enum:
+        HALF_BLOCK "RELU_EXT_BLOCK"  # half precision is computed in blocks of as many elements
+
 cdef extern from "_exceptions.h" nogil:
     int raised_exceptions "relu_ext_raised"(bint x87)
     void take_back_exceptions "relu_ext_take_back"(int before, bint x87)
@@ -33,9 +37,7 @@ cdef extern from "_exceptions.h" nogil:
         INEXACT "FE_INEXACT"
 
 # Tiles of 8 KiB against 4 KiB (Zen 5): with a mask as the x of a gradient in place 1.06 to 1.3,
-# with float64 as that x 1.1, with a bias of float64 1.12 to 1.25.  Over 1,080 pairs of memory
-# orders 1.08, and 51 of them instead of 71 are slower than a copy in out's order followed by the
-# call in place.
+# with float64 as that x 1.1, with a bias of float64 1.12 to 1.25.
 cdef extern from *:
     """
     #define RELU_EXT_LARGEST_BLOCK 512
@@ -51,11 +53,12 @@ cdef extern from *:
         char *bytes
 
 cdef struct Box:
-    # A part of the axes that tiles span, as large as a tile; axes in the order of the tile.
+    # A part of the axes that tiles span, as large as a tile.
     Py_ssize_t size
     Py_ssize_t shape[BOX_AXES]
     Py_ssize_t tile_step[BOX_AXES]
-    Py_ssize_t step[WALKED][BOX_AXES]
+    Py_ssize_t code_step[BOX_AXES]  # in a tile of codes
+    const Py_ssize_t *step[ROLES]  # of what the kernel takes: a tile, or the array itself
 
 # Ratios are medians of interleaved runs of float32: 1.20 means faster, 0.95 slower.
 cdef enum:
@@ -84,8 +87,8 @@ cdef enum:
     SHORT_ROW = 16
     # How much of a row, repeated, serves a run of rows that lie end to end.
     REPEATED_BYTES = 4 << 10
-    # As many items of an input lie together in a tile, if that can be, that blocks of them are
-    # transposed.
+    # As many elements of an input that lie together are in a tile, if that can be, so that blocks
+    # of them are transposed.
     TRANSPOSED = 4
     # Below this many elements a call of a kernel costs as much as the elements.
     SHORT_RUN = 128
@@ -542,6 +545,38 @@ cdef inline bint is_taken(const Plan *this, int role) noexcept nogil:
             or role == PARAMETER and step == 0)
 
 
+cdef inline int run_axes(const Py_ssize_t *step, const Py_ssize_t *shape) noexcept nogil:
+    """How many axes of a box are a single run in an array or a tile."""
+    cdef Py_ssize_t run = shape[0]
+    cdef int axis = 1
+    while axis < BOX_AXES and (shape[axis] == 1 or step[axis] == run * step[0]):
+        run *= shape[axis]
+        axis += 1
+    return axis
+
+
+cdef void run_box(const Plan *this, char **start, const Box *box, int runs,
+                  int axis) noexcept nogil:
+    """Compute a box up to `axis`, of which `runs` axes are a single run in all that the kernel
+    takes.  The rows are along the next one."""
+    cdef char *at[ROLES]
+    cdef Rows rows
+    cdef Py_ssize_t n = 1
+    cdef Py_ssize_t i
+    cdef int role, inner
+    if axis > 0 and axis > runs:
+        for i in range(box.shape[axis]):
+            for role in range(ROLES):
+                at[role] = start[role] + i * box.step[role][axis]
+            run_box(this, at, box, runs, axis - 1)
+        return
+    for inner in range(runs):
+        n *= box.shape[inner]
+    for role in range(ROLES):
+        rows.steps[role] = box.step[role][runs]
+    apply_rows(this, start, n, box.shape[runs], &rows)
+
+
 cdef void run_tiles(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
     """Compute box by box, with a tile for each array that the kernel cannot take as it lies.
 
@@ -551,78 +586,68 @@ cdef void run_tiles(const Plan *this, char **start, Py_ssize_t rows) noexcept no
     cdef Box box
     cdef char *at[WALKED]
     cdef char *out
-    cdef Py_ssize_t shape[BOX_AXES]
     cdef Py_ssize_t place[BOX_AXES]
-    cdef Rows part
     cdef const char *held[ROLES]  # what a tile is a copy of
-    cdef bint one_call, same
+    cdef bint same
     cdef Py_ssize_t count
     cdef int before = 0
-    cdef int second = 0  # the place of the axis along which the kernel counts rows
-    cdef int axis, i, role
-    for i in range(BOX_AXES):
-        axis = this.order[i]
-        if axis == this.row_axis:
-            second = i
-        shape[i] = this.shape[axis] if axis < this.tiled_axes else 1
-        place[i] = box.shape[i] = 0
-        for role in range(WALKED):
-            box.step[role][i] = this.step[role][axis] if axis < this.tiled_axes else 0
+    cdef int axis, role, runs
+    for axis in range(BOX_AXES):
+        place[axis] = box.shape[axis] = 0
     for role in range(ROLES):
         held[role] = NULL
+        box.step[role] = &this.step[role][0]
+        if this.copied[role]:
+            box.step[role] = (&box.code_step[0] if role == B and has_codes(this)
+                              else &box.tile_step[0])
     while True:
         for role in range(WALKED):
             at[role] = start[role]
-            for i in range(BOX_AXES):
-                at[role] += place[i] * box.step[role][i]
+            for axis in range(BOX_AXES):
+                at[role] += place[axis] * this.step[role][axis]
         box.size = 1
         same = True
-        for i in range(BOX_AXES):
-            count = this.box[this.order[i]]
-            if i == 0 and count < shape[0]:
+        for axis in range(BOX_AXES):
+            count = this.box[axis]
+            if axis == 0 and count < this.shape[0]:
                 # Up to a cache line, from where on no store crosses one.
                 count -= (<uintptr_t>at[OUT] % CACHE_LINE) // this.size[OUT]
-            count = min(count, shape[i] - place[i])
-            same &= box.shape[i] == count
-            box.shape[i] = count
-            box.tile_step[i] = box.size * this.itemsize
+            count = min(count, this.shape[axis] - place[axis])
+            same &= box.shape[axis] == count
+            box.shape[axis] = count
+            box.tile_step[axis] = box.size * this.itemsize
+            box.code_step[axis] = box.size
             box.size *= count
-        one_call = True
         out = at[OUT]
+        runs = BOX_AXES
         for role in range(ROLES):
+            if this.has[role]:
+                runs = min(runs, run_axes(box.step[role], box.shape))
             if this.copied[role]:
                 if role != OUT and not (same and at[role] == held[role]):
                     held[role] = at[role]
                     load_tile(this, role, tiles[role].bytes, at[role], &box)
                 at[role] = tiles[role].bytes
-                part.steps[role] = box.tile_step[second]
-                if role == B and has_codes(this):
-                    part.steps[role] //= this.itemsize
-            else:
-                part.steps[role] = box.step[role][second]
-                one_call &= (box.shape[second] == 1 or not this.has[role]
-                             or part.steps[role] == box.tile_step[second]
-                             or part.steps[role] == 0 and box.step[role][0] == 0)
         if this.rounds:
             before = raised_exceptions(False)
-        if one_call:
+        if runs == BOX_AXES:
             apply(this, at, at[OUT], box.size)
         else:
-            apply_rows(this, at, box.size // box.shape[second], box.shape[second], &part)
+            run_box(this, at, &box, runs, BOX_AXES - 1)
         if this.rounds:
             # Inexact results are left behind, because NumPy does not warn of them and almost every
             # box has some.
             take_back_exceptions(before | INEXACT, False)
         if this.copied[OUT]:
             store_tile(this, out, tiles[OUT].bytes, at[MASK], &box)
-        i = 0
-        while i < BOX_AXES:
-            place[i] += box.shape[i]
-            if place[i] < shape[i]:
+        axis = 0
+        while axis < BOX_AXES:
+            place[axis] += box.shape[axis]
+            if place[axis] < this.shape[axis]:
                 break
-            place[i] = 0
-            i += 1
-        if i == BOX_AXES:
+            place[axis] = 0
+            axis += 1
+        if axis == BOX_AXES:
             return
 
 
@@ -635,7 +660,7 @@ cdef inline bint lies_as_a_tile(const Plan *this, int role, const Box *box,
     cdef int i
     for i in range(BOX_AXES):
         step[i] = bytes
-        so &= box.shape[i] == 1 or box.step[role][i] == bytes
+        so &= box.shape[i] == 1 or this.step[role][i] == bytes
         bytes *= box.shape[i]
     return so
 
@@ -648,10 +673,10 @@ cdef void load_tile(const Plan *this, int role, char *to, const char *source,
     cdef Tile codes
     cdef Py_ssize_t step[BOX_AXES]
     if not this.converted[role]:
-        active_table.copy_box(to, box.tile_step, source, box.step[role], box.shape, this.itemsize)
+        active_table.copy_box(to, box.tile_step, source, this.step[role], box.shape, this.itemsize)
         return
     if not lies_as_a_tile(this, role, box, step):
-        active_table.copy_box(raw.bytes, step, source, box.step[role], box.shape, this.size[role])
+        active_table.copy_box(raw.bytes, step, source, this.step[role], box.shape, this.size[role])
         source = raw.bytes
     if this.rounds:
         active_table.widen(<double *>to, source, box.size)
@@ -672,20 +697,20 @@ cdef void store_tile(const Plan *this, char *to, const char *tile, const char *m
         for m in range(box.shape[3]):
             for n in range(box.shape[2]):
                 active_table.copy_where(
-                    to + m * box.step[OUT][3] + n * box.step[OUT][2],
-                    box.step[OUT][0], box.step[OUT][1],
+                    to + m * this.step[OUT][3] + n * this.step[OUT][2],
+                    this.step[OUT][0], this.step[OUT][1],
                     tile + m * box.tile_step[3] + n * box.tile_step[2],
                     box.tile_step[0], box.tile_step[1],
-                    mask + m * box.step[MASK][3] + n * box.step[MASK][2],
-                    box.step[MASK][0], box.step[MASK][1], box.shape[0], box.shape[1],
+                    mask + m * this.step[MASK][3] + n * this.step[MASK][2],
+                    this.step[MASK][0], this.step[MASK][1], box.shape[0], box.shape[1],
                     this.itemsize)
     elif not this.rounds:
-        active_table.copy_box(to, box.step[OUT], tile, box.tile_step, box.shape, this.itemsize)
+        active_table.copy_box(to, this.step[OUT], tile, box.tile_step, box.shape, this.itemsize)
     elif lies_as_a_tile(this, OUT, box, step):
         active_table.narrow(to, <const double *>tile, box.size)
     else:
         active_table.narrow(raw.bytes, <const double *>tile, box.size)
-        active_table.copy_box(to, box.step[OUT], raw.bytes, step, box.shape, this.size[OUT])
+        active_table.copy_box(to, this.step[OUT], raw.bytes, step, box.shape, this.size[OUT])
 
 
 cdef void run_steps(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
@@ -767,55 +792,79 @@ cdef bint takes_elements(const Plan *this) noexcept nogil:
     return False
 
 
-cdef bint has_gaps(const Plan *this, int role) noexcept nogil:
-    """Whether the kernel cannot take an array's part in a box as it lies: as one run, or as rows
-    along an axis, if those are long enough."""
-    cdef Py_ssize_t size = this.box[0] * this.box[1] * this.box[2] * this.box[3]
-    cdef Py_ssize_t run = this.box[0]
-    cdef int i, axis
-    for i in range(1, BOX_AXES):
-        axis = this.order[i]
-        if (this.box[axis] > 1 and this.step[role][axis] != run * this.step[role][0]
-                and (axis != this.row_axis or run * this.box[axis] != size
-                     or is_short(this, run))):
-            return True
-        run *= this.box[axis]
-    return False
-
-
 cdef inline bint is_short(const Plan *this, Py_ssize_t row) noexcept nogil:
-    """Whether a row is shorter than a vector, so that the kernels compute each element by itself,
-    or in half precision a whole block."""
-    return (row * this.itemsize < CACHE_LINE
-            or not this.one_by_one and row < SHORT_RUN)
+    """Whether a row had better be put together with others: it is shorter than a vector, or what
+    remains behind its last whole vector, or block of half precision, takes longer than a copy of
+    the row.  For 300 float16 the remainder takes 19 ns, as long as 400 of them (Zen 5)."""
+    cdef Py_ssize_t bytes = row * this.itemsize
+    if not this.one_by_one:
+        return row < SHORT_RUN or row < 5 * HALF_BLOCK and row % HALF_BLOCK != 0
+    return bytes < CACHE_LINE or (
+        this.itemsize <= 2 and row < SHORT_RUN and bytes % CACHE_LINE != 0)
 
 
-cdef int nearest_axis(const Plan *this) noexcept nogil:
-    """The axis along which the elements of an input that is copied lie closest, if its memory order
-    differs from out's, or else 0."""
-    cdef int nearest = 0
-    cdef int role, axis
-    for role in range(A, ROLES):
-        if nearest or not this.copied[role] or this.step[role][0] == 0:
+cdef int next_axis(const Plan *this, int role, int last) noexcept nogil:
+    """Behind `last`, or -1, the axis along which an array's elements lie closest, or -1."""
+    cdef Py_ssize_t step
+    cdef int nearest = -1
+    cdef int axis
+    for axis in range(this.axes):
+        step = distance(this.step[role][axis])
+        if step == 0 or last >= 0 and (
+                step < distance(this.step[role][last])
+                or step == distance(this.step[role][last]) and axis <= last):
             continue
-        for axis in range(1, this.axes):
-            if 0 < distance(this.step[role][axis]) < distance(this.step[role][nearest]):
-                nearest = axis
+        if nearest < 0 or step < distance(this.step[role][nearest]):
+            nearest = axis
     return nearest
 
 
-cdef bint goes_on(const Plan *this, int axis) noexcept nogil:
-    """Whether an axis would be one with the next one, were it not for an array that broadcasts.
+cdef Py_ssize_t reach_along(const Plan *this, int role, Py_ssize_t *reach, Py_ssize_t enough,
+                            Py_ssize_t most, Py_ssize_t room, int axes) noexcept nogil:
+    """Have a tile reach along a run of an array's memory, axis by axis: until it holds `enough`
+    elements of it, and for `most` of them where there are as many.  Return how many it holds.
 
-    For example, three channels are innermost and the samples come next, and a bias has one number
-    for each channel: add_relu of (16, 3, 32, 32) float16 takes 12 us instead of 27 (Zen 5).
+    The tile has `room` for as many elements, and spans up to `axes` axes.
     """
-    cdef int role
-    for role in range(WALKED):
-        if (this.step[role][0] != 0
-                and this.step[role][axis + 1] != this.step[role][axis] * this.shape[axis]):
-            return False
-    return True
+    cdef Py_ssize_t line = CACHE_LINE // this.itemsize
+    cdef Py_ssize_t run = 1
+    cdef Py_ssize_t length
+    cdef int axis = -1
+    cdef int k
+    for k in range(this.axes):
+        room //= reach[k]
+        axes -= reach[k] > 1
+    while run < enough:
+        axis = next_axis(this, role, axis)
+        if axis < 0 or reach[axis] == 1 and axes == 0:
+            break
+        axes -= reach[axis] == 1
+        room *= reach[axis]
+        length = min(this.shape[axis], room, (most + run - 1) // run)
+        if TRANSPOSED < length < this.shape[axis]:
+            length -= length % (line if length > line else TRANSPOSED)
+        reach[axis] = max(reach[axis], length)
+        room //= reach[axis]
+        run *= reach[axis]
+        if reach[axis] < this.shape[axis]:
+            break
+    return run
+
+
+cdef bint has_gaps(const Plan *this, int role) noexcept nogil:
+    """Whether the kernel cannot take an array's part in a box as it lies, because its rows there
+    are too short.  More loops than one pay only for longer rows."""
+    cdef int runs = run_axes(this.step[role], this.box)
+    cdef Py_ssize_t run = 1
+    cdef Py_ssize_t rest = 1
+    cdef int axis
+    for axis in range(BOX_AXES):
+        if axis < runs:
+            run *= this.box[axis]
+        else:
+            rest *= this.box[axis]
+    return rest > 1 and (is_short(this, run) or
+                         rest > this.box[runs] and run * this.itemsize < 4 * CACHE_LINE)
 
 
 cdef Panel lay_tiles(Plan *this) noexcept nogil:
@@ -823,87 +872,60 @@ cdef Panel lay_tiles(Plan *this) noexcept nogil:
     the tiles.  Return NULL if there is no such array.
 
     A tile holds a run of out's memory.  If that would part elements of an input that lie together,
-    because its memory order differs from out's, the axis along which they lie closest becomes axis
-    1, and a tile reaches along it for two cache lines; if it is short, it goes on along axis 2.
+    because its memory order differs from out's, it holds runs of both, of that input for two cache
+    lines.
     """
-    cdef Py_ssize_t items = TILE_BYTES // max(this.itemsize, this.size[B])
-    cdef Py_ssize_t line = CACHE_LINE // this.itemsize
-    cdef Py_ssize_t *box = this.box
-    cdef Py_ssize_t run
-    cdef int role, axis, i, nearest, near
+    cdef Py_ssize_t room = TILE_BYTES // max(this.itemsize, this.size[B])
+    cdef Py_ssize_t lines = 2 * CACHE_LINE // this.itemsize
+    cdef Py_ssize_t reach[MOST_AXES]
     cdef bint tiled = False
-    cdef bint whole, is_image
+    cdef int other = OUT  # an input whose order differs
+    cdef int role, axis, k, spanned
     for role in range(ROLES):
         this.copied[role] = (this.converted[role] or not is_taken(this, role)
                              or role == OUT and this.has[MASK])
         tiled |= this.copied[role]
+        if (role != OUT and other == OUT and this.copied[role] and this.step[role][0] != 0
+                and next_axis(this, role, -1) != 0):
+            other = role
     if (this.axes == 1 and has_codes(this) and not this.copied[OUT] and not this.copied[A]
             and this.step[B][0] == this.size[B]):
         # Codes alone lie in a tile: relu_backward_ on (256, 512) float32 with booleans takes 5.4 us
         # instead of 6.4 (Zen 5).
-        items = TILE_BYTES
+        room = TILE_BYTES
     # The rows of inputs, if they are short and out's lie end to end, are put together.
     if not tiled and not (this.axes > 1 and is_short(this, this.shape[0])
                           and this.step[OUT][1] == this.shape[0] * this.itemsize):
         return NULL
-    nearest = nearest_axis(this)
-    if nearest == 0 and not is_special(this) and takes_elements(this):
+    if other == OUT and not is_special(this) and takes_elements(this):
         return run_steps
-    near = 1 + (0 < nearest < this.axes - 1 and this.shape[nearest] < TRANSPOSED
-                and goes_on(this, nearest))
-    run = TRANSPOSED // near
-    for axis in range(nearest + near - 1):
-        run *= this.shape[axis]
-    # Three items side by side, as the channels of an image, are taken apart by vectors: relu of
-    # (16, 3, 32, 32) float32 takes 5.6 us instead of 14.2 (Zen 5).
-    is_image = this.shape[nearest] == 3 and (
-        this.copied[A] and this.step[A][0] == 3 * this.step[A][nearest]
-        or this.copied[B] and this.step[B][0] == 3 * this.step[B][nearest])
-    if (nearest == 0 or run <= items
-            or this.shape[nearest] < TRANSPOSED and near == 1 and not is_image):
-        near = nearest = 0
-    for i in range(near):
-        for axis in range(nearest + i, 1 + i, -1):
-            swap_axes(this, axis, axis - 1)
-    # A tile's axes are in the order of out's memory, where axis 1 comes as late as it was found.
-    for i in range(BOX_AXES):
-        this.order[i] = i + 1 if near == 1 and 0 < i < nearest else i
-    if near == 1:
-        this.order[min(nearest, BOX_AXES - 1)] = 1
-    this.tiled_axes = min(this.axes, max(near, 1) + 1)
-    box[1] = box[2] = box[3] = 1
-    if near:
-        box[1] = min(this.shape[1], line if this.shape[0] < SHORT_RUN else 2 * line)
-    if near == 2:
-        box[2] = min(this.shape[2], 2 * line // box[1])
-    box[0] = min(this.shape[0], items // (box[1] * box[2]))
-    if line < box[0] < this.shape[0]:
-        box[0] -= box[0] % line
-    # A tile reaches along further axes where its run of out's memory goes on or is short, as long
-    # as those before are whole.
-    run = box[0]
-    whole = box[0] == this.shape[0]
-    this.row_axis = 1
-    for i in range(1, BOX_AXES):
-        axis = this.order[i]
-        if axis >= this.axes or not whole or axis > near == 2:
-            break
-        if axis > max(near, 1):
-            if ((run >= SHORT_RUN and (nearest or this.step[OUT][axis] != run * this.step[OUT][0]))
-                    or 2 * box[0] * box[1] * box[2] > items):
-                break
-            this.tiled_axes += 1
-        box[axis] = min(this.shape[axis], items // (box[0] * box[1] * box[2] * box[3]
-                                                    // box[axis]))
-        whole = box[axis] == this.shape[axis]
-        if not whole and box[axis] > TRANSPOSED:
-            box[axis] -= box[axis] % TRANSPOSED
-        run *= box[axis]
-        if not nearest:
-            this.row_axis = axis
-    if near:
-        box[near] = min(this.shape[near], items // (box[0] * box[1] * box[2] * box[3]
-                                                    // box[near]))
+    while this.axes < BOX_AXES:
+        this.shape[this.axes] = 1
+        for role in range(WALKED):
+            this.step[role][this.axes] = 0
+        this.axes += 1
+    for axis in range(this.axes):
+        reach[axis] = 1
+    reach_along(this, OUT, reach, room, room, room, BOX_AXES)
+    if other != OUT and reach_along(this, other, reach, TRANSPOSED, 0, room, 0) < TRANSPOSED:
+        for axis in range(this.axes):
+            reach[axis] = 1
+        if this.shape[0] < SHORT_RUN:
+            lines //= 2
+        reach_along(this, other, reach, TRANSPOSED, lines, room, BOX_AXES - 1)
+        reach_along(this, OUT, reach, SHORT_RUN, room, room, BOX_AXES)
+        reach_along(this, other, reach, TRANSPOSED, room, room, BOX_AXES)
+    # The axes of a tile come first.
+    spanned = 0
+    for axis in range(this.axes):
+        if axis < BOX_AXES:
+            this.box[axis] = 1
+        if reach[axis] > 1:
+            for k in range(axis, spanned, -1):
+                swap_axes(this, k, k - 1)
+            this.box[spanned] = reach[axis]
+            spanned += 1
+    this.tiled_axes = BOX_AXES
     for role in range(ROLES):
         this.copied[role] |= this.has[role] and has_gaps(this, role)
     if this.copied[PARAMETER]:
