@@ -4,7 +4,7 @@
 # five at a time, in blocks whose results stay in the first-level cache.  The gradient is moved by
 # functions that know the size of an item alone (_pieces.h).
 
-from relu_ext._scalar cimport uint8, uint16
+from relu_ext._scalar cimport float32, uint8, uint16
 from relu_ext._table cimport MaxoutRows, Pieces, SpreadRows
 
 cdef extern from "_pieces.h" nogil:
@@ -20,60 +20,55 @@ cdef extern from "_pieces.h" nogil:
     void loop "RELU_EXT_LOOP"(int turns, Py_ssize_t i, Py_ssize_t first, Py_ssize_t end,
                               int statement)
     void keep "RELU_EXT_KEEP"(void *pointer)
-    bint put "relu_ext_put"(char *x, const Py_ssize_t *offset, int pieces, Py_ssize_t side,
-                            Py_ssize_t row_step, const char *grad, const uint8 *which,
-                            Py_ssize_t n, Py_ssize_t rows, int size)
+    int put "relu_ext_put"(char *x, const Py_ssize_t *offset, int pieces, Py_ssize_t side,
+                           Py_ssize_t row_step, const char *grad, const uint8 *which, Py_ssize_t n,
+                           Py_ssize_t rows, Py_ssize_t stride, int first, int size)
 
 cdef enum:
-    MOST_SIDE = 5
+    MOST_SIDE = 9
     MOST_LANES = 32
     ROW_BLOCK = 512  # elements
 
 
-cdef inline void meet(number x, number rank, number piece, number *best, number *best_rank,
-                      number *best_piece) noexcept nogil:
+cdef inline int meet(number x, number rank, number piece, number *best, number *best_rank,
+                     number *best_piece) noexcept nogil:
     """Let a later piece compete with the best of those before.  Its number counts in the format of
     x, so that all vectors are of one width, and keeps its lowest 8 bits there."""
     cdef number other = best_rank[0]
     best[0] = _scalar.winner(other, rank, best[0], x)
     best_rank[0] = _scalar.winner(other, rank, other, rank)
     best_piece[0] = _scalar.winner(other, rank, best_piece[0], piece)
+    return 0
 
 
-cdef inline void meet_pair(const number *items, int stride, int first, const bint pair,
-                           uint16 infinity, number *x, number *rank, number *piece) noexcept nogil:
-    """The better of two neighbours, or a piece alone."""
-    x[0] = items[0]
-    rank[0] = _scalar.rank(x[0], infinity)
-    piece[0] = <number>first
-    if pair:
-        meet(items[stride], _scalar.rank(items[stride], infinity), <number>(first + 1), x, rank,
-             piece)
-
-
-cdef inline int meet_all(int lane, number *best, number *winner, const number *items, int first,
+cdef inline int meet_all(number *best, number *winner, const number *items, int first,
                          const int pieces, const bint champion, const bint counted,
                          const int lanes, uint16 infinity) noexcept nogil:
-    """Pairs meet first, and the champion last, so that few comparisons wait for each other."""
-    cdef number x, rank, piece, best_x, best_rank, best_piece
-    meet_pair(items + lane, lanes, first, True, infinity, &best_x, &best_rank, &best_piece)
-    if pieces > 2:
-        meet_pair(items + 2 * lanes + lane, lanes, first + 2, pieces > 3, infinity,
-                  &x, &rank, &piece)
-        meet(x, rank, piece, &best_x, &best_rank, &best_piece)
-    if pieces > 4:
-        meet_pair(items + 4 * lanes + lane, lanes, first + 4, False, infinity, &x, &rank, &piece)
-        meet(x, rank, piece, &best_x, &best_rank, &best_piece)
+    """In one lane.  Halves meet, and the champion of the pieces before comes last, so that few
+    comparisons wait for each other."""
+    cdef int half = (pieces + 1) // 2
+    cdef number x = items[0]
+    cdef number rank = _scalar.rank(x, infinity)
+    cdef number piece = <number>first
+    cdef number later = items[half * lanes]
+    cdef number later_rank = _scalar.rank(later, infinity)
+    cdef number later_piece = <number>(first + half)
+    cdef int next = 0
+    loop(9, next, 1, half, meet(items[next * lanes], _scalar.rank(items[next * lanes], infinity),
+                                <number>(first + next), &x, &rank, &piece))
+    loop(9, next, half + 1, pieces, meet(
+        items[next * lanes], _scalar.rank(items[next * lanes], infinity),
+        <number>(first + next), &later, &later_rank, &later_piece))
+    meet(later, later_rank, later_piece, &x, &rank, &piece)
     if champion:
-        x, rank, piece = best_x, best_rank, best_piece
-        best_x = best[lane]
-        best_rank = _scalar.rank(best_x, infinity)
-        if counted:
-            best_piece = winner[lane]
-        meet(x, rank, piece, &best_x, &best_rank, &best_piece)
-    best[lane] = best_x
+        later, later_rank, later_piece = x, rank, piece
+        x = best[0]
+        rank = _scalar.rank(x, infinity)
+        piece = winner[0] if counted else <number>0
+        meet(later, later_rank, later_piece, &x, &rank, &piece)
+    best[0] = x
     if counted:
-        winner[lane] = best_piece
+        winner[0] = piece
     return 0
 
 
@@ -84,8 +79,8 @@ cdef inline int compare_group(const Py_ssize_t *offset, number *best, number *wi
     cdef number items[MOST_SIDE * MOST_LANES]
     cdef int lane = 0
     take(items, x, offset + first, some, layout, sizeof(number), lanes, step, width)
-    loop(1, lane, 0, lanes, meet_all(lane, best, winner, items, first, some, champion, counted,
-                                     lanes, infinity))
+    loop(1, lane, 0, lanes, meet_all(best + lane, winner + lane, items + lane, first, some,
+                                     champion, counted, lanes, infinity))
     return 0
 
 
@@ -153,12 +148,15 @@ cdef inline void compare_all(const Pieces *pieces, number *out, number *winners,
     elif side == 1 and count == 3:
         compare(pieces, out, winners, x, n, rows, row_step, 3, ROWS, 1, counted, lanes)
     elif side == 1 and count == 4:
-        compare(pieces, out, winners, x, n, rows, row_step, 4, ROWS, 1, counted, lanes)
+        if number is float16:  # whose ranks take long to compute again
+            compare(pieces, out, winners, x, n, rows, row_step, 4, ROWS, 1, counted, lanes)
+        else:
+            compare(pieces, out, winners, x, n, rows, row_step, 2, ROWS, 2, counted, lanes)
     elif side == 1:
-        compare(pieces, out, winners, x, n, rows, row_step, 4, ROWS, 0, counted, lanes)
+        compare(pieces, out, winners, x, n, rows, row_step, 3, ROWS, 0, counted, lanes)
     elif side == 2 and count == 2:
         compare(pieces, out, winners, x, n, rows, row_step, 2, SIDE, 1, counted, lanes)
-    elif side == 2 and is_short:
+    elif side == 2 and count == 4 and is_short:
         compare(pieces, out, winners, x, n, rows, row_step, 2, SIDE, 2, counted, few)
     elif side == 2:
         compare(pieces, out, winners, x, n, rows, row_step, 2, SIDE, 2, counted, lanes)
@@ -170,16 +168,19 @@ cdef inline void compare_all(const Pieces *pieces, number *out, number *winners,
         compare(pieces, out, winners, x, n, rows, row_step, 3, SIDE, 3, counted, lanes)
     elif side == 4:
         compare(pieces, out, winners, x, n, rows, row_step, 4, SIDE, 1, counted, lanes)
-    else:
+    elif side == 5:
         compare(pieces, out, winners, x, n, rows, row_step, 5, SIDE, 1, counted, lanes)
+    elif number is float32:
+        compare(pieces, out, winners, x, n, rows, row_step, 9, SIDE, 1, counted, lanes)
 
 
-cdef int side_of(const Pieces *pieces, Py_ssize_t size) noexcept nogil:
+cdef int side_of(const Pieces *pieces, Py_ssize_t size, bint is_float32) noexcept nogil:
     """How many pieces lie side by side and next to those of the next element; 0 if four of them
-    lie side by side at least, and -1 if they lie in another way."""
+    lie side by side at least, and -1 if they lie in another way.  9 is for float32 alone."""
     cdef Py_ssize_t side = pieces.step // size
-    if side * size == pieces.step and 1 <= side <= MOST_SIDE and pieces.run % side == 0 and (
-            side == 1 or side == pieces.count or side * side == pieces.count and side <= 3):
+    if side * size == pieces.step and side >= 1 and pieces.run % side == 0 and (
+            side == 1 or side == pieces.count and (side <= 5 or side == 9 and is_float32)
+            or side * side == pieces.count and side <= 3):
         return <int>side
     return 0 if pieces.count >= 4 and (pieces.run == pieces.count or pieces.run % 4 == 0) else -1
 
@@ -190,7 +191,7 @@ cdef void maxout_rows(number *out, uint8 *which, const char *x, const Pieces *pi
     cdef number winners[ROW_BLOCK + MOST_LANES]
     cdef Py_ssize_t together, start, count, i
     cdef int lanes = lanes_of(sizeof(number))
-    cdef int side = side_of(pieces, sizeof(number))
+    cdef int side = side_of(pieces, sizeof(number), number is float32)
     cdef Py_ssize_t fitting = rows  # from which on a whole vector lies in the panel
     if n < lanes:
         fitting -= (lanes - 1) // n if row_step >= n * pieces.step else rows
@@ -202,12 +203,9 @@ cdef void maxout_rows(number *out, uint8 *which, const char *x, const Pieces *pi
         while start < n:
             # What is left for the next block is never less than a vector.
             count = n - start if n - start <= ROW_BLOCK + MOST_LANES else ROW_BLOCK
-            if number is longdouble:
+            if number is longdouble or side < 0:
                 compare(pieces, out + start, winners, x + start * pieces.step, count, together,
-                        row_step, 2, GATHERED, 0, True, lanes_of(sizeof(number)))
-            elif side < 0:
-                compare(pieces, out + start, winners, x + start * pieces.step, count, together,
-                        row_step, 2, GATHERED, 0, True, lanes_of(sizeof(number)))
+                        row_step, 2, GATHERED, 0, True, lanes)
             elif which == NULL:
                 compare_all(pieces, out + start, winners, x + start * pieces.step, count, together,
                             row_step, side, False)
@@ -250,43 +248,32 @@ cdef inline void place_some(char *x, const number *grad, const uint8 *which, con
     loop(8, i, 0, n, place(<number *>(x + offset[which[i]] + i * step), grad[i]))
 
 
-cdef inline void choose_row(number *x, const number *grad, const uint8 *which, int piece,
-                            Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(n):
-        x[i] = grad[i] if which[i] == piece else 0
-
-
 cdef void spread_rows(char *x, const number *grad, const uint8 *which, const Pieces *pieces,
                       Py_ssize_t n, Py_ssize_t rows, Py_ssize_t row_step) noexcept nogil:
-    """By vectors where there is a kernel for the pieces, or in blocks that stay in the first-level
+    """By vectors where there are kernels for the pieces; in blocks that stay in the first-level
     cache."""
     cdef Py_ssize_t size = sizeof(number)
     cdef Py_ssize_t side = pieces.step // size
     cdef Py_ssize_t block = 512
-    cdef Py_ssize_t row, start, some
-    cdef int piece
-    if side < 1 or side * size != pieces.step or pieces.run % side or number is longdouble:
-        side = 0  # x87 would choose one by one
-    if side != 1:
-        block = 4096 // (pieces.count * size) + 1
-    if put(x, pieces.offset, pieces.count, side, row_step, <const char *>grad, which, n, rows,
-           sizeof(number)):
-        return
-    for row in range(rows):
-        start = 0
-        while start < n:
-            some = min(block, n - start)
-            if side == 1:
-                for piece in range(pieces.count):
-                    choose_row(<number *>(x + pieces.offset[piece]) + start, grad + start,
-                               which + start, piece, some)
-            else:
-                place_some(x + start * pieces.step, grad + start, which + start, pieces, some)
-            start += block
-        x += row_step
-        grad += n
-        which += n
+    cdef Py_ssize_t start = 0
+    cdef Py_ssize_t some, row
+    cdef int piece, placed
+    if size > 8 or not 1 <= side <= 4 or side * size != pieces.step or pieces.run % side:
+        side, block = 0, 4096 // (pieces.count * size) + 1
+    while start < n:
+        some = n - start if n - start <= block + MOST_LANES else block
+        piece = 0
+        while piece < pieces.count:
+            placed = put(x + start * pieces.step, pieces.offset + piece, pieces.count - piece, side,
+                         row_step, <const char *>(grad + start), which + start, some, rows, n,
+                         piece, sizeof(number))
+            if placed == 0:
+                for row in range(rows):
+                    place_some(x + start * pieces.step + row * row_step, grad + start + row * n,
+                               which + start + row * n, pieces, some)
+                placed = pieces.count
+            piece += placed
+        start += some
 
 
 cdef void fill_maxout(KernelTable *table, const number *dtype_marker, int dtype) noexcept:

@@ -86,7 +86,8 @@ static CYTHON_INLINE __m128i relu_ext_few(const uint8_t *which, const int lanes)
 #define RELU_EXT_DEFINE_PUT(BITS, BYTES, WIDEN, ...)                                              \
     static CYTHON_INLINE void relu_ext_put##BITS(char *x, const ptrdiff_t *offset,                \
                                                  const char *grad, const uint8_t *which,          \
-                                                 const int side, const int groups, ptrdiff_t n)   \
+                                                 const int side, const int groups, ptrdiff_t n,   \
+                                                 int first)                                       \
     {                                                                                             \
         typedef uint##BITS##_t item;                                                              \
         typedef item vector __attribute__((vector_size(BYTES)));                                  \
@@ -94,14 +95,13 @@ static CYTHON_INLINE __m128i relu_ext_few(const uint8_t *which, const int lanes)
         const int lanes = BYTES * 8 / BITS;                                                       \
         const ptrdiff_t last = n - lanes;                                                         \
         ptrdiff_t at[4], next;                                                                    \
-        int group;                                                                                \
+        int group, i;                                                                             \
         RELU_EXT_EACH(group, groups) at[group] = offset[group * side];                            \
         for (next = 0; next < n; next += lanes) {                                                 \
             const ptrdiff_t start = next < last ? next : last;                                    \
             const vector w = (vector)WIDEN(relu_ext_few(which + start, lanes));                   \
             char *to = x + start * side * (BITS / 8);                                             \
             vector g, gs[4], ws[4];                                                               \
-            int i;                                                                                \
             memcpy(&g, grad + start * (BITS / 8), BYTES);                                         \
             RELU_EXT_EACH(i, side)                                                                \
             {                                                                                     \
@@ -115,7 +115,7 @@ static CYTHON_INLINE __m128i relu_ext_few(const uint8_t *which, const int lanes)
                 if (side > 1) RELU_EXT_KEEP(there);                                               \
                 RELU_EXT_EACH(i, side)                                                            \
                 {                                                                                 \
-                    vector out = (vector)(ws[i] == (item)(group * side));                         \
+                    vector out = (vector)(ws[i] == (item)(first + group * side));                 \
                     __asm__("" : "+x"(out)); /* no mask of AVX-512, which takes longer */         \
                     out &= gs[i];                                                                 \
                     relu_ext_copy_vector(there + i * BYTES, &out, BYTES);                         \
@@ -136,23 +136,25 @@ RELU_EXT_DEFINE_PUT(64, 16, _mm_cvtepu8_epi64, RELU_EXT_2)
 #endif
 #endif
 
-/* Rows of the gradient, if there is a kernel for such pieces. */
+/* Rows of the gradient, `stride` items apart, of as many of the pieces from `first` on as there is a
+ * kernel for, without leaving a single one. Returns their number. */
 static CYTHON_INLINE int relu_ext_put(char *x, const ptrdiff_t *offset, int pieces, ptrdiff_t side,
                                       ptrdiff_t row_step, const char *grad, const uint8_t *which,
-                                      ptrdiff_t n, ptrdiff_t rows, const int size)
+                                      ptrdiff_t n, ptrdiff_t rows, ptrdiff_t stride, int first,
+                                      const int size)
 {
 #if RELU_EXT_SHUFFLES
 #define RELU_EXT_PUT(BITS, SIDE, GROUPS)                                                      \
-    if (side == SIDE && pieces == SIDE * GROUPS) {                                            \
-        for (; rows > 0; rows--, x += row_step, grad += n * size, which += n)                 \
-            relu_ext_put##BITS(x, offset, grad, which, SIDE, GROUPS, n);                      \
-        return 1;                                                                             \
+    if (side == SIDE && pieces >= SIDE * GROUPS && pieces != SIDE * GROUPS + 1) {             \
+        for (; rows > 0; rows--, x += row_step, grad += stride * size, which += stride)       \
+            relu_ext_put##BITS(x, offset, grad, which, SIDE, GROUPS, n, first);               \
+        return SIDE * GROUPS;                                                                 \
     }
 #define RELU_EXT_PUTS(BITS)                                                                   \
     if (size == BITS / 8 && n >= RELU_EXT_FEWEST(BITS / 8)) {                                 \
-        RELU_EXT_PUT(BITS, 1, 2) RELU_EXT_PUT(BITS, 1, 3) RELU_EXT_PUT(BITS, 1, 4)            \
-        RELU_EXT_PUT(BITS, 2, 1) RELU_EXT_PUT(BITS, 2, 2) RELU_EXT_PUT(BITS, 3, 1)            \
-        RELU_EXT_PUT(BITS, 3, 3) RELU_EXT_PUT(BITS, 4, 1)                                     \
+        RELU_EXT_PUT(BITS, 1, 4) RELU_EXT_PUT(BITS, 1, 3) RELU_EXT_PUT(BITS, 1, 2)            \
+        RELU_EXT_PUT(BITS, 2, 2) RELU_EXT_PUT(BITS, 2, 1) RELU_EXT_PUT(BITS, 3, 3)            \
+        RELU_EXT_PUT(BITS, 3, 1) RELU_EXT_PUT(BITS, 4, 1)                                     \
     }
     RELU_EXT_PUTS(8) RELU_EXT_PUTS(16) RELU_EXT_PUTS(32) RELU_EXT_PUTS(64)
 #endif
@@ -189,9 +191,9 @@ static CYTHON_INLINE __m128i relu_ext_part(const char *x, int part, ptrdiff_t st
  * items of a piece lie at different places of the vectors: they are chosen, then permuted. */
 #define RELU_EXT_FROM(index) (part + (index) % (item)items + (index) / (item)items * LANES)
 #define RELU_EXT_DEFINE_TAKE(BITS, BYTES, ...)                                                    \
-    static CYTHON_INLINE void relu_ext_take##BITS##_##BYTES(char *rows, const char *x,            \
-                                                            const int pieces, const int apart,    \
-                                                            ptrdiff_t step)                       \
+    static CYTHON_INLINE void relu_ext_take##BITS##_##BYTES(                                      \
+        char *rows, const char *x, const int pieces, const int apart, ptrdiff_t step,             \
+        const int every)                                                                          \
     {                                                                                             \
         enum { LANES = BYTES * 8 / BITS };                                                        \
         typedef uint##BITS##_t item;                                                              \
@@ -199,7 +201,7 @@ static CYTHON_INLINE __m128i relu_ext_part(const char *x, int part, ptrdiff_t st
         const int bytes = apart || BYTES < 64 ? 16 : 64, items = bytes * 8 / BITS;                \
         const vector lane = {__VA_ARGS__}, place = lane % (item)items, part = lane - place;       \
         const vector evens = RELU_EXT_FROM(place * 2), odds = RELU_EXT_FROM(place * 2 + 1);       \
-        vector all[8], rest[8];                                                                   \
+        vector all[5], rest[5];                                                                   \
         int i, k, piece, parted;                                                                  \
         RELU_EXT_EACH(i, pieces)                                                                  \
         if (!apart && bytes == BYTES)                                                             \
@@ -214,7 +216,7 @@ static CYTHON_INLINE __m128i relu_ext_part(const char *x, int part, ptrdiff_t st
         /* GCC would load a vector again for each shuffle. */                                     \
         RELU_EXT_EACH(i, pieces) __asm__("" : "+x"(all[i]));                                      \
         if (pieces % 2 == 0)                                                                      \
-            _Pragma("GCC unroll 8") for (parted = 1; parted < pieces; parted *= 2)                \
+            RELU_EXT_UNROLL(8) for (parted = 1; parted < pieces; parted *= 2)                     \
             {                                                                                     \
                 RELU_EXT_EACH(i, pieces / 2)                                                      \
                 {                                                                                 \
@@ -227,7 +229,7 @@ static CYTHON_INLINE __m128i relu_ext_part(const char *x, int part, ptrdiff_t st
             RELU_EXT_EACH(piece, pieces)                                                          \
             {                                                                                     \
                 rest[piece] = all[0];                                                             \
-                _Pragma("GCC unroll 8") for (i = 1; i < pieces; i++)                              \
+                RELU_EXT_UNROLL(8) for (i = 1; i < pieces; i++)                                   \
                     rest[piece] = __builtin_shuffle(                                              \
                         rest[piece], all[i],                                                      \
                         lane + ((vector)((place + (item)(i * items)) % (item)pieces ==            \
@@ -236,7 +238,7 @@ static CYTHON_INLINE __m128i relu_ext_part(const char *x, int part, ptrdiff_t st
                     rest[piece], part + (place * (item)pieces + (item)piece) % (item)items);      \
             }                                                                                     \
         RELU_EXT_EACH(i, pieces)                                                                  \
-        relu_ext_copy_vector(rows + i * BYTES, pieces % 2 ? &rest[i] : &all[i], BYTES);           \
+        relu_ext_copy_vector(rows + i * every * BYTES, pieces % 2 ? &rest[i] : &all[i], BYTES);   \
     }
 RELU_EXT_TAKES(RELU_EXT_DEFINE_TAKE)
 #endif
@@ -260,7 +262,15 @@ static CYTHON_INLINE void relu_ext_take(void *rows, const char *x, const ptrdiff
     if (layout == RELU_EXT_SIDE && pieces % 2) RELU_EXT_KEEP(from);
 #define RELU_EXT_TAKE(BITS, BYTES, ...)                                                           \
     if (layout != RELU_EXT_GATHERED && size == BITS / 8 && lanes == BYTES / size) {               \
-        relu_ext_take##BITS##_##BYTES(to, from, pieces, layout == RELU_EXT_APART, step);          \
+        char thirds[9 * BYTES];                                                                   \
+        if (pieces < 9)                                                                           \
+            relu_ext_take##BITS##_##BYTES(to, from, pieces, layout == RELU_EXT_APART, step, 1);   \
+        else {                                                                                    \
+            RELU_EXT_EACH(i, 3)                                                                   \
+            relu_ext_take##BITS##_##BYTES(thirds + i * BYTES, from + i * 3 * BYTES, 3, 0, 0, 3);  \
+            RELU_EXT_EACH(i, 3)                                                                   \
+            relu_ext_take##BITS##_##BYTES(to + i * BYTES, thirds + i * 3 * BYTES, 3, 0, 0, 3);    \
+        }                                                                                         \
         return;                                                                                   \
     }
     RELU_EXT_TAKES(RELU_EXT_TAKE)
