@@ -434,10 +434,6 @@ cdef void run_columns(const Plan *this, char **start, Py_ssize_t columns,
         run_row(this, at, columns)
 
 
-cdef void run_rows(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
-    run_columns(this, start, this.shape[0], rows)
-
-
 cdef inline bint is_repeated(const Plan *this, int role) noexcept nogil:
     """Whether each row of an array is the same one; the kernels take one parameter as it is."""
     return (this.has[role] and row_step(this, role) == 0
@@ -651,18 +647,15 @@ cdef void run_tiles(const Plan *this, char **start, Py_ssize_t rows) noexcept no
             return
 
 
-cdef inline bint lies_as_a_tile(const Plan *this, int role, const Box *box,
-                                Py_ssize_t *step) noexcept nogil:
+cdef bint lies_as_a_tile(const Plan *this, int role, const Box *box,
+                         Py_ssize_t *step) noexcept nogil:
     """Whether an array's part of a box lies in memory as in a tile of its own dtype, whose steps
     are written to `step`."""
-    cdef Py_ssize_t bytes = this.size[role]
-    cdef bint so = True
-    cdef int i
-    for i in range(BOX_AXES):
-        step[i] = bytes
-        so &= box.shape[i] == 1 or this.step[role][i] == bytes
-        bytes *= box.shape[i]
-    return so
+    cdef int axis
+    for axis in range(BOX_AXES):
+        step[axis] = box.code_step[axis] * this.size[role]
+    return (this.step[role][0] == step[0]
+            and run_axes(this.step[role], box.shape) == BOX_AXES)
 
 
 cdef void load_tile(const Plan *this, int role, char *to, const char *source,
@@ -756,7 +749,7 @@ cdef void walk_part(const Plan *this) noexcept nogil:
         position[axis] = 0
     while True:
         if this.panel == NULL:
-            run_rows(this, at, rows)
+            run_columns(this, at, this.shape[0], rows)
         else:
             this.panel(this, at, rows)
         axis = this.tiled_axes
@@ -856,15 +849,12 @@ cdef bint has_gaps(const Plan *this, int role) noexcept nogil:
     are too short.  More loops than one pay only for longer rows."""
     cdef int runs = run_axes(this.step[role], this.box)
     cdef Py_ssize_t run = 1
-    cdef Py_ssize_t rest = 1
     cdef int axis
-    for axis in range(BOX_AXES):
-        if axis < runs:
-            run *= this.box[axis]
-        else:
-            rest *= this.box[axis]
-    return rest > 1 and (is_short(this, run) or
-                         rest > this.box[runs] and run * this.itemsize < 4 * CACHE_LINE)
+    for axis in range(runs):
+        run *= this.box[axis]
+    return runs < BOX_AXES and (
+        is_short(this, run) or runs + 1 < BOX_AXES and this.box[runs + 1] > 1
+        and run * this.itemsize < 4 * CACHE_LINE)
 
 
 cdef Panel lay_tiles(Plan *this) noexcept nogil:
