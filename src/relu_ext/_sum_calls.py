@@ -77,7 +77,7 @@ def backward(
     getattr(ufuncs, ufunc_name)(grad_array, x_array, parameter, out=grad_x, casting="unsafe")
     if not of_slope:
         each = (grad_x.dtype, own_dtype, like.dtype)
-        widest = np.result_type(*(np.promote_types(dtype, np.float32) for dtype in each))
+        widest = np.result_type(*[np.promote_types(dtype, np.float32) for dtype in each])
         terms = grad_x.astype(widest, copy=False)
     if of_slope or prod(like.shape) != grad_array.size:
         learned = _rounded_once(_sum(terms, like.shape), like.dtype)
