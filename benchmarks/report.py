@@ -11,7 +11,8 @@ from suite.cases import IN_PLACE, TORCH
 from suite.results import time_text
 from suite.tables import call, markdown, named, paragraphs
 
-PLACES = {"benchmarks": "README.md", "programs": "README.md", "processors": "docs/speed.md"}
+PLACES = {"benchmarks": "README.md", "programs": "README.md", "parts": "docs/speed.md",
+          "processors": "docs/speed.md"}  # fmt: skip
 """The files in which tables stand, and between which marks."""
 SHARED = (*plan.HEADLINES, *(cell for cell in plan.MEMORY_BOUND if cell.size >= 2**25))
 """The rows of the README's table of CPUs."""
@@ -97,6 +98,7 @@ def main(argv: list[str] | None = None) -> int:
     if whole:
         drawn["programs"] = pictures.programs_picture(newest(whole))
         texts["programs"] = [*tables.programs(newest(whole)["programs"]), "", origin(newest(whole))]
+        texts["parts"] = [*tables.parts(newest(whole)["programs"])]
     figures = {name: figure for name, figure in drawn.items() if figure}
     if len(figures) < len(drawn) or not tables.headlines(cells):
         missing = ", ".join(drawn.keys() - figures.keys()) or "the first table"

@@ -198,7 +198,8 @@ def main(argv: list[str] | None = None) -> int:
     # Written before anything is printed, because the reader of standard output may close it.
     files.write(args.json, files.dumps(data))
     if args.extent == "programs":
-        for line in (tables.machine_line(data), "", *tables.programs(data["programs"])):
+        two_tables = (tables.programs(data["programs"]), tables.parts(data["programs"]))
+        for line in (tables.machine_line(data), "", *two_tables[0], "", *two_tables[1]):
             out.print(line, soft_wrap=True)
     else:
         tables.print_all(out, data, args.differences)

@@ -869,6 +869,8 @@ def test_programs_are_measured_and_shown(tiny, tmp_path, monkeypatch, capsys):
     assert report.main([str(tiny), "--root", str(root)]) == 0
     written = (root / "README.md").read_text()
     assert written.count("| 8-16-4, batch 8: a step of training |") == 1 and "old" not in written
+    written = (root / "docs" / "speed.md").read_text()
+    assert written.count(f"| {SMALL_PROGRAMS[3]} |") == 1 and "old" not in written
     assert (root / "benchmarks" / "pictures" / "programs.png").exists()
 
 

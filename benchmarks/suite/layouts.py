@@ -93,7 +93,7 @@ _VIEWS = (
     Layout("conv output", (8, 32, 14, 14), channels_last="x"),
     *(Layout("bias", at, bias=at[1:]) for at in ((64, 128), (64, 10), (256, 512), (1000, 1000))),
     *(Layout("pieces", shape, axis=-1)
-      for shape in ((64, 50, 4), (64, 128, 2), (64, 128, 3), (256, 300, 5))),
+      for shape in ((64, 50, 4), (64, 128, 2), (64, 128, 3), (256, 300, 5), (64, 900, 9))),
     Layout("pieces", (4, 64, 50), axis=0),
     *(Layout("many pieces", shape, axis=-1) for shape in ((1, 10**6), (64, 1000), (2000, 300))),
     *(Layout("windows", (n, c, h, k, w, k), axis=(3, 5))

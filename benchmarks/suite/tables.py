@@ -142,21 +142,31 @@ def markdown(headings: Sequence[str], rows: Iterable[Iterable[str]]) -> Iterator
 
 def programs(found: list[dict[str, Any]]) -> Iterator[str]:
     """The README's table of whole programs."""
-    rows, remarks = [], []
+    rows = []
     for program in found:
+        if NUMPY_SUMS in program["relu_ext"]:
+            continue
         names = (("relu_ext", NUMPY), ("relu_ext", EAGER), ("relu_ext", COMPILED), ("numpy", EAGER))
         held = (program[whose].get(name) for whose, name in names)
         texts = ("{}× ({}–{})".format(*map(number_text, numbers)) if numbers else "–"
                  for numbers in held)  # fmt: skip
         time = time_text(1e9 * program["seconds"][OURS])
         rows.append([program["program"], time, *texts, f"{program['products']:.0%}"])
-        if sums := program["relu_ext"].get(NUMPY_SUMS):
-            ratio, text = number_text(sums[0]), program["program"]
-            remarks += ["", f"{text}: {ratio}× as fast as `relu_backward_` and `grad.sum(axis=0)`."]
     yield from markdown(("program, one thread", "with relu_ext", "times as fast as NumPy alone",
                          "as PyTorch", "as PyTorch, compiled", "NumPy alone as PyTorch",
                          "matrix products"), rows)  # fmt: skip
-    yield from remarks
+
+
+def parts(found: list[dict[str, Any]]) -> Iterator[str]:
+    """The table of what stands between the matrix products of a step."""
+    rows = []
+    for program in found:
+        if NUMPY_SUMS in program["relu_ext"]:
+            held = (program["relu_ext"][name] for name in (NUMPY, NUMPY_SUMS))
+            texts = ("{}× ({}–{})".format(*map(number_text, numbers)) for numbers in held)
+            rows.append([program["program"], time_text(1e9 * program["seconds"][OURS]), *texts])
+    yield from markdown(("one thread", "with relu_ext", "times as fast as NumPy alone",
+                         "as `relu_backward_` and `grad.sum(axis=0)`"), rows)  # fmt: skip
 
 
 def notes(experiments: Iterable[Experiment]) -> list[str]:

@@ -370,8 +370,8 @@ static inline void relu_ext_swap(relu_ext_axis *one, relu_ext_axis *other)
  * axes that lie together on both sides are one. The matrix has the two axes along which the items
  * of the one side and those of the other are next to each other, or else the longest. Where fewer
  * than four items are next to each other, as the channels of an image, and another axis goes on
- * behind them, both are one axis of a second tile, whose rows are then copied apart: 1.2 times as
- * fast for images whose rows and columns are exchanged, of float32 (Zen 5). */
+ * behind them, both are one axis of a second tile, whose rows are then copied apart: 1.3 to 2.1
+ * times as fast for images whose rows and columns are exchanged (Zen 5). */
 static inline void relu_ext_copy_box(char *to, const ptrdiff_t *to_step, const char *from,
                                      const ptrdiff_t *step, const ptrdiff_t *shape,
                                      ptrdiff_t itemsize)

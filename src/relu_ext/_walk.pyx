@@ -788,7 +788,7 @@ cdef bint takes_elements(const Plan *this) noexcept nogil:
 cdef inline bint is_short(const Plan *this, Py_ssize_t row) noexcept nogil:
     """Whether a row had better be put together with others: it is shorter than a vector, or what
     remains behind its last whole vector, or block of half precision, takes longer than a copy of
-    the row.  For 300 float16 the remainder takes 19 ns, as long as 400 of them (Zen 5)."""
+    the row.  For 300 float16 the remainder takes about 19 ns, as 400 of them do (Zen 5)."""
     cdef Py_ssize_t bytes = row * this.itemsize
     if not this.one_by_one:
         return row < SHORT_RUN or row < 5 * HALF_BLOCK and row % HALF_BLOCK != 0
