@@ -484,16 +484,17 @@ def test_short_rows_of_windows_stay_in_their_memory(level, dtype):
                 2 * list(which_pages.edges(np.dtype("u1"), rows * n)),
                 strict=False,
             ):
-                windows = x.reshape(rows, height, n, width)
                 y, which = y.reshape(rows, n), which.reshape(rows, n)
-                maxout(windows, (1, 3), out=(y, which), return_which=True)
-                values, numbers = reference.maxout(windows, (1, 3))
-                assert_same_bits(y.copy(), values)
-                assert (which == numbers).all()
-                back = back.reshape(windows.shape)
-                maxout_backward(y, which, (height, width), (1, 3), out=back)
-                expected = reference.maxout_backward(values, numbers, (height, width), (1, 3))
-                assert_same_bits(back.copy(), expected)
+                for flipped in ((), (2,), (0, 2), (1, 3)):
+                    windows = np.flip(x.reshape(rows, height, n, width), flipped)
+                    maxout(windows, (1, 3), out=(y, which), return_which=True)
+                    values, numbers = reference.maxout(windows, (1, 3))
+                    assert_same_bits(y.copy(), values)
+                    assert (which == numbers).all()
+                    gradient = np.flip(back.reshape(rows, height, n, width), flipped)
+                    maxout_backward(y, which, (height, width), (1, 3), out=gradient)
+                    expected = reference.maxout_backward(values, numbers, (height, width), (1, 3))
+                    assert_same_bits(gradient.copy(), expected)
 
 
 @pytest.mark.parametrize("pieces", [4, 6])

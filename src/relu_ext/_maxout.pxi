@@ -194,7 +194,7 @@ cdef void maxout_rows(number *out, uint8 *which, const char *x, const Pieces *pi
     cdef int side = side_of(pieces, sizeof(number), number is float32)
     cdef Py_ssize_t fitting = rows  # from which on a whole vector lies in the panel
     if n < lanes:
-        fitting -= (lanes - 1) // n if row_step >= n * pieces.step else rows
+        fitting -= (lanes - 1) // n if 0 <= n * pieces.step <= row_step else rows
     while rows > 0:
         if fitting <= 0:
             side, fitting = -1, rows
