@@ -172,9 +172,10 @@ static CYTHON_INLINE __m128i relu_ext_part(const char *x, int part, ptrdiff_t st
         x += part * 4 / size * step + part * 16 % (4 * size);
         return _mm_loadu_si128((const __m128i *)x);
     }
-    RELU_EXT_EACH(i, 2) memcpy(&wide[i], x + (part * 2 + i) * step, 8);
-    if (size == 2)
+    if (size == 2) {
+        RELU_EXT_EACH(i, 2) memcpy(&wide[i], x + (part * 2 + i) * step, 8);
         return _mm_set_epi64x((long long)wide[1], (long long)wide[0]);
+    }
     RELU_EXT_EACH(i, 4) memcpy(&narrow[i], x + (part * 4 + i) * step, 4);
     return _mm_set_epi32((int)narrow[3], (int)narrow[2], (int)narrow[1], (int)narrow[0]);
 }
