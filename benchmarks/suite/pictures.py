@@ -12,7 +12,7 @@ from PIL import Image
 
 from suite import cases
 from suite.cases import ELEMENTWISE, IN_PLACE, OURS, Cell
-from suite.programs import EAGER, NUMPY, PART
+from suite.programs import EAGER, NUMPY, is_part
 from suite.results import Cells, Measured, measured, number_text
 
 HEAT_SIZE = 16_384
@@ -132,7 +132,7 @@ def heat_picture(cells: Cells, data: dict[str, Any]) -> Figure | None:
 
 def programs_picture(data: dict[str, Any]) -> Figure:
     """A bar for the time of each program: with relu_ext, with NumPy alone, in PyTorch."""
-    programs = [found for found in data["programs"] if PART not in found["program"]]
+    programs = [found for found in data["programs"] if not is_part(found)]
     figure, axes = new_figure(2.4 + 0.66 * len(programs))
     rows, height = np.arange(len(programs)), 0.27
     bars = {OURS: BLUE, NUMPY: COLOURS[2], EAGER: COLOURS[-1]}

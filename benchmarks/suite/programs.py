@@ -140,6 +140,11 @@ PROGRAMS = (
 )
 
 
+def is_part(found: dict[str, Any]) -> bool:
+    """Whether results are those of steps that are timed in part."""
+    return NUMPY_SUMS in found["relu_ext"]
+
+
 @dataclass(eq=False)
 class Run:
     """A program and the seconds of a call: of each visit, by contender, of each round."""

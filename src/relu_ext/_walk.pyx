@@ -560,7 +560,7 @@ cdef void run_box(const Plan *this, char **start, const Box *box, int runs,
     cdef Py_ssize_t n = 1
     cdef Py_ssize_t i
     cdef int role, inner
-    if axis > 0 and axis > runs:
+    if axis > 0 and axis > runs:  # `runs` is 1 at least, which GCC does not see
         for i in range(box.shape[axis]):
             for role in range(ROLES):
                 at[role] = start[role] + i * box.step[role][axis]
