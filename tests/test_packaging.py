@@ -57,6 +57,9 @@ def test_one_file_of_modules():
         assert module is getattr(relu_ext, name)
         assert Path(module.__file__).name == f"_core{SUFFIX}"
         assert importlib.reload(module) is module
+    finders = list(sys.meta_path)
+    assert importlib.reload(relu_ext) is relu_ext
+    assert sys.meta_path == finders
 
 
 def test_metadata():

@@ -717,6 +717,24 @@ def test_memory_orders_of_a_large_array(level, threads):
             assert_equal(out, expected, f"{dtype} {order=}")
 
 
+@pytest.mark.parametrize("shape", [(20, 513), (70, 1025), (5, 31, 96)], ids=str)
+def test_wide_numbers_in_another_memory_order(level, shape):
+    """The part of a tile before a cache line of grad may be longer than the tile is."""
+    size = math.prod(shape)
+    numbers = np.resize([-1, 0, 2], size).reshape(shape)
+    for kept, narrow in itertools.product("dgqfi", "ebhf"):
+        try:
+            x = numbers.astype(kept, order="F")
+            relu_ext.relu_backward_(np.ones(0, narrow), x.ravel()[:0])
+        except TypeError:  # grad's dtype has to hold both
+            continue
+        for offset in range(0, VECTOR, 2 * np.dtype(narrow).itemsize):
+            grad = Guarded(np.ones(size, narrow), offset)
+            relu_ext.relu_backward_(grad.array.reshape(shape), x)
+            assert_same_bits(grad.array.reshape(shape), (numbers > 0).astype(narrow))
+            grad.assert_guarded(f"{narrow} {kept} {offset=}")
+
+
 @each_operation
 def test_any_step(level, operation):
     """Elements any number of bytes apart, in either direction, in rows that may be short."""

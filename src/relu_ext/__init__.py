@@ -34,7 +34,8 @@ class _Core:
         return spec
 
 
-sys.meta_path.append(_Core)
+if "ufuncs" not in globals():  # which a reload keeps
+    sys.meta_path.append(_Core)
 
 from relu_ext import ufuncs
 from relu_ext._api import (

@@ -585,7 +585,7 @@ cdef void run_tiles(const Plan *this, char **start, Py_ssize_t rows) noexcept no
     cdef Py_ssize_t place[BOX_AXES]
     cdef const char *held[ROLES]  # what a tile is a copy of
     cdef bint same
-    cdef Py_ssize_t count
+    cdef Py_ssize_t count, beyond
     cdef int before = 0
     cdef int axis, role, runs
     for axis in range(BOX_AXES):
@@ -605,9 +605,9 @@ cdef void run_tiles(const Plan *this, char **start, Py_ssize_t rows) noexcept no
         same = True
         for axis in range(BOX_AXES):
             count = this.box[axis]
-            if axis == 0 and count < this.shape[0]:
-                # Up to a cache line, from where on no store crosses one.
-                count -= (<uintptr_t>at[OUT] % CACHE_LINE) // this.size[OUT]
+            beyond = (<uintptr_t>at[OUT] % CACHE_LINE) // this.size[OUT]
+            if axis == 0 and beyond < count < this.shape[0]:
+                count -= beyond  # up to a cache line, from where on no store crosses one
             count = min(count, this.shape[axis] - place[axis])
             same &= box.shape[axis] == count
             box.shape[axis] = count
