@@ -5,7 +5,7 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from relu_ext._table cimport KernelTable
 
 import os
-import sys
+from collections import namedtuple
 from importlib import import_module
 
 cdef extern from *:
@@ -64,15 +64,8 @@ missing = dict(
     [line.split(": ", 1) for line in RELU_EXT_LEVELS_MISSING.decode().split("; ") if line])
 
 
-def __getattr__(name):
-    """The class CPULevels, which is made when it is first needed: that takes 0.1 ms."""
-    global CPULevels
-    if name != "CPULevels":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from collections import namedtuple
-    CPULevels = namedtuple("CPULevels", ["built", "available", "active"], module=__name__)
-    CPULevels.__doc__ = "The CPU levels of the kernels: built, available on this machine, active."
-    return CPULevels
+CPULevels = namedtuple("CPULevels", ["built", "available", "active"], module=__name__)
+CPULevels.__doc__ = "The CPU levels of the kernels: built, available on this machine, active."
 
 
 def cpu_levels():
@@ -92,7 +85,7 @@ def cpu_levels():
     >>> levels.active in levels.available
     True
     """
-    return sys.modules[__name__].CPULevels(built, available, active)
+    return CPULevels(built, available, active)
 
 
 def read_last_level_cache():

@@ -4,54 +4,34 @@ The position of an operation is its number in `_table.pxd`.  `_scalar.pxd` says 
 one number.
 """
 
+from typing import NamedTuple
+
 _NUMBERS = "efdgbBhHiIlLqQ"
 
 
-class Operation:
-    """An elementwise operation and how it is called.
+class Operation(NamedTuple):
+    """An elementwise operation and how it is called."""
 
-    A plain class, because importing relu_ext waits for it: a NamedTuple takes 0.1 ms.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        arrays: tuple[str, ...],
-        parameter: str | None = None,
-        default: float | None = None,
-        keyword_only: bool = False,
-        dtypes: str = _NUMBERS,
-        at_zero: int | None = None,
-        chooses: bool = False,
-    ) -> None:
-        self.name = name
-        self.arrays = arrays
-        """The names of the arrays; the first is overwritten in place."""
-        self.parameter = parameter
-        """The name of the number that it takes besides its arrays."""
-        self.default = default
-        """The default of the parameter."""
-        self.keyword_only = keyword_only
-        """Whether the parameter is passed by its name only."""
-        self.dtypes = dtypes
-        """The characters of NumPy's dtypes that it computes in, narrow before wide."""
-        self.at_zero = at_zero
-        """What is chosen as the derivative at ±0."""
-        self.chooses = chooses
-        """Whether the function takes `at_zero` besides, which chooses another operation."""
+    name: str
+    arrays: tuple[str, ...]
+    """The names of the arrays; the first is overwritten in place."""
+    parameter: str | None = None
+    """The name of the number that it takes besides its arrays."""
+    default: float | None = None
+    """The default of the parameter."""
+    keyword_only: bool = False
+    """Whether the parameter is passed by its name only."""
+    dtypes: str = _NUMBERS
+    """The characters of NumPy's dtypes that it computes in, narrow before wide."""
+    at_zero: int | None = None
+    """What is chosen as the derivative at ±0."""
+    chooses: bool = False
+    """Whether the function takes `at_zero` besides, which chooses another operation."""
 
     @property
     def ufunc_name(self) -> str:
         """The name in `relu_ext.ufuncs`, which is private for a choice."""
         return self.name if self.at_zero is None else f"_{self.name}_{self.at_zero}_at_zero"
-
-    @property
-    def signature(self) -> str:
-        """That of the function in place; the other one also takes the ufunc's keywords."""
-        star = ["*"] if self.keyword_only else []
-        parameter = [] if self.parameter is None else [f"{self.parameter}={self.default}"]
-        choice = ["*", "at_zero=None"] if self.chooses else []
-        return f"({', '.join([*self.arrays, '/', *star, *parameter, *choice])})"
 
 
 OPERATIONS = (
