@@ -29,7 +29,7 @@ cdef enum:
     TYPES = 24
 
 cdef signed char kernel_dtypes[TYPES]
-cdef int bfloat16_number  # a relaxed atomic
+cdef int bfloat16_number  # an atomic
 
 cdef bint is_bfloat16(dtype) except -1
 cdef int remember_bfloat16(dtype) except -1

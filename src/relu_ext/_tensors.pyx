@@ -19,6 +19,7 @@ from libc.stdint cimport int64_t
 from relu_ext._dlpack cimport (
     BFLOAT, CPU, DIMENSIONS, FLOAT, INT, UINT, ExchangeTable, Tensor, VersionedTensor, has_memory,
 )
+from relu_ext._ndarrays cimport load, store
 from relu_ext._operand cimport Operand
 from relu_ext._table cimport BFLOAT16, FLOAT16, FLOAT32, INT8, UINT8
 
@@ -31,19 +32,6 @@ cdef extern from "Python.h":
     unsigned long Py_TPFLAGS_HEAPTYPE
     bint PyType_HasFeature(PyTypeObject *, unsigned long) noexcept
     PyTypeObject *Py_TYPE(object) noexcept
-
-cdef extern from *:
-    """
-    #ifdef __GNUC__
-    #define RELU_EXT_ACQUIRE(pointer) __atomic_load_n(pointer, __ATOMIC_ACQUIRE)
-    #define RELU_EXT_RELEASE(pointer, value) __atomic_store_n(pointer, value, __ATOMIC_RELEASE)
-    #else  /* x86 orders loads and stores itself; volatile keeps the compiler to it */
-    #define RELU_EXT_ACQUIRE(pointer) (*(PyTypeObject *volatile *)(pointer))
-    #define RELU_EXT_RELEASE(pointer, value) (*(PyTypeObject *volatile *)(pointer) = (value))
-    #endif
-    """
-    PyTypeObject *load "RELU_EXT_ACQUIRE"(PyTypeObject **) noexcept
-    void store "RELU_EXT_RELEASE"(PyTypeObject **, PyTypeObject *) noexcept
 
 
 # PyTorch has tensors of zeros that have no memory, and a part of one begins some bytes past NULL.
@@ -58,15 +46,16 @@ cdef object is_neg
 cdef dict dispatch_modes  # the names of the module that counts them
 cdef dict forward_ad  # the names of its module
 cdef object empty_like
-# These two are published last and once, under the lock.  Nothing above changes afterwards.
-cdef PyTypeObject *parameter_type = NULL
-cdef PyTypeObject *tensor_type = NULL
+cdef PyTypeObject *parameter_type
+cdef PyTypeObject *tensor_type
+cdef int is_published = False  # an atomic, set once, under the lock; then nothing above changes
 cdef object publishing = allocate_lock()
 
 
 cdef int publish_exchange_table() except -1:
     """Publish PyTorch's table, if PyTorch is imported and has all that `is_value` asks."""
     global exchange, is_tracing, is_neg, dispatch_modes, forward_ad, empty_like
+    global parameter_type, tensor_type
     torch = sys.modules.get("torch")
     tensor = getattr(torch, "Tensor", None)
     parameter = getattr(getattr(torch, "nn", None), "Parameter", None)
@@ -95,8 +84,9 @@ cdef int publish_exchange_table() except -1:
     dispatch_modes = vars(modes)
     forward_ad = vars(autograd)
     empty_like = getattr(torch, "empty_like", None)
-    store(&parameter_type, <PyTypeObject *>parameter)
-    store(&tensor_type, <PyTypeObject *>tensor)
+    parameter_type = <PyTypeObject *>parameter
+    tensor_type = <PyTypeObject *>tensor
+    store(is_published, True)
     return 0
 
 
@@ -107,13 +97,11 @@ cdef bint has_exchange_table(object x) except -1:
     values elsewhere (FakeTensor).  A Parameter made of such a subclass has the type of the
     subclass.
     """
-    cdef PyTypeObject *known = load(&tensor_type)
-    if known == NULL and PyType_HasFeature(Py_TYPE(x), Py_TPFLAGS_HEAPTYPE):
+    if not load(is_published) and PyType_HasFeature(Py_TYPE(x), Py_TPFLAGS_HEAPTYPE):
         with publishing:
-            if tensor_type == NULL:
+            if not is_published:
                 publish_exchange_table()
-        known = load(&tensor_type)
-    return known != NULL and (Py_TYPE(x) == known or Py_TYPE(x) == load(&parameter_type))
+    return load(is_published) and (Py_TYPE(x) == tensor_type or Py_TYPE(x) == parameter_type)
 
 
 # The two steps.
