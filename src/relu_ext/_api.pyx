@@ -1060,11 +1060,10 @@ cdef str INTEGERS = ": a float makes integers float64"
 cdef str SHAPES = ", or the others do not broadcast to its shape"
 
 cdef fill_docs():
-    described = [(one.name, one.arrays, one.parameter, one.chooses) for one in ufuncs.descriptions]
+    described = [(one.name, one.operands, one.parameter, one.chooses)
+                 for one in ufuncs.descriptions]
     for name, (first, *others), parameter, chooses in [
-            *described, ("prelu", ("x",), "slope", False)]:
-        if parameter is not None:
-            others.append(parameter)
+            *described, ("prelu", ("x", "slope"), "slope", False)]:
         others = [OTHERS[other] for other in others]
         if chooses:
             others.append(CHOICE)

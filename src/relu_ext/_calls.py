@@ -79,9 +79,7 @@ def _call(name: str, ufunc: np.ufunc, operands: tuple[Any, ...], keywords: dict[
     except (TypeError, ValueError) as error:
         if any(map(_decides_itself, operands)):
             raise
-        described = _DESCRIBED[ufunc.__name__]
-        names = (*described.arrays, *filter(None, [described.parameter]))
-        arguments = dict(zip(names, operands, strict=True))
+        arguments = dict(zip(_DESCRIBED[ufunc.__name__].operands, operands, strict=True))
         try:
             message = _explanation(name, arguments, keywords, error)
         except Exception:  # of an operand that is asked once more

@@ -7,17 +7,13 @@ own `from_dlpack` marks what it makes as read-only if the exporter is older than
 cimport numpy as cnp
 from cpython.buffer cimport PyObject_CheckBuffer
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid
-from cpython.ref cimport Py_INCREF, PyObject, PyTypeObject
+from cpython.ref cimport Py_INCREF
 from libc.stdint cimport uint64_t
+from relu_ext._ndarrays cimport PyArray_Descr, PyArray_NewFromDescr, PyArray_Type
 
 import numpy as np
 
 cnp.import_array()
-
-cdef extern from "numpy/ndarrayobject.h":
-    PyTypeObject PyArray_Type
-    object PyArray_NewFromDescr(
-        PyTypeObject *, cnp.dtype, int, cnp.npy_intp *, cnp.npy_intp *, void *, int, PyObject *)
 
 cdef dict dtype_kinds = {0: "i", 1: "u", 2: "f", 5: "c", 6: "b"}
 
@@ -64,7 +60,7 @@ def array_over_capsule(str name, capsule):
         raise BufferError(f"{name}: the tensor has no memory")
     Py_INCREF(dtype)  # PyArray_NewFromDescr steals it
     array = PyArray_NewFromDescr(
-        &PyArray_Type, dtype, tensor.ndim, shape, strides, tensor.data + tensor.byte_offset,
+        &PyArray_Type, <PyArray_Descr *>dtype, tensor.ndim, shape, strides, tensor.data + tensor.byte_offset,
         0 if flags & READ_ONLY else cnp.NPY_ARRAY_WRITEABLE, NULL)
     cnp.PyArray_UpdateFlags(array, cnp.NPY_ARRAY_UPDATE_ALL)
     cnp.set_array_base(array, capsule)

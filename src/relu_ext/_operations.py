@@ -29,6 +29,11 @@ class Operation(NamedTuple):
     """Whether the function takes `at_zero` besides, which chooses another operation."""
 
     @property
+    def operands(self) -> tuple[str, ...]:
+        """The names of the ufunc's operands: the arrays and the parameter."""
+        return self.arrays if self.parameter is None else (*self.arrays, self.parameter)
+
+    @property
     def ufunc_name(self) -> str:
         """The name in `relu_ext.ufuncs`, which is private for a choice."""
         return self.name if self.at_zero is None else f"_{self.name}_{self.at_zero}_at_zero"

@@ -60,12 +60,11 @@ cdef struct Loop:
     int operation
     int dtype
     int arrays
-    int parameters
+    int inputs  # the arrays and the parameter
 
 cdef void loop(char **operands, const cnp.npy_intp *dimensions, const cnp.npy_intp *steps,
                void *data) noexcept nogil:
     cdef const Loop *this = <const Loop *>data
-    cdef int inputs = this.arrays + this.parameters
     cdef char *at[ROLES]
     cdef Py_ssize_t step[ROLES]
     cdef char one_parameter[16]  # of the largest itemsize
@@ -79,8 +78,8 @@ cdef void loop(char **operands, const cnp.npy_intp *dimensions, const cnp.npy_in
     at[B] = at[PARAMETER] = operands[0]  # not read where the operation has no such array
     step[B] = step[PARAMETER] = 0
     by_role[B] = by_role[PARAMETER] = by_role[MASK] = NULL
-    for i in range(inputs + 1):
-        role = OUT if i == inputs else PARAMETER if i == this.arrays else B if i == 1 else A
+    for i in range(this.inputs + 1):
+        role = OUT if i == this.inputs else PARAMETER if i == this.arrays else B if i == 1 else A
         at[role], step[role] = operands[i], steps[i]
         if role == PARAMETER and step[role] == 0:
             # What the loop writes cannot reach this copy.
@@ -111,7 +110,7 @@ cdef class _Operation:
     """What a ufunc points to for as long as the process runs."""
     cdef str public_name  # of the function, which errors name
     cdef bytes name, doc, types
-    cdef int operation, arrays, parameters
+    cdef int inputs
     cdef set dtypes
     cdef Loop loops[DTYPES]
     cdef cnp.PyUFuncGenericFunction functions[TYPES]
@@ -190,7 +189,7 @@ cdef int promote(PyObject *c_ufunc, PyObject **operand_dtypes, PyObject **fixed,
     """
     ufunc = <object>c_ufunc
     cdef _Operation this = operations[ufunc]
-    cdef int inputs = this.arrays + this.parameters
+    cdef int inputs = this.inputs
     cdef int first = 0 if operand_dtypes[0] != NULL else 1  # `reduce` leaves the first open
     cdef int i
     dtypes = [<object>operand_dtypes[i] for i in range(first, inputs)]
@@ -219,7 +218,7 @@ def __dir__():
     return __all__
 
 
-cdef str documentation(str name, list operands):
+cdef str documentation(str name, tuple operands):
     """NumPy puts a signature before it, which has x for one operand, and x1, x2 and x3 for more."""
     lines = [f"The ufunc behind `relu_ext.{name}`, which documents its values.", "",
              "Parameters", "----------"]
@@ -240,12 +239,8 @@ cdef define(int operation, description):
     cdef _Operation this = _Operation()
     cdef int i
     cdef str name = description.name
-    operands = [*description.arrays]
-    if description.parameter is not None:
-        operands.append(description.parameter)
-    this.operation = operation
-    this.arrays = len(description.arrays)
-    this.parameters = len(operands) - this.arrays
+    operands = description.operands
+    this.inputs = len(operands)
     this.public_name = name
     this.name = description.ufunc_name.encode()
     this.doc = documentation(name, operands).encode()
@@ -253,7 +248,7 @@ cdef define(int operation, description):
     this.types = bytes([dtype.num for dtype in dtypes for _ in range(len(operands) + 1)])
     this.dtypes = {type(dtype) for dtype in dtypes}
     for i in range(DTYPES):
-        this.loops[i] = Loop(operation, i, this.arrays, this.parameters)
+        this.loops[i] = Loop(operation, i, len(description.arrays), this.inputs)
     for i, dtype in enumerate(dtypes):
         this.functions[i] = <cnp.PyUFuncGenericFunction>loop
         this.data[i] = &this.loops[kernel_dtypes[<int>dtype.num]]
