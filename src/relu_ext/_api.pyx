@@ -1004,60 +1004,40 @@ cdef dict RESULTS = {
 }
 RESULTS["prelu"] = tuple([
     text.replace("negative_slope", "slope") for text in RESULTS["leaky_relu"]])
-cdef str HEADING = "Parameters\n----------"
-cdef str KEYWORDS = """\
+cdef str UFUNC = """\
 out, where, casting, order, dtype, subok
     As for any NumPy ufunc.  Where `where` is False, a new array stays uninitialised."""
 cdef str TARGET = """\
 {} : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
     It is overwritten without a copy, in any shape and layout.  PyTorch's autograd does not notice
     the change; if it may have saved the tensor, call ``torch.autograd.graph.increment_version``."""
-cdef str NEW = """
+cdef str SECTIONS = """\
+Parameters
+----------
+{parameters}
+
 Returns
 -------
-ndarray, scalar or tensor
-{result}
-{dtype}
+{returns}
 
 Raises
 ------
 TypeError
-    If a dtype is not supported (complex, datetime, structured, string, object), or the result's
-    does not cast to that of `out`.
+    If {unwritable}a dtype is not supported (complex, datetime, structured, string, object), or
+    that of the result does not cast to that of `{written}`{promotion}.
 BufferError
     If the memory of a tensor does not hold its value, or something else depends on it: it
     requires a gradient, has a lazy negation, is sparse, or has a tangent.  The message says what
     to call.
 ValueError
-    If the shapes do not broadcast, or `out` is read-only or has another shape."""
-cdef str IN_PLACE = """\
-{parameters}
-
-Returns
--------
-object
-    `{first}` itself.  Its elements become:
-{result}
-
-Raises
-------
-TypeError
-    If `{first}` cannot be written in place (a list, raw bytes), if a dtype is not supported, or if
-    the result's dtype does not cast to that of `{first}`{integers}.
-BufferError
-    If writing the memory of a tensor would not change its value correctly: it requires a gradient,
-    has a lazy negation, is sparse, or has a tangent.  The message says what to call instead.
-ValueError
-    If `{first}` is read-only{shapes}.
-
-{examples}"""
+    If `{written}` is read-only{shapes}."""
 cdef str EXAMPLES = """\
 Examples
 --------
 >>> import numpy as np
 >>> import relu_ext"""
-cdef str INTEGERS = ": a float makes integers float64"
-cdef str SHAPES = ", or the others do not broadcast to its shape"
+cdef str OF_OUT = " or has another shape, or the shapes do not broadcast"
+cdef str OF_OTHERS = ", or the others do not broadcast to its shape"
 
 cdef fill_docs():
     described = [(one.name, one.operands, one.parameter, one.chooses)
@@ -1068,16 +1048,18 @@ cdef fill_docs():
         if chooses:
             others.append(CHOICE)
         elements, dtype = RESULTS[name]
-        paragraphs = {
-            "parameters_and_returns": "\n".join([
-                HEADING, FIRST[first], *others, KEYWORDS,
-                NEW.format(result=elements, dtype=dtype)]),
-            "in_place": IN_PLACE.format(
-                parameters="\n".join([HEADING, TARGET.format(first), *others]), first=first,
-                result=elements, shapes=SHAPES if others else "",
-                integers=INTEGERS if parameter else "", examples=EXAMPLES),
-            "examples": EXAMPLES,
-        }
+        new = SECTIONS.format(
+            parameters="\n".join([FIRST[first], *others, UFUNC]),
+            returns=f"ndarray, scalar or tensor\n{elements}\n{dtype}",
+            unwritable="", written="out", promotion="", shapes=OF_OUT)
+        in_place = SECTIONS.format(
+            parameters="\n".join([TARGET.format(first), *others]),
+            returns=f"object\n    `{first}` itself.  Its elements become:\n{elements}",
+            unwritable=f"`{first}` cannot be written in place (a list, raw bytes), or if\n    ",
+            written=first, promotion=": a float makes integers float64" if parameter else "",
+            shapes=OF_OTHERS if others else "")
+        paragraphs = {"parameters_and_returns": new, "in_place": f"{in_place}\n\n{EXAMPLES}",
+                      "examples": EXAMPLES}
         fill_doc(globals()[name], paragraphs)
         fill_doc(globals()[name + "_"], paragraphs)
 

@@ -60,8 +60,8 @@ def array_over_capsule(str name, capsule):
         raise BufferError(f"{name}: the tensor has no memory")
     Py_INCREF(dtype)  # PyArray_NewFromDescr steals it
     array = PyArray_NewFromDescr(
-        &PyArray_Type, <PyArray_Descr *>dtype, tensor.ndim, shape, strides, tensor.data + tensor.byte_offset,
-        0 if flags & READ_ONLY else cnp.NPY_ARRAY_WRITEABLE, NULL)
+        &PyArray_Type, <PyArray_Descr *>dtype, tensor.ndim, shape, strides,
+        tensor.data + tensor.byte_offset, 0 if flags & READ_ONLY else cnp.NPY_ARRAY_WRITEABLE, NULL)
     cnp.PyArray_UpdateFlags(array, cnp.NPY_ARRAY_UPDATE_ALL)
     cnp.set_array_base(array, capsule)
     return array, is_copied
