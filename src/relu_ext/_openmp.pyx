@@ -50,14 +50,6 @@ cdef extern from *:
     bint can_start "relu_ext_can_start"(int threads) nogil
 
 
-cdef bint team_can_start(int threads) noexcept nogil:
-    return can_start(threads)
-
-
-cdef int most_threads() noexcept nogil:
-    return omp_get_max_threads()
-
-
 cdef void share(Part part_of, const void *whole, int parts) noexcept nogil:
     cdef int part
     cdef fenv_t caller
@@ -78,9 +70,9 @@ cdef void run_as(const fenv_t *caller, Part part_of, const void *whole, int part
 
 
 cdef Team exported
-exported.most_threads = most_threads
+exported.most_threads = omp_get_max_threads
 exported.share = share
-exported.can_start = team_can_start
+exported.can_start = can_start
 exported.runtime = <void *>omp_get_max_threads
 
 team = PyCapsule_New(&exported, "relu_ext.Team", NULL)
