@@ -133,14 +133,13 @@ cdef register_bfloat16(ufunc, _Operation this, dtype):
     ufunc's lock, so that no thread searches the loops meanwhile.
     """
     cdef int numbers[4]
-    cdef int number = np.dtype(dtype.type).num
+    cdef int number = remember_bfloat16(np.dtype(dtype.type))
     cdef int i
     for i in range(4):
         numbers[i] = number
     cnp.PyUFunc_RegisterLoopForType(
         ufunc, number, <cnp.PyUFuncGenericFunction>loop, numbers, &this.loops[BFLOAT16])
     this.dtypes.add(dtype)
-    remember_bfloat16(np.dtype(dtype.type))
 
 
 # relu has all of them.
