@@ -132,6 +132,13 @@ def test_many_columns_over_either_operand(level, kind, dtype, columns):
         check(kind(*operands, y, out=(operands[i], None)), expected, i)
 
 
+@each_dtype
+@pytest.mark.parametrize("shape", [(64, 7), (33, 1100)])
+def test_a_view_of_one_slope_for_all_columns(level, dtype, shape):
+    grad, x, _ = arguments(KINDS[2], dtype, shape, shape[1:])
+    compare(KINDS[2], grad, x, np.broadcast_to(normal(dtype, ()), shape[1:]))
+
+
 @each_kind
 @each_dtype
 def test_every_shape_and_order(level, kind, dtype):

@@ -35,7 +35,7 @@ from relu_ext._table cimport (
     LEAKY_RELU_BACKWARD_0_AT_ZERO, LEAKY_RELU_SUBGRADIENT, LEAKY_RELU_SUBGRADIENT_0_AT_ZERO,
     LONGDOUBLE, OUT, PARAMETER, RELU, RELU_BACKWARD, RELU_SUBGRADIENT, ROLES, UINT8, A, B,
 )
-from relu_ext._sums cimport chosen_at_zero
+from relu_ext._sums cimport choice_at_zero
 from relu_ext._tensors cimport borrow, is_value, new_tensor
 from relu_ext._walk cimport (
     GIL_BYTES, MASK, MOST_AXES, SMALL_BYTES, WALKED, Plan, is_safe, order_result, pass_grad,
@@ -625,15 +625,12 @@ cdef object call_in_place(int operation, object x, PyObject *y, PyObject *parame
 
 
 cdef inline int subgradient_choice(str name, at_zero) except -1:
-    if at_zero is None:
-        return LEAKY_RELU_SUBGRADIENT
-    return LEAKY_RELU_SUBGRADIENT_0_AT_ZERO + chosen_at_zero(name, at_zero)
+    return choice_at_zero(
+        name, at_zero, LEAKY_RELU_SUBGRADIENT, LEAKY_RELU_SUBGRADIENT_0_AT_ZERO)
 
 
 cdef inline int backward_choice(str name, at_zero) except -1:
-    if at_zero is None:
-        return LEAKY_RELU_BACKWARD
-    return LEAKY_RELU_BACKWARD_0_AT_ZERO + chosen_at_zero(name, at_zero)
+    return choice_at_zero(name, at_zero, LEAKY_RELU_BACKWARD, LEAKY_RELU_BACKWARD_0_AT_ZERO)
 
 
 # The public functions.  `fill_docs` writes what their docstrings share.  Those of the functions in

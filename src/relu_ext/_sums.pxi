@@ -160,23 +160,18 @@ cdef inline void learn_run(accumulator *sums, accumulator *out, const accumulato
 
 cdef inline bint learn_as(accumulator *sums, char **at, const Py_ssize_t *steps,
                           Py_ssize_t slope_step, Py_ssize_t n, int call) noexcept nogil:
-    cdef accumulator one_slope[LEARNED]
     cdef const accumulator *slopes = <const accumulator *>at[PARAMETER]
     cdef bint any_nan = False
     cdef Py_ssize_t i
     for i in range(n if slope_step else 1):
         any_nan |= slopes[i] != slopes[i]
-    if any_nan:
+    if any_nan or (steps != NULL) & (slope_step == 0) & (call != ADD_RELU_BACKWARD):
         return False
     if steps == NULL:
         learn_run(sums, <accumulator *>at[OUT], <const accumulator *>at[A],
                   <const accumulator *>at[B], slopes[0], n, call)
-        return True
-    if slope_step == 0 and call != ADD_RELU_BACKWARD:
-        for i in range(n):
-            one_slope[i] = slopes[0]
-        slopes = one_slope
-    learn_rows(sums, at, steps, slopes, n, call)
+    else:
+        learn_rows(sums, at, steps, slopes, n, call)
     return True
 
 

@@ -619,9 +619,7 @@ cdef int chosen_at_zero(str name, at_zero) except -1:
 
 
 cdef inline int prelu_call(str name, at_zero) except -1:
-    if at_zero is None:
-        return PRELU_BACKWARD
-    return PRELU_BACKWARD_0_AT_ZERO + chosen_at_zero(name, at_zero)
+    return choice_at_zero(name, at_zero, PRELU_BACKWARD, PRELU_BACKWARD_0_AT_ZERO)
 
 
 def add_relu_backward(grad, output, y, /, *, out=None):

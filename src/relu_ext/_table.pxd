@@ -144,9 +144,9 @@ ctypedef void (*Terms)(void *terms, const void *grad, const void *x, Py_ssize_t 
 # most LEARNED elements, sums[i] = what those of column i add to the gradient of the bias or the
 # slope, folded.  Rows begin `at` an address and lie `steps` bytes apart, both by role; the slopes
 # of all rows are the same.  Without steps, out of one row of at most RUN elements, which has one
-# slope, and LANES sums as by AddRun.  False, with nothing written, where a slope is NaN, and of
-# halves but for a bias of at least 64 columns, not over x.  `sums` overlaps no other array; for the
-# others, see the kernel for rows.
+# slope, and LANES sums as by AddRun.  False, with nothing written, where a slope is NaN, where all
+# columns of rows share one, and of halves but for a bias of at least 64 columns, not over x.
+# `sums` overlaps no other array; for the others, see the kernel for rows.
 ctypedef bint (*Learn)(void *sums, char **at, const Py_ssize_t *steps, Py_ssize_t slope_step,
                        Py_ssize_t n, int call) noexcept nogil
 
