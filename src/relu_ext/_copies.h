@@ -431,18 +431,52 @@ static inline void relu_ext_copy_box(char *to, const ptrdiff_t *to_step, const c
                           box[0].length, box[1].length, itemsize);
 }
 
-/* With AVX-512 GCC makes of a conditional store in a loop a masked one, which writes nothing where the
- * condition does not hold: on Zen 5, 0.1 ns for a float32 in the first-level cache, against 0.5 one
- * by one. The masked stores of AVX2 are no way: they have no narrower items, and before Zen 4 AMD's
- * CPUs take a microprogram for them. */
+/* Contiguous items with AVX-512, whose masked stores write nothing where the mask is 0. On Zen 5
+ * they take 0.05 ns for a float32 in the first-level cache, against 0.5 one by one; relu of 16,384
+ * float32 takes 0.99 us instead of 1.39 since whole vectors need no mask of their own. The masked
+ * stores of AVX2 are no way: they have no narrower items, and before Zen 4 AMD's CPUs take a
+ * microprogram for them. */
 #if defined(__AVX512BW__) && defined(__AVX512VL__)
-#define RELU_EXT_MASKED_STORES 1
+#define RELU_EXT_STORE_WHERE(BITS, MASK, LOAD_MASK, TEST, LOAD, STORE)                            \
+    static inline void relu_ext_store_some##BITS(char *to, const char *from, const char *mask,    \
+                                                 MASK within)                                     \
+    {                                                                                             \
+        const MASK chosen = TEST(LOAD_MASK(within, mask));                                        \
+        STORE(to, chosen, LOAD(chosen, from));                                                    \
+    }                                                                                             \
+    static inline ptrdiff_t relu_ext_store_where##BITS(char *to, const char *from,                \
+                                                       const char *mask, ptrdiff_t n)             \
+    {                                                                                             \
+        const ptrdiff_t items = 512 / BITS, size = BITS / 8;                                      \
+        ptrdiff_t i;                                                                              \
+        for (i = 0; i + items <= n; i += items)                                                   \
+            relu_ext_store_some##BITS(to + i * size, from + i * size, mask + i, (MASK)-1);        \
+        if (i < n)                                                                                \
+            relu_ext_store_some##BITS(to + i * size, from + i * size, mask + i,                   \
+                                      (MASK)(UINT64_MAX >> (64 - (n - i))));                      \
+        return n;                                                                                 \
+    }
+#define RELU_EXT_TEST64(x) _mm512_test_epi8_mask(x, x)
+#define RELU_EXT_TEST32(x) _mm256_test_epi8_mask(x, x)
+#define RELU_EXT_TEST16(x) (__mmask16)_mm_test_epi8_mask(x, x)
+#define RELU_EXT_TEST8(x) (__mmask8)_mm_test_epi8_mask(x, x)
+RELU_EXT_STORE_WHERE(8, __mmask64, _mm512_maskz_loadu_epi8, RELU_EXT_TEST64,
+                     _mm512_maskz_loadu_epi8, _mm512_mask_storeu_epi8)
+RELU_EXT_STORE_WHERE(16, __mmask32, _mm256_maskz_loadu_epi8, RELU_EXT_TEST32,
+                     _mm512_maskz_loadu_epi16, _mm512_mask_storeu_epi16)
+RELU_EXT_STORE_WHERE(32, __mmask16, _mm_maskz_loadu_epi8, RELU_EXT_TEST16,
+                     _mm512_maskz_loadu_epi32, _mm512_mask_storeu_epi32)
+RELU_EXT_STORE_WHERE(64, __mmask8, _mm_maskz_loadu_epi8, RELU_EXT_TEST8,
+                     _mm512_maskz_loadu_epi64, _mm512_mask_storeu_epi64)
 #else
-#define RELU_EXT_MASKED_STORES 0
+#define relu_ext_store_where8(to, from, mask, n) 0
+#define relu_ext_store_where16(to, from, mask, n) 0
+#define relu_ext_store_where32(to, from, mask, n) 0
+#define relu_ext_store_where64(to, from, mask, n) 0
 #endif
 
-/* One by one, the item goes to a place of its own where the mask is 0. A branch would be
- * mispredicted, a walk over the set bits of the mask ends at an unpredictable place in each word. */
+/* Where the mask is 0, the item goes to a place of its own. A branch would be mispredicted, a walk
+ * over the set bits of the mask ends at an unpredictable place in each word. */
 #define RELU_EXT_COPY_WHERE(BITS)                                                                 \
     static inline void relu_ext_where##BITS(                                                      \
         char *to, ptrdiff_t to_column, const char *from, ptrdiff_t column, const char *mask,      \
@@ -462,13 +496,11 @@ static inline void relu_ext_copy_box(char *to, const ptrdiff_t *to_step, const c
         ptrdiff_t mask_column, ptrdiff_t columns)                                                 \
     {                                                                                             \
         const ptrdiff_t size = BITS / 8;                                                          \
-        ptrdiff_t i = 0;                                                                          \
-        if (RELU_EXT_MASKED_STORES && to_column == size && column == size && mask_column == 1)    \
-            for (; i < columns - columns % 64; i++) {                                             \
-                if (mask[i])                                                                      \
-                    memcpy(to + i * size, from + i * size, size);                                 \
-            }                                                                                     \
-        relu_ext_where##BITS(to, to_column, from, column, mask, mask_column, i, columns);         \
+        if (to_column == size && column == size && mask_column == 1)                              \
+            relu_ext_where##BITS(to, size, from, size, mask, 1,                                   \
+                                 relu_ext_store_where##BITS(to, from, mask, columns), columns);   \
+        else                                                                                      \
+            relu_ext_where##BITS(to, to_column, from, column, mask, mask_column, 0, columns);     \
     }
 RELU_EXT_COPY_WHERE(8)
 RELU_EXT_COPY_WHERE(16)
