@@ -132,6 +132,20 @@ def test_many_columns_over_either_operand(level, kind, dtype, columns):
         check(kind(*operands, y, out=(operands[i], None)), expected, i)
 
 
+@each_kind
+@each_dtype
+@pytest.mark.parametrize("columns", [99, 100, 133, 520])
+def test_every_alignment_of_rows(level, kind, dtype, columns):
+    grad, x, y = arguments(kind, dtype, (17, columns), (columns,))
+    expected = kind.expected(grad, x, y)
+    for offset in range(0, samples.VECTOR, dtype.itemsize):
+        target, other = samples.Guarded(grad.ravel(), offset), samples.Guarded(x.ravel(), 16)
+        results = kind.in_place(target.array.reshape(grad.shape), other.array.reshape(x.shape), y)
+        check(results, expected, offset)
+        target.assert_guarded(offset)
+        other.assert_guarded(offset)
+
+
 @each_dtype
 @pytest.mark.parametrize("shape", [(64, 7), (33, 1100)])
 def test_a_view_of_one_slope_for_all_columns(level, dtype, shape):

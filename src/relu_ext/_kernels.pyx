@@ -8,6 +8,7 @@ The level's name follows that of this module: relu_ext._kernels_v3.
 # stride that is not known defeats the vectoriser.
 
 from cpython.pycapsule cimport PyCapsule_New
+from libc.stdint cimport uintptr_t
 from libc.string cimport memcmp, memcpy, memset
 
 from relu_ext cimport _scalar
@@ -41,6 +42,7 @@ cdef extern from "_numbers.h" nogil:
 
 cdef extern from "_copies.h" nogil:
     enum:
+        CACHE_LINE "RELU_EXT_CACHE_LINE"
         STREAM_BLOCK "RELU_EXT_STREAM_BLOCK"
         VECTOR_STEP "RELU_EXT_VECTOR_STEP"
     Copy copy_matrix "relu_ext_copy"
