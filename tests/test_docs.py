@@ -98,29 +98,43 @@ def packages(block):
             yield node.module
 
 
+def why_not(block):
+    """Why a block does not run here, or None."""
+    for package in packages(block):
+        if importlib.util.find_spec(package.partition(".")[0]) is None:
+            return f"no {package}"
+    if "out=..." in block and np.lib.NumpyVersion(np.__version__) < "2.3.0":
+        return "NumPy 2.3 brought out=..."
+    return None
+
+
 @pytest.fixture(scope="module")
-def namespaces():
-    """What each page's blocks have defined so far; what they change in scikit-learn is undone."""
+def pages():
+    """What each page's blocks have defined so far, and which of them have run; what they change in
+    scikit-learn is undone."""
     with contextlib.ExitStack() as changed:
         if importlib.util.find_spec("sklearn"):
             from sklearn.neural_network import _base
 
             changed.enter_context(mock.patch.dict(_base.ACTIVATIONS))
             changed.enter_context(mock.patch.dict(_base.DERIVATIVES))
-        yield collections.defaultdict(lambda: {"__name__": "__main__"})
+        yield collections.defaultdict(lambda: ({"__name__": "__main__"}, set()))
 
 
 @pytest.mark.parametrize(
-    ("page", "block"),
-    [(page, block) for page in PAGES for block in blocks(page, "python")],
-    ids=lambda text: text.splitlines()[0],
+    ("page", "number"),
+    [(page, number) for page in PAGES for number in range(len(blocks(page, "python")))],
 )
-def test_block(page, block, namespaces):
-    for package in packages(block):
-        pytest.importorskip(package)
-    if "out=..." in block and np.lib.NumpyVersion(np.__version__) < "2.3.0":
-        pytest.skip("NumPy 2.3 brought out=...")
-    run(list(statements(block)), page, namespaces[page], Comments())
+def test_block(page, number, pages):
+    """After the blocks before it, which another process may have run: pytest-xdist deals them."""
+    namespace, done = pages[page]
+    for i, block in enumerate(blocks(page, "python")[: number + 1]):
+        reason = why_not(block)
+        if reason is None and i not in done:
+            done.add(i)
+            run(list(statements(block)), page, namespace, Comments())
+    if reason:
+        pytest.skip(reason)
 
 
 def calls():
