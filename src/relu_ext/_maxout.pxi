@@ -174,24 +174,13 @@ cdef inline void compare_all(const Pieces *pieces, number *out, number *winners,
         compare(pieces, out, winners, x, n, rows, row_step, 9, SIDE, 1, counted, lanes)
 
 
-cdef int side_of(const Pieces *pieces, Py_ssize_t size, bint is_float32) noexcept nogil:
-    """How many pieces lie side by side and next to those of the next element; 0 if four of them
-    lie side by side at least, and -1 if they lie in another way.  9 is for float32 alone."""
-    cdef Py_ssize_t side = pieces.step // size
-    if side * size == pieces.step and side >= 1 and pieces.run % side == 0 and (
-            side == 1 or side == pieces.count and (side <= 5 or side == 9 and is_float32)
-            or side * side == pieces.count and side <= 3):
-        return <int>side
-    return 0 if pieces.count >= 4 and (pieces.run == pieces.count or pieces.run % 4 == 0) else -1
-
-
 cdef void maxout_rows(number *out, uint8 *which, const char *x, const Pieces *pieces,
                       Py_ssize_t n, Py_ssize_t rows, Py_ssize_t row_step) noexcept nogil:
     # A local array and not the caller's, because compilers know that no row overlaps a local one.
     cdef number winners[ROW_BLOCK + MOST_LANES]
     cdef Py_ssize_t together, start, count, i
     cdef int lanes = lanes_of(sizeof(number))
-    cdef int side = side_of(pieces, sizeof(number), number is float32)
+    cdef int side = pieces.side
     cdef Py_ssize_t fitting = rows  # from which on a whole vector lies in the panel
     if n < lanes:
         fitting -= (lanes - 1) // n if 0 <= n * pieces.step <= row_step else rows

@@ -16,7 +16,7 @@ from relu_ext._ndarrays cimport (
 )
 from relu_ext._operand cimport Operand
 from relu_ext._scalar cimport BFLOAT16_INFINITY, FLOAT16_INFINITY, uint8
-from relu_ext._table cimport BFLOAT16, FLOAT16, OUT, UINT8, A, B, Pieces
+from relu_ext._table cimport BFLOAT16, FLOAT16, FLOAT32, LONGDOUBLE, OUT, UINT8, A, B, Pieces
 from relu_ext._tensors cimport is_torch_tensor, new_result_of
 from relu_ext._walk cimport (
     GIL_BYTES, MOST_AXES, Plan, lay_axes, new_layout, row_step, size_of, walk_panels,
@@ -32,6 +32,7 @@ cnp.import_array()
 
 cdef enum:
     NUMBERED = 256  # pieces that a byte can number; NumPy reduces more of them
+    PACKED = 1 << 14  # bytes, which stay in the first-level cache
 
 cdef enum:  # the arrays of a job as roles of the walker's plan, whose axes are in the order of Y
     Y = OUT
@@ -70,6 +71,34 @@ cdef void reduce_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept
         this.shape[0], rows, row_step(this, X))
 
 
+cdef void reduce_packed(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
+    """Pieces that lie in another way, packed into rows."""
+    cdef const Job *job = <const Job *>this.job
+    cdef char memory[PACKED]
+    cdef Py_ssize_t offset[NUMBERED]
+    cdef Pieces packed = job.pieces
+    cdef Py_ssize_t n = this.shape[0]
+    cdef Py_ssize_t size = this.itemsize
+    cdef Py_ssize_t block = PACKED // (packed.count * size)
+    cdef Py_ssize_t done = 0
+    cdef Py_ssize_t together, some, piece
+    cdef const char *x
+    packed.step, packed.run, packed.side, packed.offset = size, 1, 1, offset
+    while done < n * rows:
+        x = start[X] + done // n * row_step(this, X) + done % n * job.pieces.step
+        together = min(rows - done // n, max(<Py_ssize_t>1, block // n))
+        some = min(n - done % n, block)
+        for piece in range(packed.count):
+            offset[piece] = piece * block * size
+            active_table.copy(memory + offset[piece], size, some * size,
+                              x + job.pieces.offset[piece], job.pieces.step, row_step(this, X),
+                              some, together, size)
+        active_table.maxout_rows[job.dtype](
+            start[Y] + done * size, <uint8 *>start[WHICH] + done if this.has[WHICH] else NULL,
+            memory, &packed, some * together, 1, 0)
+        done += some * together
+
+
 cdef void spread_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
     cdef const Job *job = <const Job *>this.job
     active_table.spread_rows[job.dtype](start[X], start[Y], <const uint8 *>start[WHICH],
@@ -77,6 +106,16 @@ cdef void spread_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept
 
 
 # Jobs.
+
+cdef int side_of(const Pieces *pieces, Py_ssize_t size, bint is_float32) noexcept nogil:
+    """Pieces.side.  There is a kernel for 9 of float32 alone."""
+    cdef Py_ssize_t side = pieces.step // size
+    if side * size == pieces.step and side >= 1 and pieces.run % side == 0 and (
+            side == 1 or side == pieces.count and (side <= 5 or side == 9 and is_float32)
+            or side * side == pieces.count and side <= 3):
+        return <int>side
+    return 0 if pieces.count >= 4 and (pieces.run == pieces.count or pieces.run % 4 == 0) else -1
+
 
 cdef Py_ssize_t describe_pieces(Job *job, x) noexcept:
     """Describe the first pieces, and where up to NUMBERED others lie.  Return their number, or -1
@@ -136,7 +175,9 @@ cdef int perform(str name, Job *job, x, y, which, bint backward) except -1:
         pieces.run += 1
     if pieces.count == 1 and not backward:  # compared with itself
         pieces.count = 2
-    this.panel = spread_panel if backward else reduce_panel
+    pieces.side = side_of(pieces, this.itemsize, job.dtype == FLOAT32)
+    this.panel = spread_panel if backward else (
+        reduce_packed if pieces.side < 0 and job.dtype != LONGDOUBLE else reduce_panel)
     this.job = job
     if bytes >= GIL_BYTES:
         with nogil:

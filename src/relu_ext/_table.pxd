@@ -97,6 +97,9 @@ cdef struct Pieces:
     Py_ssize_t step
     const Py_ssize_t *offset  # to the 256th for the gradient, 0 behind `count`
     unsigned short infinity  # its bits in float16 or bfloat16, which share kernels
+    # How many lie side by side and next to those of the next element; 0 if four of them lie side by
+    # side at least, and -1 if they lie in another way.
+    int side
 
 # out and which are `rows` rows of n elements, end to end; which may be NULL.  Rows of x begin
 # row_step bytes apart.
