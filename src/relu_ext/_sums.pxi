@@ -10,9 +10,10 @@ cdef extern from "_numbers.h" nogil:
     float32 QUIET_NAN "RELU_EXT_NAN"
 
 cdef enum:
-    # From so many columns on the stores of a row begin at a cache line.  Where an array begins 16
-    # bytes behind one, as NumPy's large ones do, prelu_backward_ on (64, 48) takes 1.3 times as
-    # long so, on (64, 128) as long, and on (1000, 1000) 0.9 times (float32, Zen 5).
+    # From so many columns on the vectors of a row begin at a cache line, where all arrays have one
+    # at the same place.  16 bytes behind one, as NumPy's large arrays begin, prelu_backward_ on
+    # (64, 48) takes 1.3 times as long so, on (64, 128) as long, and on (1000, 1000) 0.9 times
+    # (float32, Zen 5).
     ALIGNED = 100
 
 ctypedef fused accumulator:
@@ -130,29 +131,41 @@ cdef inline void learn_lanes_row(accumulator *lanes, accumulator *out, const acc
         lanes[i] += term
 
 
+cdef inline int bytes_before_line(const char *out, const char *grad, const char *x) noexcept nogil:
+    """How much of a row comes before a cache line of each array; 0 if they have none in common."""
+    cdef uintptr_t behind = <uintptr_t>out % CACHE_LINE
+    if behind == <uintptr_t>grad % CACHE_LINE and behind == <uintptr_t>x % CACHE_LINE:
+        return <int>(-behind % CACHE_LINE)
+    return 0
+
+
+cdef inline void learn_four(accumulator *terms, char *out, char *grad, char *x,
+                            const accumulator *slopes, const Py_ssize_t *steps, Py_ssize_t n,
+                            int call) noexcept nogil:
+    if grad == out:  # by one pointer, or there are more than registers
+        learn_four_row(terms, out, out, x, slopes, 4 * steps[OUT], 4 * steps[OUT], 4 * steps[B], n,
+                       call)
+    else:
+        learn_four_row(terms, out, grad, x, slopes, 4 * steps[OUT], 4 * steps[A], 4 * steps[B], n,
+                       call)
+
+
 cdef inline void learn_rows(accumulator *sums, char **at, const Py_ssize_t *steps,
                             const accumulator *slopes, Py_ssize_t n, int call) noexcept nogil:
     cdef accumulator terms[4 * LEARNED]
     cdef char *out
     cdef char *grad
     cdef char *x
-    cdef Py_ssize_t i, start, end
+    cdef Py_ssize_t i, some
+    cdef int ahead
     for i in range(4):
         out, grad, x = at[OUT] + i * steps[OUT], at[A] + i * steps[A], at[B] + i * steps[B]
-        start, end = 0, n
-        if n >= ALIGNED:
-            end = (CACHE_LINE - <uintptr_t>out % CACHE_LINE) // sizeof(accumulator)
-        while start < n:
-            if grad == out:  # by one pointer, or there are more than registers
-                learn_four_row(terms + i * n + start, out, out, x, slopes + start, 4 * steps[OUT],
-                               4 * steps[OUT], 4 * steps[B], end - start, call)
-            else:
-                learn_four_row(terms + i * n + start, out, grad, x, slopes + start, 4 * steps[OUT],
-                               4 * steps[A], 4 * steps[B], end - start, call)
-            out += (end - start) * sizeof(accumulator)
-            grad += (end - start) * sizeof(accumulator)
-            x += (end - start) * sizeof(accumulator)
-            start, end = end, n
+        ahead = bytes_before_line(out, grad, x) if n >= ALIGNED else 0
+        some = ahead // sizeof(accumulator)
+        if some > 0:
+            learn_four(terms + i * n, out, grad, x, slopes, steps, some, call)
+        learn_four(terms + i * n + some, out + ahead, grad + ahead, x + ahead, slopes + some, steps,
+                   n - some, call)
     for i in range(n):
         sums[i] = (terms[i] + terms[2 * n + i]) + (terms[n + i] + terms[3 * n + i])
 
@@ -278,22 +291,21 @@ cdef inline void learn_half_row(float32 *terms, char *out, const char *grad, con
 
 cdef bint learn_half(float32 *sums, half **at, const Py_ssize_t *steps, Py_ssize_t unused_step,
                      Py_ssize_t n, int call) noexcept nogil:
-    """Four rows at once.  The second block begins at a cache line of out.  It and the last one may
-    begin in the one before, because what the gradient makes of itself is itself; but not if that is
-    written over x."""
+    """Four rows at once.  The last block may begin in the one before it, because what the gradient
+    makes of itself is itself; but not if that is written over x."""
     cdef float32 terms[4][LEARNED]
     cdef float32 rows[4][BLOCK]
     cdef char *out
     cdef char *grad
     cdef char *x
-    cdef Py_ssize_t start, next, i
+    cdef Py_ssize_t start, i
     cdef int k
     if call != ADD_RELU_BACKWARD or steps == NULL or n < BLOCK or at[OUT] == at[B]:
         return False
     for k in range(4):
-        next = 0
-        while next < n:
-            start = min(next, n - BLOCK)
+        start = 0
+        while start < n:
+            start = min(start, n - BLOCK)
             out = <char *>(at[OUT] + start) + k * steps[OUT]
             grad = <char *>(at[A] + start) + k * steps[A]
             x = <char *>(at[B] + start) + k * steps[B]
@@ -306,9 +318,7 @@ cdef bint learn_half(float32 *sums, half **at, const Py_ssize_t *steps, Py_ssize
                            x + 12 * steps[B], at[OUT])
             for i in range(BLOCK):
                 terms[k][start + i] = (rows[0][i] + rows[2][i]) + (rows[1][i] + rows[3][i])
-            next += BLOCK
-            if next == BLOCK and <uintptr_t>out % CACHE_LINE != 0:
-                next = (CACHE_LINE - <uintptr_t>out % CACHE_LINE) // sizeof(half)
+            start += BLOCK
     for i in range(n):
         sums[i] = (terms[0][i] + terms[2][i]) + (terms[1][i] + terms[3][i])
     return True
