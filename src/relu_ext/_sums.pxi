@@ -156,16 +156,19 @@ cdef inline void learn_rows(accumulator *sums, char **at, const Py_ssize_t *step
     cdef char *out
     cdef char *grad
     cdef char *x
-    cdef Py_ssize_t i, some
-    cdef int ahead
+    cdef Py_ssize_t i, start, some
     for i in range(4):
         out, grad, x = at[OUT] + i * steps[OUT], at[A] + i * steps[A], at[B] + i * steps[B]
-        ahead = bytes_before_line(out, grad, x) if n >= ALIGNED else 0
-        some = ahead // sizeof(accumulator)
-        if some > 0:
-            learn_four(terms + i * n, out, grad, x, slopes, steps, some, call)
-        learn_four(terms + i * n + some, out + ahead, grad + ahead, x + ahead, slopes + some, steps,
-                   n - some, call)
+        some = n
+        if n >= ALIGNED:
+            some = bytes_before_line(out, grad, x) // sizeof(accumulator) or n
+        start = 0
+        while start < n:  # a second call would have the compiler copy the loops: 2 % of the wheel
+            learn_four(terms + i * n + start, out, grad, x, slopes + start, steps, some, call)
+            out += some * sizeof(accumulator)
+            grad += some * sizeof(accumulator)
+            x += some * sizeof(accumulator)
+            start, some = start + some, n - start - some
     for i in range(n):
         sums[i] = (terms[i] + terms[2 * n + i]) + (terms[n + i] + terms[3 * n + i])
 
