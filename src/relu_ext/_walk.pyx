@@ -30,11 +30,6 @@ cdef extern from "_numbers.h" nogil:
     enum:
         HALF_BLOCK "RELU_EXT_BLOCK"  # half precision is computed in blocks of as many elements
 
-cdef extern from "<fenv.h>" nogil:
-    int FE_ALL_EXCEPT, FE_INEXACT
-    int fetestexcept(int exceptions)
-    int feclearexcept(int exceptions)
-
 # Tiles of 8 KiB against 4 KiB (Zen 5): with a mask as the x of a gradient in place 1.06 to 1.3,
 # with float64 as that x 1.1, with a bias of float64 1.12 to 1.25.
 cdef extern from *:
@@ -586,7 +581,7 @@ cdef void run_tiles(const Plan *this, char **start, Py_ssize_t rows) noexcept no
     cdef bint same
     cdef Py_ssize_t count, beyond
     cdef int before = 0
-    cdef int raised, axis, role, runs
+    cdef int axis, role, runs
     for axis in range(BOX_AXES):
         place[axis] = box.shape[axis] = 0
     for role in range(ROLES):
@@ -602,9 +597,9 @@ cdef void run_tiles(const Plan *this, char **start, Py_ssize_t rows) noexcept no
                 at[role] += place[axis] * this.step[role][axis]
         box.size = 1
         same = True
+        beyond = (<uintptr_t>at[OUT] % CACHE_LINE) // this.size[OUT]
         for axis in range(BOX_AXES):
             count = this.box[axis]
-            beyond = (<uintptr_t>at[OUT] % CACHE_LINE) // this.size[OUT]
             if axis == 0 and beyond < count < this.shape[0]:
                 count -= beyond  # up to a cache line, from where on no store crosses one
             count = min(count, this.shape[axis] - place[axis])
@@ -632,9 +627,7 @@ cdef void run_tiles(const Plan *this, char **start, Py_ssize_t rows) noexcept no
         if this.rounds:
             # Inexact results are left behind, because NumPy does not warn of them and almost every
             # box has some.
-            raised = fetestexcept(FE_ALL_EXCEPT & ~FE_INEXACT) & ~before
-            if raised:
-                feclearexcept(raised)
+            take_back_exceptions(before | FE_INEXACT)
         if this.copied[OUT]:
             store_tile(this, out, tiles[OUT].bytes, at[MASK], &box)
         axis = 0

@@ -19,7 +19,10 @@ from relu_ext._dispatch cimport active_table
 from relu_ext._ndarrays cimport TYPES, is_bfloat16, kernel_dtypes, remember_bfloat16
 from relu_ext._operand cimport Operand
 from relu_ext._table cimport BFLOAT16, DTYPES, OUT, PARAMETER, ROLES, A, B
-from relu_ext._walk cimport MASK, WALKED, Plan, is_safe, settle, start_plan, walk
+from relu_ext._walk cimport (
+    FE_ALL_EXCEPT, MASK, WALKED, Plan, fetestexcept, is_safe, settle, start_plan,
+    take_back_exceptions, walk,
+)
 
 from functools import reduce
 
@@ -31,11 +34,6 @@ from relu_ext._operations import OPERATIONS as descriptions
 
 cnp.import_array()
 cnp.import_ufunc()
-
-cdef extern from "<fenv.h>" nogil:
-    int FE_ALL_EXCEPT
-    int fetestexcept(int exceptions)
-    int feclearexcept(int exceptions)
 
 cdef extern from "numpy/ufuncobject.h":
     int PyUFunc_AddPromoter(object ufunc, object dtypes, object promoter) except -1
@@ -69,7 +67,6 @@ cdef void loop(char **operands, const cnp.npy_intp *dimensions, const cnp.npy_in
     cdef Py_ssize_t step[ROLES]
     cdef char one_parameter[16]  # of the largest itemsize
     cdef int before = fetestexcept(FE_ALL_EXCEPT)  # raised by NumPy's casts, of which NumPy warns
-    cdef int raised
     cdef Operand described[ROLES]
     cdef const Operand *by_role[WALKED]
     cdef Plan laid
@@ -101,9 +98,7 @@ cdef void loop(char **operands, const cnp.npy_intp *dimensions, const cnp.npy_in
             for role in range(ROLES):
                 at[role] += step[role]
     # No value warns: neither a comparison with NaN nor a product that overflows.
-    raised = fetestexcept(FE_ALL_EXCEPT) & ~before
-    if raised:  # Else 10 ns would be lost.
-        feclearexcept(raised)
+    take_back_exceptions(before)
 
 
 cdef class _Operation:
