@@ -80,6 +80,7 @@ cdef double LARGEST_FLOAT16 = 65504.0
 cdef double LARGEST_BFLOAT16 = 3.3895313892515355e38
 cdef double SMALLEST_BFLOAT16 = 1.1754943508222875e-38  # below, its cast may report an underflow
 cdef double MOST_EXACT = 9007199254740992.0  # of the integers up to here a double holds each
+cdef object ZERO = 0
 cdef tuple SCALARS = (ufuncs.np.floating, ufuncs.np.integer)
 cdef object FLOAT64_SCALAR = ufuncs.np.float64
 cdef object LONGDOUBLE_SCALAR = ufuncs.np.longdouble
@@ -264,6 +265,9 @@ cdef inline bint pack(object value, int dtype, object x, Number *number) noexcep
     integers, or a number out of range, about which NumPy warns or raises.  If the answer is True,
     no Python has run.
     """
+    if value is ZERO:  # which `at_zero` is by default
+        memset(number, 0, sizeof(Number))
+        return True
     if dtype == FLOAT32 and PyFloat_CheckExact(value):
         number.float32 = <float>PyFloat_AS_DOUBLE(value)
         if not isinf(number.float32):
@@ -281,14 +285,18 @@ cdef enum:  # what an argument is
     WIDE_NUMBER  # NumPy's float64, beside float32 in place
 
 
-cdef int kind_of(str name, object x) except -1:
+cdef str name_of(int operation, bint in_place):
+    return (in_place_names if in_place else names)[operation]
+
+
+cdef inline int kind_of(int operation, bint in_place, object x) except -1:
     if cnp.PyArray_CheckExact(x):
         return ARRAY  # `describe` judges its dtype
-    return TENSOR if is_value(name, x) else OTHER
+    return TENSOR if is_value(name_of(operation, in_place), x) else OTHER
 
 
-cdef int kind_of_input(int operation, str name, object x, object first, int first_kind,
-                       bint in_place, Number *number) except -1:
+cdef int kind_of_input(int operation, bint in_place, object x, object first, int first_kind,
+                       Number *number) except -1:
     """The kind of an input other than the first one, which is an array or a tensor.
 
     A number is written to `number` in the dtype of an array.  The dtype of a tensor is not known
@@ -297,10 +305,12 @@ cdef int kind_of_input(int operation, str name, object x, object first, int firs
     cdef int dtype
     cdef double real
     cdef bint is_int
+    if cnp.PyArray_CheckExact(x) and cnp.PyArray_NDIM(<cnp.ndarray>x) > 0:
+        return ARRAY
     if first_kind == TENSOR:
         if read_number(x, &real, &is_int):
             return NUMBER
-        return kind_of(name, x)
+        return kind_of(operation, in_place, x)
     dtype = array_dtype(operation, first)
     if pack(x, dtype, first, number):
         return NUMBER
@@ -310,7 +320,7 @@ cdef int kind_of_input(int operation, str name, object x, object first, int firs
         if dtype == FLOAT32 and type(x) is FLOAT64_SCALAR:
             number.float64 = x
             return WIDE_NUMBER
-    return kind_of(name, x)
+    return kind_of(operation, in_place, x)
 
 
 cdef bint pack_exactly(object value, int dtype, object x, Number *number) except -1:
@@ -406,7 +416,6 @@ cdef object compute_walked(int operation, object x, PyObject *y, PyObject *param
     cdef Py_ssize_t strides[MOST_AXES]
     cdef bint fresh = out is None
     cdef bint in_place = out is x
-    cdef str name = <str>(in_place_names if in_place else names)[operation]
     cdef bint new_is_array, one_run, is_int
     cdef bint chooses = False  # between grad and 0, by signs alone
     cdef bint by_signs = False
@@ -417,13 +426,13 @@ cdef object compute_walked(int operation, object x, PyObject *y, PyObject *param
     given[A], given[B], given[PARAMETER] = <PyObject *>x, y, parameter
 
     # First what may run Python: questions to tensors, numbers, a new tensor.
-    kinds[A] = kinds[OUT] = kind_of(name, x)
+    kinds[A] = kinds[OUT] = kind_of(operation, in_place, x)
     if kinds[A] == OTHER or kinds[A] == ARRAY and array_dtype(operation, x) < 0:
         return None
     new_is_array = fresh and kinds[A] == ARRAY
     for role in range(B, ROLES):
         if given[role] != NULL:
-            kinds[role] = kind_of_input(operation, name, <object>given[role], x, kinds[A], in_place,
+            kinds[role] = kind_of_input(operation, in_place, <object>given[role], x, kinds[A],
                                         &numbers[role])
             if kinds[role] == OTHER or new_is_array and kinds[role] == TENSOR:
                 return None
@@ -431,9 +440,9 @@ cdef object compute_walked(int operation, object x, PyObject *y, PyObject *param
             cnp.PyArray_CheckExact(where) and cnp.PyArray_ISBOOL(<cnp.ndarray>where)):
         return None
     if fresh and kinds[A] == TENSOR:
-        out = new_tensor(name, x)
+        out = new_tensor(name_of(operation, in_place), x)
     if not new_is_array and not in_place:
-        kinds[OUT] = kind_of(name, out)
+        kinds[OUT] = kind_of(operation, in_place, out)
         if kinds[OUT] == OTHER:
             return None
 
@@ -485,21 +494,20 @@ cdef object compute_walked(int operation, object x, PyObject *y, PyObject *param
         operands[MASK] = &described[MASK]
         describe_ndarray(where, UINT8, &described[MASK])
     if not new_is_array:
-        operands[OUT] = &described[OUT]
-        if in_place:
-            described[OUT] = described[A]
-        elif not (describe(kinds[OUT], out, operation, &described[OUT])
-                  and agree(x, &described[A], out, &described[OUT])):
+        # By its own pointer: a copy would wait until the fields just written are in the cache.
+        operands[OUT] = &described[A if in_place else OUT]
+        if not in_place and not (describe(kinds[OUT], out, operation, &described[OUT])
+                                 and agree(x, &described[A], out, &described[OUT])):
             return None
-        if not described[OUT].writeable:
+        if not operands[OUT].writeable:
             return None
-        if (one_run and is_one_run(&described[OUT], &described[A])
-                and (given[B] == NULL or is_one_run(&described[OUT], &described[B]))):
+        if (one_run and is_one_run(operands[OUT], &described[A])
+                and (given[B] == NULL or is_one_run(operands[OUT], &described[B]))):
             # What contiguous ndarrays get: 25 ns less than with a plan.
             size = 1
-            for role in range(described[OUT].axes):
-                size *= described[OUT].shape[role]
-            compute(operation, dtype, described[OUT].data, described[A].data,
+            for role in range(operands[OUT].axes):
+                size *= operands[OUT].shape[role]
+            compute(operation, dtype, operands[OUT].data, described[A].data,
                     described[B].data if given[B] != NULL else NULL,
                     described[PARAMETER].data if given[PARAMETER] != NULL else NULL, size, fresh)
             return out

@@ -115,9 +115,9 @@ cdef inline bint start_plan(Plan *this, int operation, int dtype, const Operand 
     this.fresh = fresh
     this.at_zero = SLOPE_AT_ZERO
     for role in range(ROLES):
-        if operands[role] != NULL:
-            this.size[role] = active_table.itemsize[operands[role].dtype]
         this.converted[role] = operands[role] != NULL and operands[role].dtype != dtype
+        if this.converted[role]:
+            this.size[role] = active_table.itemsize[operands[role].dtype]
     this.rounds = this.converted[OUT]
     if this.converted[B] and not this.rounds:
         this.encode = active_table.encode[operands[B].dtype]

@@ -191,6 +191,10 @@ cdef void settle(Plan *this) noexcept nogil:
         length = this.shape[axis]
         if length == 1:
             continue
+        if (axis == this.axes and this.step[OUT][axis] >= 0
+                and (axis == 0 or this.step[OUT][axis - 1] <= this.step[OUT][axis])):
+            this.axes += 1  # it is where it belongs
+            continue
         for role in range(WALKED):
             step[role] = this.step[role][axis]
         if step[OUT] < 0 and length > 0:
