@@ -604,6 +604,26 @@ cdef tuple operands_of(object x, PyObject *y, PyObject *parameter):
     return arrays if parameter == NULL else (*arrays, <object>parameter)
 
 
+cdef inline bint is_plain(object x) noexcept:
+    """Whether NumPy alone decides what x is: no tensor, nothing sparse."""
+    return (cnp.PyArray_CheckExact(x) or PyFloat_CheckExact(x) or PyLong_CheckExact(x)
+            or type(x) is list or cnp.PyArray_CheckScalar(x))
+
+
+cdef object call_ufunc(int operation, tuple operands, dict keywords, object out):
+    """Return what the ufunc makes of plain operands, or None where _calls knows better: other
+    operands, and errors, of which it says what to mend."""
+    if out is not None and not cnp.PyArray_CheckExact(out):
+        return None
+    for x in operands:
+        if not is_plain(x):
+            return None
+    try:
+        return getattr(ufuncs, ufunc_names[operation])(*operands, **keywords)
+    except (TypeError, ValueError):
+        return None
+
+
 cdef object call(int operation, object x, PyObject *y, PyObject *parameter, object out, where,
                  casting, order, dtype, subok):
     """Walk the operands, or call the ufunc, with only the keywords that were given: the
@@ -620,16 +640,24 @@ cdef object call(int operation, object x, PyObject *y, PyObject *parameter, obje
             keywords[UFUNC_KEYWORDS[i]] = value
     if where is not True:
         keywords["out"] = out  # where it is None, it says that the rest may be left as it is
+    operands = operands_of(x, y, parameter)
+    result = call_ufunc(operation, operands, keywords, out)
+    if result is not None:
+        return result
     return general_calls().call_ufunc(
-        getattr(ufuncs, ufunc_names[operation]), operands_of(x, y, parameter), keywords)
+        getattr(ufuncs, ufunc_names[operation]), operands, keywords)
 
 
 cdef object call_in_place(int operation, object x, PyObject *y, PyObject *parameter):
     """Walk the operands, or call the ufunc with x as its output."""
     if compute_walked(operation, x, y, parameter, x, True) is not None:
         return x
+    operands = operands_of(x, y, parameter)
+    if cnp.PyArray_CheckExact(x) and (
+            call_ufunc(operation, operands, {"out": x}, x) is not None):
+        return x
     return general_calls().call_ufunc_in_place(
-        getattr(ufuncs, ufunc_names[operation]), operands_of(x, y, parameter))
+        getattr(ufuncs, ufunc_names[operation]), operands)
 
 
 cdef inline int subgradient_choice(str name, at_zero) except -1:
