@@ -2,12 +2,13 @@
 
 Contract: raw pointers and no Python objects, with the GIL or without.
 
-`plan` lays out a call, `is_safe` says whether its elements may be computed in any order, and `walk`
-computes them.  It calls the kernel on one run, on rows, on elements one by one, or on tiles.  Rows
-that lie end to end are one run, even if a bias repeats for each of them.  Elements that lie apart
-are computed where they lie.  Where an input's memory order is not the output's, or the kernels
-cannot take its rows for another reason, a tile of it is first copied to a scratch buffer; a result
-is computed in one and copied back.  Bytes between the elements of an array are never written.
+`start_plan` and `settle` lay out a call, `is_safe` says whether its elements may be computed in any
+order, and `walk` computes them.  It calls the kernel on one run, on rows, on elements one by one,
+or on tiles.  Rows that lie end to end are one run, even if a bias repeats for each of them.
+Elements that lie apart are computed where they lie.  Where an input's memory order is not the
+output's, or the kernels cannot take its rows for another reason, a tile of it is first copied to a
+scratch buffer; a result is computed in one and copied back.  Bytes between the elements of an array
+are never written.
 
 Maxout lays out its arrays by `lay_axes` and has `walk_panels` call a function of its own; the sums
 lay out theirs by `start_plan` and `settle`, and compute tiles of them by `run_columns`.
