@@ -81,15 +81,19 @@ cdef void slope_terms(accumulator *terms, const summand *grad, const summand *x,
 
 # Both results in one pass.
 
-cdef inline accumulator learn_one(accumulator *term, accumulator grad, accumulator x,
-                                  accumulator slope, int call) noexcept nogil:
-    """Return what becomes of grad, and write what is added.  The slope is not NaN."""
+cdef inline accumulator gradient_of(accumulator grad, accumulator x, accumulator slope,
+                                    int call) noexcept nogil:
+    """The slope is not NaN."""
     if call == ADD_RELU_BACKWARD:
-        term[0] = _scalar.relu_backward(grad, x, <accumulator>0)
-        return term[0]
-    term[0] = _scalar.slope_term(x, product(x, grad))
+        return _scalar.relu_backward(grad, x, <accumulator>0)
     return _scalar.leaky_relu_backward(
         grad, x, product(slope, grad), call - PRELU_BACKWARD_0_AT_ZERO)
+
+
+cdef inline accumulator term_of(accumulator grad, accumulator x, int call) noexcept nogil:
+    if call == ADD_RELU_BACKWARD:
+        return _scalar.relu_backward(grad, x, <accumulator>0)
+    return _scalar.slope_term(x, product(x, grad))
 
 
 # The name of a function that ends in _row: setup.py says there that no turn of a loop depends on
@@ -114,21 +118,26 @@ cdef inline void learn_four_row(accumulator *terms, char *out, const char *grad,
         x1 = (<const accumulator *>(x + x_step))[i]
         x2 = (<const accumulator *>(x + 2 * x_step))[i]
         x3 = (<const accumulator *>(x + 3 * x_step))[i]
-        (<accumulator *>out)[i] = learn_one(&t0, g0, x0, slope, call)
-        (<accumulator *>(out + out_step))[i] = learn_one(&t1, g1, x1, slope, call)
-        (<accumulator *>(out + 2 * out_step))[i] = learn_one(&t2, g2, x2, slope, call)
-        (<accumulator *>(out + 3 * out_step))[i] = learn_one(&t3, g3, x3, slope, call)
+        (<accumulator *>out)[i] = gradient_of(g0, x0, slope, call)
+        t0 = term_of(g0, x0, call)
+        (<accumulator *>(out + out_step))[i] = gradient_of(g1, x1, slope, call)
+        t1 = term_of(g1, x1, call)
+        (<accumulator *>(out + 2 * out_step))[i] = gradient_of(g2, x2, slope, call)
+        t2 = term_of(g2, x2, call)
+        (<accumulator *>(out + 3 * out_step))[i] = gradient_of(g3, x3, slope, call)
+        t3 = term_of(g3, x3, call)
         terms[i] = (t0 + t2) + (t1 + t3)
 
 
 cdef inline void learn_lanes_row(accumulator *lanes, accumulator *out, const accumulator *grad,
                                  const accumulator *x, accumulator slope, Py_ssize_t n,
                                  int call) noexcept nogil:
-    cdef accumulator term
+    cdef accumulator g, v
     cdef Py_ssize_t i
     for i in range(n):
-        out[i] = learn_one(&term, grad[i], x[i], slope, call)
-        lanes[i] += term
+        g, v = grad[i], x[i]
+        out[i] = gradient_of(g, v, slope, call)
+        lanes[i] += term_of(g, v, call)
 
 
 cdef inline int bytes_before_line(const char *out, const char *grad, const char *x) noexcept nogil:
