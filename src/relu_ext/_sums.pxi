@@ -15,6 +15,7 @@ cdef enum:
     # (64, 48) takes 1.3 times as long so, on (64, 128) as long, and on (1000, 1000) 0.9 times
     # (float32, Zen 5).
     ALIGNED = 100
+    FEW = BLOCK // 2
 
 ctypedef fused accumulator:
     float32
@@ -290,47 +291,62 @@ cdef void fold_half_rows(float32 *sums, const half *rows, Py_ssize_t step, int c
     fold_rows(sums, <const char *>wide, width * sizeof(float32), count, n)
 
 
-cdef inline void learn_half_row(float32 *terms, char *out, const char *grad, const char *x,
-                                const half *unused) noexcept nogil:
-    cdef half results[BLOCK]  # first here, so that they are widened in registers
-    cdef int i
-    for i in range(BLOCK):
-        results[i] = _scalar.relu_backward(
-            (<const half *>grad)[i], (<const half *>x)[i], <half>0)
-    memcpy(out, results, sizeof(results))
-    widen_some(<float *>terms, results, BLOCK)
+cdef inline void relu_four_row(half *results, char *grad, const char *x, Py_ssize_t grad_step,
+                               Py_ssize_t x_step) noexcept nogil:
+    """FEW numbers of four rows at once, as `learn_four_row`."""
+    cdef half g0, g1, g2, g3, x0, x1, x2, x3
+    cdef Py_ssize_t i
+    for i in range(FEW):
+        g0 = (<const half *>grad)[i]
+        g1 = (<const half *>(grad + grad_step))[i]
+        g2 = (<const half *>(grad + 2 * grad_step))[i]
+        g3 = (<const half *>(grad + 3 * grad_step))[i]
+        x0 = (<const half *>x)[i]
+        x1 = (<const half *>(x + x_step))[i]
+        x2 = (<const half *>(x + 2 * x_step))[i]
+        x3 = (<const half *>(x + 3 * x_step))[i]
+        g0 = _scalar.relu_backward(g0, x0, <half>0)
+        (<half *>grad)[i] = results[i] = g0
+        g1 = _scalar.relu_backward(g1, x1, <half>0)
+        (<half *>(grad + grad_step))[i] = results[FEW + i] = g1
+        g2 = _scalar.relu_backward(g2, x2, <half>0)
+        (<half *>(grad + 2 * grad_step))[i] = results[2 * FEW + i] = g2
+        g3 = _scalar.relu_backward(g3, x3, <half>0)
+        (<half *>(grad + 3 * grad_step))[i] = results[3 * FEW + i] = g3
 
 
 cdef bint learn_half(float32 *sums, half **at, const Py_ssize_t *steps, Py_ssize_t unused_step,
                      Py_ssize_t n, int call) noexcept nogil:
-    """Four rows at once.  The last block may begin in the one before it, because what the gradient
-    makes of itself is itself; but not if that is written over x."""
+    """Four rows at once, in place: by two pointers it takes 1.15 times as long.  The last numbers
+    may begin among those before them, because what the gradient makes of itself is itself; but not
+    if that is written over x."""
     cdef float32 terms[4][LEARNED]
-    cdef float32 rows[4][BLOCK]
-    cdef char *out
-    cdef char *grad
-    cdef char *x
-    cdef Py_ssize_t start, i
+    cdef float32 rows[4 * FEW]
+    cdef half results[4 * FEW]
+    cdef char *out = <char *>at[OUT]
+    cdef const char *x = <const char *>at[B]
+    cdef Py_ssize_t out_step, x_step, start, i
     cdef int k
     if call != ADD_RELU_BACKWARD or steps == NULL or n < BLOCK or at[OUT] == at[B]:
         return False
+    out_step, x_step = steps[OUT], steps[B]
     for k in range(4):
+        if at[A] != at[OUT]:
+            for i in range(4):
+                memcpy(out + 4 * i * out_step,
+                       <const char *>at[A] + (4 * i + k) * steps[A], n * sizeof(half))
         start = 0
         while start < n:
-            start = min(start, n - BLOCK)
-            out = <char *>(at[OUT] + start) + k * steps[OUT]
-            grad = <char *>(at[A] + start) + k * steps[A]
-            x = <char *>(at[B] + start) + k * steps[B]
-            learn_half_row(rows[0], out, grad, x, at[OUT])
-            learn_half_row(rows[1], out + 4 * steps[OUT], grad + 4 * steps[A], x + 4 * steps[B],
-                           at[OUT])
-            learn_half_row(rows[2], out + 8 * steps[OUT], grad + 8 * steps[A], x + 8 * steps[B],
-                           at[OUT])
-            learn_half_row(rows[3], out + 12 * steps[OUT], grad + 12 * steps[A],
-                           x + 12 * steps[B], at[OUT])
-            for i in range(BLOCK):
-                terms[k][start + i] = (rows[0][i] + rows[2][i]) + (rows[1][i] + rows[3][i])
-            start += BLOCK
+            start = min(start, n - FEW)
+            relu_four_row(results, out + start * sizeof(half), x + start * sizeof(half),
+                          4 * out_step, 4 * x_step)
+            widen_halves(rows, results, 4 * FEW)
+            for i in range(FEW):
+                terms[k][start + i] = (
+                    (rows[i] + rows[2 * FEW + i]) + (rows[FEW + i] + rows[3 * FEW + i]))
+            start += FEW
+        out += out_step
+        x += x_step
     for i in range(n):
         sums[i] = (terms[0][i] + terms[2][i]) + (terms[1][i] + terms[3][i])
     return True
