@@ -60,10 +60,14 @@ cdef inline void widen_halves(float32 *out, const half *a, Py_ssize_t n) noexcep
 
 cdef void slope_terms(accumulator *terms, const summand *grad, const summand *x,
                       Py_ssize_t n) noexcept nogil:
+    """Without x, the terms are grad itself: of halves."""
     cdef float wide_grad[BLOCK]
     cdef float wide_x[BLOCK]
     cdef Py_ssize_t i
     if summand is float16 or summand is bfloat16:
+        if x == NULL:
+            widen_halves(<float32 *>terms, grad, n)
+            return
         while n > 0:
             widen_some(wide_grad, grad, n)
             widen_some(wide_x, x, n)
@@ -275,22 +279,6 @@ cdef void add_run(accumulator *sums, const accumulator *terms, Py_ssize_t n) noe
     memcpy(sums, lanes, sizeof(lanes))
 
 
-cdef void fold_half_rows(float32 *sums, const half *rows, Py_ssize_t step, int count,
-                         Py_ssize_t n) noexcept nogil:
-    """As `fold_rows`, of rows of half precision."""
-    cdef float32 wide[FOLDED * LEARNED + BLOCK]
-    cdef Py_ssize_t width = n
-    cdef Py_ssize_t i
-    if step == n * <Py_ssize_t>sizeof(half):
-        # Row by row, (64, 10) float16 takes 3.2 times as long.
-        widen_halves(wide, rows, count * n)
-    else:
-        width = (n + BLOCK - 1) // BLOCK * BLOCK
-        for i in range(count):
-            widen_halves(wide + i * width, <const half *>(<const char *>rows + i * step), n)
-    fold_rows(sums, <const char *>wide, width * sizeof(float32), count, n)
-
-
 cdef inline void relu_four_row(half *results, char *grad, const char *x, Py_ssize_t grad_step,
                                Py_ssize_t x_step) noexcept nogil:
     """FEW numbers of four rows at once, as `learn_four_row`."""
@@ -350,12 +338,6 @@ cdef bint learn_half(float32 *sums, half **at, const Py_ssize_t *steps, Py_ssize
     for i in range(n):
         sums[i] = (terms[0][i] + terms[2][i]) + (terms[1][i] + terms[3][i])
     return True
-
-
-cdef void add_half_run(float32 *sums, const half *terms, Py_ssize_t n) noexcept nogil:
-    cdef float32 wide[RUN]
-    widen_halves(wide, terms, n)
-    add_run(sums, wide, n)
 
 
 cdef void fold_lanes(accumulator *sums, const accumulator *lanes, Py_ssize_t n) noexcept nogil:
@@ -421,8 +403,6 @@ cdef inline void fill_accumulator(KernelTable *table, int dtype, accumulator unu
 
 cdef inline void fill_half(KernelTable *table, int dtype, half unused) noexcept:
     table.learn[dtype] = <Learn>learn_half[half]
-    table.adders[dtype].fold_rows = <FoldRows>fold_half_rows[half]
-    table.adders[dtype].add_run = <AddRun>add_half_run[half]
     table.slope_terms[dtype] = <Terms>slope_terms[float32, half]
     table.settle[dtype] = <Settle>settle[half, float32]
 

@@ -90,9 +90,9 @@ cdef struct Job:
     Plan plan
     int call
     Learn learn  # of FOLDED rows or a run; NULL: the kernel computes, then the terms are added
-    Terms terms  # made of grad and x, which the kernel may overwrite; NULL: `out` itself is added
-    const Adders *added  # for the dtype of the terms
-    const Adders *adders  # for that in which they are added
+    Terms terms  # NULL: `out` itself is added
+    bint of_slope  # terms are made of grad and x, which the kernel may overwrite, not of `out`
+    const Adders *adders
     Settle settle
     Py_ssize_t sum_size  # of the dtype in which the terms are added
     bint whole  # nothing is summed: the result is a copy of what is computed, as its bits are
@@ -120,7 +120,7 @@ cdef bint divide(Job *job, int dtype, int result_dtype) noexcept nogil:
     cdef Plan *plan = &job.plan
     cdef int role
     job.cells = (1 if job.along else plan.shape[0]) * plan.shape[2]
-    job.whole = job.terms == NULL and not job.computed and job.cells == size_of(plan)
+    job.whole = not job.of_slope and not job.computed and job.cells == size_of(plan)
     if job.whole and (plan.shape[2] > 1 or result_dtype != dtype):
         return False
     job.pieces = 1
@@ -129,10 +129,10 @@ cdef bint divide(Job *job, int dtype, int result_dtype) noexcept nogil:
         job.piece = (plan.shape[0] + job.pieces * LANES - 1) // (job.pieces * LANES) * LANES
     job.rows = plan.shape[1] * job.pieces
     job.blocks = (job.rows + FOLDED - 1) // FOLDED
-    if job.terms == NULL and not job.along and plan.shape[0] * job.sum_size < LEARN_BYTES:
+    if not job.of_slope and not job.along and plan.shape[0] * job.sum_size < LEARN_BYTES:
         job.learn = NULL
     job.end_to_end = (
-        not job.along and job.terms == NULL and job.learn == NULL and plan.shape[2] == 1
+        not job.along and not job.of_slope and job.learn == NULL and plan.shape[2] == 1
         and plan.step[PARAMETER][0] == 0 and plan.step[PARAMETER][1] == 0)
     for role in range(PARAMETER):
         job.end_to_end &= plan.step[role][1] == plan.shape[0] * plan.itemsize
@@ -249,16 +249,21 @@ cdef inline char *compute_terms(const Job *job, char *terms, char **at, Py_ssize
                                 Py_ssize_t rows, bint computed) noexcept nogil:
     """Compute some rows, if they are not yet computed.  Return where their terms are."""
     cdef const Plan *plan = &job.plan
+    cdef int role = A if job.of_slope else OUT
+    cdef const char *x = at[B] if job.of_slope else NULL
+    cdef Py_ssize_t x_step = plan.step[B][1] if job.of_slope else plan.step[OUT][1]
     cdef Py_ssize_t bytes = columns * plan.itemsize
     cdef Py_ssize_t i
-    if job.terms != NULL and plan.step[A][1] == bytes and plan.step[B][1] == bytes:
+    if not (job.of_slope or computed):
+        run_columns(plan, at, columns, rows)
+    if job.terms != NULL and plan.step[role][1] == bytes and x_step == bytes:
         # Row by row, (64, 10) float16 takes 3.2 times as long.
-        job.terms(terms, at[A], at[B], columns * rows)
+        job.terms(terms, at[role], x, columns * rows)
     elif job.terms != NULL:
         for i in range(rows):
-            job.terms(terms + i * columns * job.sum_size, at[A] + i * plan.step[A][1],
-                      at[B] + i * plan.step[B][1], columns)
-    if not computed:
+            job.terms(terms + i * columns * job.sum_size, at[role] + i * plan.step[role][1],
+                      x + i * x_step if job.of_slope else x, columns)
+    if job.of_slope and not computed:
         run_columns(plan, at, columns, rows)
     return at[OUT] if job.terms == NULL else terms
 
@@ -290,7 +295,7 @@ cdef void add_rows(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, 
             columns = min(columns, job.most)
             terms = compute_terms(job, tile.bytes, at, columns, rows, computed)
             step = steps[OUT] if job.terms == NULL else columns * job.sum_size
-            job.added.fold_rows(sums + first * job.sum_size, terms, step, rows, columns)
+            job.adders.fold_rows(sums + first * job.sum_size, terms, step, rows, columns)
         first += columns
 
 
@@ -316,7 +321,7 @@ cdef void add_runs(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, 
                     place(job, start, run, first + k, at)
                     if job.learn == NULL or not job.learn(lanes, at, NULL, 0, n, job.call):
                         added = compute_terms(job, terms, at, n, 1, job.computed)
-                        job.added.add_run(lanes, added, n)
+                        job.adders.add_run(lanes, added, n)
         job.adders.fold_rows(folded.bytes, tile.bytes, cells * width, rows, cells * LANES)
         job.adders.fold_lanes(sums + first * job.sum_size, folded.bytes, cells)
         first += cells
@@ -334,7 +339,7 @@ cdef void add_blocks(const Job *job, char *sums, Py_ssize_t block, Py_ssize_t bl
     cdef Py_ssize_t half = 1
     if blocks == 1 and job.flat:
         # By `add_rows`, (64, 10) float32 takes 1.12 times as long.
-        job.added.fold_rows(sums, job.plan.data[OUT] + row * job.plan.step[OUT][1],
+        job.adders.fold_rows(sums, job.plan.data[OUT] + row * job.plan.step[OUT][1],
                             job.plan.step[OUT][1], rows, job.cells)
     elif blocks == 1 and job.along:
         add_runs(job, sums, row, rows, first, last)
@@ -392,7 +397,7 @@ cdef bint perform(Job *job) noexcept nogil:
             and size_of(&job.plan) * job.plan.itemsize <= FLAT_BYTES):
         run_columns(&job.plan, job.plan.data, size_of(&job.plan), 1)
         job.computed = True
-        job.flat = job.cells <= job.most
+        job.flat = job.terms == NULL and job.cells <= job.most
     if parts > 1:
         share(<Part>add_part, job, parts)
     else:
@@ -502,8 +507,8 @@ cdef bint run(int call, object grad_x, object grad, object x, object parameter, 
     job.call = call
     job.adders = &active_table.adders[sums]
     job.sum_size = active_table.itemsize[sums]
-    job.terms = active_table.slope_terms[dtype] if call >= PRELU_BACKWARD_0_AT_ZERO else NULL
-    job.added = job.adders if job.terms != NULL else &active_table.adders[dtype]
+    job.of_slope = call >= PRELU_BACKWARD_0_AT_ZERO
+    job.terms = active_table.slope_terms[dtype] if job.of_slope or dtype != sums else NULL
     job.learn = NULL if computed or call == ADD_LEAKY_RELU_BACKWARD else active_table.learn[dtype]
     job.settle = active_table.settle[described[SUMS].dtype]
     job.computed, job.flat = computed, False

@@ -140,7 +140,8 @@ cdef enum:  # what is computed with a sum
     SUMMED
 
 # terms[i] is what an element adds to the gradient of a slope, in the dtype in which it is added.
-# There is room for up to 63 terms more, which may be written.
+# There is room for up to 63 terms more, which may be written.  Without x, it is what an element of
+# half precision, which is grad's, adds to the gradient of a bias.
 ctypedef void (*Terms)(void *terms, const void *grad, const void *x, Py_ssize_t n) noexcept nogil
 
 # Both results, all in one dtype, of a call that is one of the above: out, and of FOLDED rows of at
@@ -195,5 +196,5 @@ cdef struct KernelTable:
     SpreadRows spread_rows[DTYPES]
     Terms slope_terms[FLOATS]
     Learn learn[FLOATS]  # NULL for longdouble; not for the bias of a Leaky ReLU
-    Adders adders[FLOATS]  # by the dtype of rows and terms; what adds sums takes that of sums
+    Adders adders[FLOATS]  # by the dtype in which terms are added
     Settle settle[FLOATS]
