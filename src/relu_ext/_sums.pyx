@@ -340,7 +340,7 @@ cdef void add_blocks(const Job *job, char *sums, Py_ssize_t block, Py_ssize_t bl
     if blocks == 1 and job.flat:
         # By `add_rows`, (64, 10) float32 takes 1.12 times as long.
         job.adders.fold_rows(sums, job.plan.data[OUT] + row * job.plan.step[OUT][1],
-                            job.plan.step[OUT][1], rows, job.cells)
+                             job.plan.step[OUT][1], rows, job.cells)
     elif blocks == 1 and job.along:
         add_runs(job, sums, row, rows, first, last)
     elif blocks == 1:
