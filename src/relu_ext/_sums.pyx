@@ -152,27 +152,33 @@ cdef inline Py_ssize_t bytes_of(const Operand *x) noexcept nogil:
 
 
 cdef bint lay_rows(Job *job, int operation, const Operand **operands) noexcept nogil:
-    """Lay out what a small layer has: rows of grad in place and of x, without gaps, and a bias.
+    """Lay out what a small layer has: rows of grad in place and of x, without gaps, and a bias or
+    slopes of columns.
 
-    Return False for anything else.  By `lay`, float32 takes 1.13 times as long for (64, 10), and
-    1.31 times for (32, 4) (AMD EPYC, Zen 5).
+    Return False for anything else.  By `lay`, a bias takes 1.13 times as long for (64, 10), and
+    1.31 times for (32, 4) (float32, Zen 5).
     """
     cdef Plan *plan = &job.plan
     cdef const Operand *grad = operands[A]
     cdef const Operand *learned = operands[SUMS]
+    cdef const Operand *parameter = operands[PARAMETER]
     cdef Py_ssize_t bytes = bytes_of(grad)
     cdef Py_ssize_t columns
     cdef int role
     if (operands[OUT] != grad or bytes == 0 or grad.axes < 2 or learned.axes != 1
-            or operands[PARAMETER].axes > 0 or bytes_of(operands[B]) != bytes):
+            or parameter.axes > 1 or bytes_of(operands[B]) != bytes):
         return False
     columns = grad.shape[grad.axes - 1]
     plan.itemsize = active_table.itemsize[grad.dtype]
-    plan.size[B], plan.size[SUMS] = plan.itemsize, active_table.itemsize[learned.dtype]
+    plan.size[B] = plan.size[PARAMETER] = plan.itemsize
+    plan.size[SUMS] = active_table.itemsize[learned.dtype]
     if columns < 2 or columns != learned.shape[0] or bytes_of(learned) != columns * plan.size[SUMS]:
         return False
+    if parameter.axes == 1 and (
+            parameter.shape[0] != columns or bytes_of(parameter) != columns * plan.itemsize):
+        return False
     plan.kernel = active_table.kernel[operation][grad.dtype]
-    plan.parameter_step = 0
+    plan.parameter_step = parameter.axes
     plan.stream = False
     plan.axes = 3
     plan.shape[0], plan.shape[1], plan.shape[2] = columns, bytes // (columns * plan.itemsize), 1
@@ -180,11 +186,13 @@ cdef bint lay_rows(Job *job, int operation, const Operand **operands) noexcept n
         plan.data[role] = operands[role].data
         plan.step[role][0], plan.step[role][1] = plan.itemsize, columns * plan.itemsize
         plan.step[role][2] = 0
-    plan.step[PARAMETER][0] = plan.step[PARAMETER][1] = plan.step[SUMS][1] = 0
+    plan.step[PARAMETER][0] = parameter.axes * plan.itemsize
+    plan.step[PARAMETER][1] = plan.step[SUMS][1] = 0
     plan.step[SUMS][0] = plan.size[SUMS]
     job.along = False
     return ((plan.data[B] == plan.data[A] or is_apart(plan, B, 0, bytes))
-            and is_apart(plan, SUMS, 0, bytes) and divide(job, grad.dtype, learned.dtype))
+            and is_apart(plan, PARAMETER, 0, bytes) and is_apart(plan, SUMS, 0, bytes)
+            and divide(job, grad.dtype, learned.dtype))
 
 
 cdef bint lay(Job *job, int operation, const Operand **operands) noexcept nogil:
