@@ -172,10 +172,8 @@ cdef bint lay_rows(Job *job, int operation, const Operand **operands) noexcept n
     plan.itemsize = active_table.itemsize[grad.dtype]
     plan.size[B] = plan.size[PARAMETER] = plan.itemsize
     plan.size[SUMS] = active_table.itemsize[learned.dtype]
-    if columns < 2 or columns != learned.shape[0] or bytes_of(learned) != columns * plan.size[SUMS]:
-        return False
-    if parameter.axes == 1 and (
-            parameter.shape[0] != columns or bytes_of(parameter) != columns * plan.itemsize):
+    if (columns < 2 or bytes_of(learned) != columns * plan.size[SUMS]
+            or parameter.axes == 1 and bytes_of(parameter) != columns * plan.itemsize):
         return False
     plan.kernel = active_table.kernel[operation][grad.dtype]
     plan.parameter_step = parameter.axes
