@@ -361,6 +361,26 @@ def test_float32_in_place_with_float64(level, threads, operation):
     assert walked
 
 
+@EACH_BACKWARD
+def test_float32_in_place_with_float64_and_each_dtype_of_x(level, operation):
+    """Only float32 is widened to float64 where it lies; an x of any other dtype is read as such,
+    to the edge of its memory, whatever the shape of the slope."""
+    slopes = (np.float64(0.1), np.array(0.1), np.full(5, 0.1), [0.1])
+    for dtype, count, slope in itertools.product(ALL_DTYPES[:-1], (1, 3000), slopes):
+        x = np.zeros((count, 5), dtype)
+        x[:, 1:] = signs(dtype, count * 4).reshape(count, 4)
+        for laid in (x, x[:, :1], x[::-1]):
+            ours, theirs = (samples.values(np.dtype("f4"), x.size).reshape(x.shape) for _ in "12")
+            with np.errstate(all="ignore"):
+                operation.ufunc(theirs, laid, slope, out=theirs)
+                operation.in_place(ours, laid, parameter=slope)
+            assert_same_bits(ours, theirs, f"{dtype} {count} {slope}")
+        with np.errstate(all="ignore"):
+            grad = np.full((count, 5), 7, "f4")
+            expected = operation.expected(grad, x, parameter=np.asarray(slope)).astype("f4")
+            assert_same_bits(operation.in_place(grad, x, parameter=slope), expected)
+
+
 def test_warnings_of_rounding():
     for value, message in ((1e300, "overflow"), (1e-300, "underflow")):
         with np.errstate(all="ignore", **{message[:5].removesuffix("f"): "raise"}):

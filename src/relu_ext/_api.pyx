@@ -485,6 +485,8 @@ cdef object compute_walked(int operation, object x, PyObject *y, PyObject *param
         else:
             return None
     if dtype != described[A].dtype:
+        if given[B] != NULL and described[B].dtype != FLOAT32 and described[B].dtype != FLOAT64:
+            return None  # what is computed in float64 is widened from float32 alone
         for role in range(B, ROLES):
             # A Python number takes the wider dtype.
             if given[role] != NULL and kinds[role] == NUMBER and convert(
