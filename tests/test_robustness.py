@@ -377,6 +377,47 @@ def test_an_operand_that_mutates_the_others(operation):
             assert_same_bits(arrays[0], expected)
 
 
+@pytest.mark.parametrize("dtype", ["S960000", "V960000", "f4", "u1"])
+@pytest.mark.parametrize("asked", ["__float__", "__class__"])
+def test_a_number_that_gives_the_array_another_dtype(asked, dtype):
+    """Whichever number it is, none is written or read in the dtype of which the array was."""
+    result = samples.run_python(
+        f"""
+import itertools
+import warnings
+import numpy as np
+import relu_ext
+from relu_ext._operations import OPERATIONS
+
+def change(self=None):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        x.dtype = {dtype!r}
+    return np.float64 if {asked!r} == "__class__" else 0.5
+
+class Asked({"object" if asked == "__class__" else "np.float32"}):
+    {asked} = {"property(change)" if asked == "__class__" else "change"}
+
+arguments = () if {asked!r} == "__class__" else (0.5,)
+others = [0, 2, 0.5, np.float16(0.5), np.float64(0.5), np.bytes_(b"0.5"), np.void(b"0.5"),
+          np.zeros((), {dtype!r})]
+for own in "g", "d", "f", "e", "q":
+    for operation in OPERATIONS:
+        function = getattr(relu_ext, f"{{operation.name}}_")
+        number = len(operation.operands) - 1
+        for operands in itertools.product([Asked, *others], repeat=number):
+            x = np.ones(960000 // np.dtype(own).itemsize, own)
+            operands = [one(*arguments) if one is Asked else one for one in operands]
+            keywords = {{operation.parameter: operands.pop()}} if operation.parameter else {{}}
+            try:
+                function(x, *operands, **keywords)
+            except (TypeError, ValueError, AttributeError):
+                pass
+"""
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("error", [TypeError, ValueError, OSError, MemoryError, KeyboardInterrupt])
 @pytest.mark.parametrize("protocol", ["__array__", "__array_ufunc__"])
 @each_operation

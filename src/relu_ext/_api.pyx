@@ -312,6 +312,8 @@ cdef int kind_of_input(int operation, bint in_place, object x, object first, int
             return NUMBER
         return kind_of(operation, in_place, x)
     dtype = array_dtype(operation, first)
+    if dtype < 0:  # Python has given the first argument another one
+        return OTHER
     if pack(x, dtype, first, number):
         return NUMBER
     if in_place and isinstance(x, SCALARS):
@@ -334,7 +336,9 @@ cdef bint pack_exactly(object value, int dtype, object x, Number *number) except
     if dtype > LONGDOUBLE or isinstance(value, LONGDOUBLE_SCALAR):
         return False
     cdef double real = value
-    if not pack_any(real, dtype, x, number):
+    # Asking the value may have run Python, which may have given x another dtype.
+    if native_dtype(PyArray_DESCR(<PyArrayObject *>x)) != dtype or (
+            not pack_any(real, dtype, x, number)):
         return False
     if dtype == FLOAT32:
         return number.float32 == real
@@ -427,7 +431,8 @@ cdef object compute_walked(int operation, object x, PyObject *y, PyObject *param
 
     # First what may run Python: questions to tensors, numbers, a new tensor.
     kinds[A] = kinds[OUT] = kind_of(operation, in_place, x)
-    if kinds[A] == OTHER or kinds[A] == ARRAY and array_dtype(operation, x) < 0:
+    dtype = array_dtype(operation, x) if kinds[A] == ARRAY else -1
+    if kinds[A] == OTHER or kinds[A] == ARRAY and dtype < 0:
         return None
     new_is_array = fresh and kinds[A] == ARRAY
     for role in range(B, ROLES):
@@ -447,7 +452,8 @@ cdef object compute_walked(int operation, object x, PyObject *y, PyObject *param
             return None
 
     # From here on no Python runs: it could give an operand other memory, shape or dtype.
-    if not describe(kinds[A], x, operation, &described[A]):
+    if not describe(kinds[A], x, operation, &described[A]) or (
+            kinds[A] == ARRAY and described[A].dtype != dtype):  # the numbers are written in it
         return None
     dtype = described[A].dtype
     one_run = kinds[A] == TENSOR and where is True
