@@ -251,6 +251,22 @@ def test_detached_tensor(torch):
     assert x.tolist() == [0, 2] and x.requires_grad
 
 
+def test_a_refusal_without_memory(torch):
+    """An error, wherever it is that there is no memory."""
+    hooks = pytest.importorskip("_testcapi")
+    x = torch.ones(3, requires_grad=True)
+    for allocation in range(300):
+        hooks.set_nomemory(allocation, allocation + 1)
+        try:
+            relu_ext.relu_(x)
+        except Exception as caught:
+            hooks.remove_mem_hooks()
+            error = caught
+        finally:
+            hooks.remove_mem_hooks()
+        assert isinstance(error, (MemoryError, BufferError, RuntimeError, SystemError)), error
+
+
 def test_increment_version_shows_autograd_the_change(torch):
     """As the README advises."""
     x, weight = torch.tensor([-1.0, 2]), torch.ones(2, requires_grad=True)

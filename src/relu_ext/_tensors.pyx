@@ -171,8 +171,14 @@ cdef bint is_recorded(torch) except -1:
 cdef int refuse_tensor(str name, object x) except -1:
     """Raise if the memory of a tensor does not hold its value, or something else depends on it."""
     torch = sys.modules["torch"]
-    with torch._C.DisableTorchFunctionSubclass():  # Otherwise each question would run Python.
+    # Otherwise each question would run Python.  Cython's `with` crashes where the error gets no
+    # traceback because there is no memory for one.
+    plainly = torch._C.DisableTorchFunctionSubclass()
+    plainly.__enter__()
+    try:
         refuse_plain_tensor(name, x, torch)
+    finally:
+        plainly.__exit__(None, None, None)
     return 0
 
 
