@@ -594,7 +594,8 @@ cdef object at_once(int call, str name, object grad, object x, object parameter,
                 or parameter < 0):
             return None
         parameter = number
-    if not describe(y, &like) or count(&like) > count(&whole):
+    # Python may have given grad another shape since.
+    if not (describe(y, &like) and describe(grad, &whole)) or count(&like) > count(&whole):
         return None
     if is_new:
         learned = (new_array(PyArray_DESCR(<PyArrayObject *>y), like.axes, like.shape, NULL, False)
