@@ -598,6 +598,7 @@ BAD = {
     "backward axis too large for C": (
         np.exceptions.AxisError, lambda: maxout_backward(1.0, 0, 2, 2**70)),
     "too many pieces": (ValueError, lambda: maxout_backward(1.0, 0, 2**70)),
+    "more pieces than a float holds": (ValueError, lambda: maxout_backward(1.0, 0, 10**400)),
     "too many axes": (
         ValueError, lambda: maxout_backward(np.ones((1,) * 64), np.zeros((1,) * 64, int), 2)),
     "negative pieces": (ValueError, lambda: maxout_backward(np.ones(2), np.zeros(2, int), -1)),
@@ -656,6 +657,7 @@ def test_bad_out():
     for error, out in (
         (ValueError, read_only), (ValueError, np.full(4, 7.0)), (ValueError, np.full((3, 1), 7.0)),
         (ValueError, np.full((), 7.0)), (TypeError, np.full(3, 7)), (TypeError, np.full(3, "7")),
+        (TypeError, np.full(3, "7", np.dtypes.StringDType())),
     ):  # fmt: skip
         before = out.copy()
         with pytest.raises(error, match="maxout"):

@@ -561,6 +561,10 @@ BAD = {
     "out of integers": (
         (ROWS, ROWS, ROWS[0]), {"out": (np.ones((4, 3), int), None)}, TypeError, "int64",
     ),
+    "out of text": (
+        (ROWS, ROWS, ROWS[0]), {"out": (np.full((4, 3), "", np.dtypes.StringDType()), None)},
+        TypeError, "StringDType",
+    ),
     "raises": ((ROWS, thing(__array__=raising(ZeroDivisionError)), ROWS[0]), {},
                ZeroDivisionError, ""),
 }  # fmt: skip

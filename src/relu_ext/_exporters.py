@@ -68,7 +68,7 @@ def result_array(
     out: object,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
-    refused: str = "SUmMOV",
+    refused: str = "SUTmMOV",
 ) -> np.ndarray[Any, Any] | None:
     """Return an exact ndarray over the memory of `out`, into which a result may be copied, or None
     if `out` is None.  Of the kinds of dtypes that are refused, bfloat16 is none."""

@@ -271,7 +271,7 @@ cdef checked_out(str name, out, dtype, tuple shape):
     if out is None or cnp.PyArray_CheckExact(out) and out.dtype is dtype and is_writeable(out) and (
             out.shape == shape):
         return out
-    return exporters().result_array(name, "out", out, shape, dtype, "SUmMV")
+    return exporters().result_array(name, "out", out, shape, dtype, "SUTmMV")
 
 
 cdef bint takes(out, dtype, bint dense, input, other) except -1:
@@ -576,7 +576,7 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
     for i in range(axes - job.axes):
         size *= kept[i]
     total = prod(lengths)
-    if total * max(size, 1) >= 1 << 62:
+    if total >= 1 << 62 or total * max(size, 1) >= 1 << 62:
         raise ValueError(f"maxout_backward: a result of {total} pieces is too large")
     memset(x_shape, -1, sizeof(x_shape))
     for i in range(job.axes):
