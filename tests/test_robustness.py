@@ -476,6 +476,25 @@ def test_an_object_that_lies_about_its_type(operation):
         operation.front(*[np.ones(1)] * operation.arity, out=Liar())
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x, thing: relu_ext.leaky_relu_(x, thing),
+        lambda x, thing: relu_ext.leaky_relu_subgradient(x, at_zero=thing),
+        lambda x, thing: relu_ext.leaky_relu_backward_(x, x, at_zero=thing),
+        lambda x, thing: relu_ext.prelu_backward(x, x, x, at_zero=thing),
+        lambda x, thing: relu_ext.prelu_backward(x, x, thing),
+    ],
+)
+def test_an_object_that_does_not_tell_its_type(call):
+    """The caller's own exception."""
+    error, x = ZeroDivisionError("the caller's own"), np.ones(3)
+    with pytest.raises(ZeroDivisionError) as caught:
+        call(x, thing(__class__=property(raising(error))))
+    assert caught.value is error
+    assert_same_bits(x, np.ones(3))
+
+
 @each_operation
 def test_out_is_the_base_of_an_input(operation):
     """The answer is that of a copy."""

@@ -434,6 +434,7 @@ cdef tuple ufunc_names = tuple([one.ufunc_name for one in (*OPERATIONS, *AT_ZERO
 cdef int numpy_dtypes[FLOATS]
 numpy_dtypes[:] = [cnp.NPY_FLOAT16, -1, cnp.NPY_FLOAT, cnp.NPY_DOUBLE, cnp.NPY_LONGDOUBLE]
 cdef object numpy_scalar = np.generic
+cdef tuple REAL = (int, float, np.integer, np.floating, np.bool_)
 cdef char[LARGEST_ITEM] zero  # in every dtype
 cdef double LARGEST = 65504.0  # of float16
 cdef double SMALLEST = 1.1754943508222875e-38  # below, a cast to bfloat16 may report an underflow
@@ -624,8 +625,7 @@ cdef object backward(int call, object grad, object x, object parameter, object y
 
 
 cdef int chosen_at_zero(str name, at_zero) except -1:
-    if (isinstance(at_zero, (int, float, np.integer, np.floating, np.bool_))
-            and (at_zero == 0 or at_zero == 1)):
+    if isinstance(at_zero, REAL) and (at_zero == 0 or at_zero == 1):
         return at_zero == 1
     raise ValueError(f"{name}: expected an at_zero of None, 0 or 1, not {at_zero!r}")
 
