@@ -585,6 +585,14 @@ def test_bad_input(kind, label):
         np.testing.assert_array_equal(was, now)
 
 
+def test_a_sum_that_is_rounded_to_zero_keeps_its_sign():
+    tiny = np.full((4, 3), 6e-8, "e")
+    _, learned = relu_ext.prelu_backward(tiny, -tiny, tiny[0])
+    assert_same_bits(learned, np.full(3, -0.0, "e"))
+    _, learned = relu_ext.add_relu_backward(np.full((4, 3), -1e-10, "f"), ROWS, tiny[0])
+    assert_same_bits(learned[1:], np.full(2, -0.0, "e"))
+
+
 def test_results_that_share_memory_are_refused():
     memory = np.zeros((5, 3), "f")
     for kind in KINDS:

@@ -770,8 +770,8 @@ The terms are added in the widest dtype of grad, {third}, {second} and float32, 
 two float16 or bfloat16 is exact, and the sum is rounded once.  The order of adding depends only on
 the shapes and on the order of the axes in memory, and the bits of the sum with it, whatever the
 steps between elements, the CPU and the number of threads.  The error is at most (32 + log2 n) eps
-times the sum of the terms' magnitudes, for n terms.  A sum that is NaN is the positive quiet NaN; a
-sum is never -0.0, and over nothing +0.0.
+times the sum of the terms' magnitudes, for n terms.  A sum that is NaN is the positive quiet NaN;
+before it is rounded, a sum is never -0.0, and over nothing it is +0.0.
 
 Examples
 --------
