@@ -189,3 +189,21 @@ def test_what_exports_by_dlpack_alone_is_read():
     assert relu_ext.relu(thing).tolist() == [0, 2]
     assert relu_ext.add_relu(array, thing).tolist() == [0, 4]
     assert relu_ext.leaky_relu(array, exporter(np.array([0.5, 1]))).tolist() == [-0.5, 2]
+
+
+@each_operation
+def test_an_out_that_does_not_fit(operation):
+    """The words name the function as it was called, and out."""
+    read_only = np.ones(3)
+    read_only.flags.writeable = False
+    x = [np.ones(3)] * operation.arity
+    parameter = operation.parameter and 0.5
+    for error, out, where, words in (
+        (ValueError, np.ones(4), True, r"out has shape \(4,\), and the result has shape \(3,\)"),
+        (ValueError, np.ones(3), np.ones((2, 3), bool), r"out .*\(3,\).* result .*\(2, 3\)"),
+        (ValueError, (read_only,), [True], "out is read-only"),
+        (TypeError, np.ones(3, int), True, f"'{operation.name}'.*float64.*int64"),
+    ):
+        with pytest.raises(error, match=words) as caught:
+            operation.front(*x, parameter=parameter, out=out, where=where)
+        assert str(caught.value).startswith(f"{operation.name}: ") or error is TypeError

@@ -81,7 +81,7 @@ def _call(name: str, ufunc: np.ufunc, operands: tuple[Any, ...], keywords: dict[
             raise
         arguments = dict(zip(_DESCRIBED[ufunc.__name__].operands, operands, strict=True))
         try:
-            message = _explanation(name, arguments, keywords, error)
+            message = _explanation(name, ufunc.__name__, arguments, keywords, error)
         except Exception:  # of an operand that is asked once more
             message = None
         if message is None:
@@ -96,23 +96,31 @@ def _decides_itself(x: object) -> bool:
 
 
 def _explanation(
-    name: str, arguments: dict[str, Any], keywords: dict[str, Any], error: Exception
+    name: str,
+    ufunc_name: str,
+    arguments: dict[str, Any],
+    keywords: dict[str, Any],
+    error: Exception,
 ) -> str | None:
     """What to say instead of an error of NumPy, or None if that says enough."""
     for argument, value in arguments.items():
         if (what := _no_number(value)) is not None:
             return f"{name}: {argument} {what}; it must be a number or an array of numbers"
     if isinstance(error, ValueError):
-        return _shapes_that_differ(name, arguments)
+        return _shapes_that_differ(name, arguments) or _out_that_does_not_fit(
+            name, arguments, keywords
+        )
     words = str(error)
     if "ArrayType" in words:
         kind = type(keywords.get("out")).__name__
         return f"{name}: out is of type {kind}; it must be an ndarray"
     if name.endswith("_") and hasattr(error, "from_") and hasattr(error, "to"):
         return _dtype_that_does_not_fit(name, arguments, error.from_, error.to)
-    ufunc_name = name.rstrip("_")
-    if name != ufunc_name and words.startswith(f"{ufunc_name}:"):
-        return name + words.removeprefix(ufunc_name)
+    public = name.rstrip("_")
+    if name != public and words.startswith(f"{public}:"):
+        return name + words.removeprefix(public)
+    if ufunc_name != public and repr(ufunc_name) in words:  # which is private
+        return f"{name}: {words.replace(ufunc_name, name)}"
     return None
 
 
@@ -164,6 +172,21 @@ def _shapes_that_differ(name: str, arguments: dict[str, Any]) -> str | None:
                 f"{shapes[first]}"
             )
     return None
+
+
+def _out_that_does_not_fit(
+    name: str, arguments: dict[str, Any], keywords: dict[str, Any]
+) -> str | None:
+    out = keywords.get("out")
+    target = out[0] if isinstance(out, tuple) and len(out) == 1 else out
+    if not isinstance(target, np.ndarray):
+        return None
+    if not target.flags.writeable:
+        return f"{name}: out is read-only"
+    shape = _broadcast(*map(np.shape, (*arguments.values(), keywords.get("where", True))))
+    if shape is None or _broadcast(shape, target.shape) == target.shape:
+        return None
+    return f"{name}: out has shape {target.shape}, and the result has shape {shape}"
 
 
 def _broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...] | None:
