@@ -8,7 +8,8 @@ an array are read again once everything is allocated, because Python may run unt
 
 cimport numpy as cnp
 from cpython.long cimport PyLong_AsLongAndOverflow, PyLong_CheckExact
-from libc.string cimport memset
+from cpython.ref cimport PyObject
+from libc.string cimport memcmp, memset
 from relu_ext._dispatch cimport active_table
 from relu_ext._ndarrays cimport (
     PyArray_DESCR, PyArray_Descr, PyArrayObject, describe_ndarray, is_bfloat16, is_writeable,
@@ -29,6 +30,9 @@ from operator import index
 import numpy as np
 
 cnp.import_array()
+
+cdef extern from "Python.h":
+    Py_ssize_t PyNumber_AsSsize_t(object, PyObject *) except? -1
 
 cdef enum:
     NUMBERED = 256  # pieces that a byte can number; NumPy reduces more of them
@@ -146,15 +150,17 @@ cdef Py_ssize_t describe_pieces(Job *job, x) noexcept:
     return pieces
 
 
-cdef int perform(str name, Job *job, x, y, which, bint backward) except -1:
-    """Describe all arrays, when no more Python will run, and compute."""
+cdef int perform(str name, Job *job, x, y, which, bint backward, bint is_described) except -1:
+    """Describe all arrays, when no more Python will run, and compute.  The pieces may be described,
+    if no Python has run since."""
     cdef Operand operands[2]
     cdef Plan *this = &job.laid
     cdef Pieces *pieces = &job.pieces
     cdef Py_ssize_t bytes
     cdef bint valid
-    memset(job.offset, 0, sizeof(job.offset))  # what `which` may hold while others change it
-    valid = describe_pieces(job, x) == pieces.count
+    if backward:  # what `which` may hold while others change it
+        memset(job.offset + pieces.count, 0, (NUMBERED - pieces.count) * sizeof(Py_ssize_t))
+    valid = is_described or describe_pieces(job, x) == pieces.count
     describe_ndarray(y, job.dtype, &operands[0])
     if which is not None:
         describe_ndarray(which, UINT8, &operands[1])
@@ -174,7 +180,7 @@ cdef int perform(str name, Job *job, x, y, which, bint backward) except -1:
             job.offset[pieces.run] == job.offset[pieces.run - 1] + this.itemsize):
         pieces.run += 1
     if pieces.count == 1 and not backward:  # compared with itself
-        pieces.count = 2
+        pieces.count, job.offset[1] = 2, 0
     pieces.side = side_of(pieces, this.itemsize, job.dtype == FLOAT32)
     this.panel = spread_panel if backward else (
         reduce_packed if pieces.side < 0 and job.dtype != LONGDOUBLE else reduce_panel)
@@ -191,6 +197,8 @@ cdef int perform(str name, Job *job, x, y, which, bint backward) except -1:
 
 cdef tuple as_numbers(str name, str what, numbers):
     """Return a tuple of ints, after all Python in it has run."""
+    if PyLong_CheckExact(numbers):
+        return (numbers,)
     several = numbers if isinstance(numbers, tuple) else (numbers,)
     if not several:
         raise ValueError(f"{name}: {what} is an empty tuple; name at least one axis of pieces")
@@ -298,8 +306,10 @@ cdef object new_result(const Job *job, PyArray_Descr *dtype, Py_ssize_t size, bi
     """A new array in the order of x in memory, or in C's as `out` is."""
     cdef Py_ssize_t shape[MOST_AXES]
     cdef Py_ssize_t strides[MOST_AXES]
+    if in_c_order:
+        return new_array(dtype, job.first.axes, job.shape, NULL, False)
     new_layout(shape, strides, size, &job.first, NULL)
-    return new_array(dtype, job.first.axes, shape, NULL if in_c_order else strides, False)
+    return new_array(dtype, job.first.axes, shape, strides, False)
 
 
 cdef list pieces_last(int axes, tuple numbers):
@@ -396,8 +406,9 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
     """
     cdef Job job
     cdef bint counted = return_which
+    cdef bint in_c_order
     cdef Py_ssize_t pieces
-    cdef tuple numbers = (axis,) if PyLong_CheckExact(axis) else as_numbers("maxout", "axis", axis)
+    cdef tuple numbers = as_numbers("maxout", "axis", axis)
     array = native_array("maxout", x, &job.dtype)
     find_axes("maxout", numbers, cnp.PyArray_NDIM(<cnp.ndarray>array), &job)
     pieces = describe_pieces(&job, array)
@@ -421,13 +432,16 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
         if which_given is None:
             which = which.astype(np.min_scalar_type(pieces - 1))
     else:
+        in_c_order = out is not None or (
+            cnp.PyArray_FLAGS(<cnp.ndarray>array) & cnp.NPY_ARRAY_C_CONTIGUOUS)
         if y is None:
             y = new_result(&job, PyArray_DESCR(<PyArrayObject *>array),
-                           active_table.itemsize[job.dtype], out is not None)
+                           active_table.itemsize[job.dtype], in_c_order)
         if counted and which is None:
-            which = new_result(&job, <PyArray_Descr *>uint8_dtype, 1, out is not None)
+            which = new_result(&job, <PyArray_Descr *>uint8_dtype, 1, in_c_order)
         job.pieces.count = <int>pieces
-        perform("maxout", &job, array, y, which if counted else None, False)
+        perform("maxout", &job, array, y, which if counted else None, False,
+                out is None and x is array)
     if out is not None or x is not array or cnp.PyArray_NDIM(<cnp.ndarray>y) == 0:
         y = delivered(y, y_given, y_out, (x,))
         which = delivered(which, which_given, which_out, (x,)) if counted else None
@@ -447,23 +461,28 @@ cdef uint8 highest(const uint8 *which, Py_ssize_t n) noexcept nogil:
 cdef object numbered(which, Py_ssize_t pieces):
     """Return `which`, as uint8 if that can number the pieces, if all of it is in range."""
     cdef bint is_uint8 = cnp.PyArray_TYPE(<cnp.ndarray>which) == cnp.NPY_UINT8
-    if is_uint8 and cnp.PyArray_FLAGS(<cnp.ndarray>which) & cnp.NPY_ARRAY_C_CONTIGUOUS:
-        least, most = 0, highest(<const uint8 *>cnp.PyArray_DATA(<cnp.ndarray>which),
-                                 cnp.PyArray_SIZE(<cnp.ndarray>which))
-    else:
-        least, most = int(which.min()), int(which.max())
+    if is_uint8 and cnp.PyArray_FLAGS(<cnp.ndarray>which) & cnp.NPY_ARRAY_C_CONTIGUOUS and highest(
+            <const uint8 *>cnp.PyArray_DATA(<cnp.ndarray>which),
+            cnp.PyArray_SIZE(<cnp.ndarray>which)) < pieces:
+        return which
+    least, most = int(which.min()), int(which.max())
     if least < 0 or most >= pieces:
         raise IndexError(f"maxout_backward: which has {least if least < 0 else most}, "
                          f"out of bounds for {pieces} pieces")
     return which if is_uint8 or pieces > NUMBERED else which.astype(np.uint8)
 
 
-cdef object contiguous(array, tuple shape):
+cdef inline bint has_shape(array, const Py_ssize_t *shape, int axes) noexcept:
+    return cnp.PyArray_NDIM(<cnp.ndarray>array) == axes and (axes == 0 or memcmp(
+        cnp.PyArray_DIMS(<cnp.ndarray>array), shape, axes * sizeof(Py_ssize_t)) == 0)
+
+
+cdef object contiguous(array, const Py_ssize_t *shape, int axes):
     """Return the array, broadcast and in C's order."""
     if (cnp.PyArray_FLAGS(<cnp.ndarray>array) & cnp.NPY_ARRAY_C_CONTIGUOUS
-            and array.shape == shape):
+            and has_shape(array, shape, axes)):
         return array
-    return np.broadcast_to(array, shape).copy()
+    return np.broadcast_to(array, as_tuple(shape, axes)).copy()
 
 
 cdef object spread_many(grad, which, tuple lengths, tuple axes):
@@ -543,7 +562,10 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
     cdef Operand operands[2]
     cdef Py_ssize_t kept[MOST_AXES]
     cdef Py_ssize_t x_shape[MOST_AXES]
+    cdef Py_ssize_t length
+    cdef Py_ssize_t total = 1
     cdef double size = 1
+    cdef double bytes
     cdef int axes, i
     cdef int number = 0
     cdef tuple numbers = as_numbers("maxout_backward", "axis", axis)
@@ -553,21 +575,26 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
     if len(lengths) != len(numbers):
         raise ValueError(f"maxout_backward: {len(lengths)} numbers of pieces for "
                          f"{len(numbers)} axes")
-    if min(lengths) < 0:
-        raise ValueError(f"maxout_backward: expected at least 0 pieces, not {min(lengths)}")
+    for one in lengths:
+        if PyNumber_AsSsize_t(one, NULL) < 0:
+            raise ValueError(f"maxout_backward: expected at least 0 pieces, not {min(lengths)}")
     grad_array = native_array("maxout_backward", grad, &job.dtype)
     which_array = as_array("maxout_backward", which)
     is_plain = grad is grad_array and which is which_array
-    if which_array.dtype.kind not in "iu":
+    if not cnp.PyArray_ISINTEGER(<cnp.ndarray>which_array):
         raise TypeError("maxout_backward: which has dtype "
                         f"{which_array.dtype.type.__name__}, not an integer one")
     describe_ndarray(grad_array, job.dtype, &operands[0])
     describe_ndarray(which_array, UINT8, &operands[1])
-    axes = new_layout(kept, x_shape, 1, &operands[0], &operands[1])
+    axes = operands[0].axes
+    if has_shape(which_array, operands[0].shape, axes):
+        for i in range(axes):
+            kept[i] = operands[0].shape[i]
+    else:
+        axes = new_layout(kept, x_shape, 1, &operands[0], &operands[1])
     if axes < 0:
         raise ValueError(f"maxout_backward: grad of shape {grad_array.shape} and "
                          f"which of shape {which_array.shape} do not broadcast")
-    shape = as_tuple(kept, axes)
     axes += <int>len(numbers)
     if axes > MOST_AXES:
         raise ValueError(f"maxout_backward: the result would have {axes} axes; NumPy has at most "
@@ -575,30 +602,34 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
     find_axes("maxout_backward", numbers, axes, &job)
     for i in range(axes - job.axes):
         size *= kept[i]
-    total = prod(lengths)
-    if total >= 1 << 62 or total * max(size, 1) >= 1 << 62:
-        raise ValueError(f"maxout_backward: a result of {total} pieces is too large")
     memset(x_shape, -1, sizeof(x_shape))
+    bytes = max(size, 1.0)
     for i in range(job.axes):
-        x_shape[job.axis[i]] = lengths[i]
+        length = PyNumber_AsSsize_t(lengths[i], NULL)  # at most what it holds
+        bytes *= max(length, 1)
+        if bytes >= 1 << 62:
+            raise ValueError(
+                f"maxout_backward: a result of {prod(lengths)} pieces is too large")
+        total *= length
+        x_shape[job.axis[i]] = length
     for i in range(axes):
         if x_shape[i] < 0:
             x_shape[i] = kept[number]
             number += 1
     if size:
-        which_array = contiguous(numbered(which_array, total), shape)
-        grad_array = contiguous(grad_array, shape)
+        which_array = contiguous(numbered(which_array, total), kept, axes - job.axes)
+        grad_array = contiguous(grad_array, kept, axes - job.axes)
 
-    given = outputs("maxout_backward", out, 1)[0]
-    x_out = checked_out("maxout_backward", given, grad_array.dtype,
-                        None if given is None else as_tuple(x_shape, axes))
+    given = None if out is None else outputs("maxout_backward", out, 1)[0]
+    x_out = None if given is None else checked_out(
+        "maxout_backward", given, grad_array.dtype, as_tuple(x_shape, axes))
     if total > NUMBERED and size:
         x = spread_many(grad_array, which_array, lengths, numbers)
     else:
         x = x_out
-        if not takes(x_out, grad_array.dtype, False, grad_array, which_array):
+        if x is None or not takes(x_out, grad_array.dtype, False, grad_array, which_array):
             x = new_array(PyArray_DESCR(<PyArrayObject *>grad_array), axes, x_shape, NULL, False)
         if size:
-            job.pieces.count = total
-            perform("maxout_backward", &job, x, grad_array, which_array, True)
+            job.pieces.count = <int>total
+            perform("maxout_backward", &job, x, grad_array, which_array, True, False)
     return x if given is None and is_plain else delivered(x, given, x_out, (grad, which))
