@@ -458,6 +458,29 @@ def test_threads_compute_under_the_callers_settings(change, dtype):
     assert finished.stdout == "all\n", finished.stdout + finished.stderr
 
 
+HALVES_UNDER_FLUSH = SETTINGS + """
+import numpy as np, relu_ext
+x = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+grad = np.resize(x[::-7], x.shape).copy()
+compute = lambda: (relu_ext.leaky_relu(x, 0.3).tobytes(), relu_ext.add_relu(x, grad).tobytes(),
+                   relu_ext.leaky_relu_backward(grad, x, 0.3).tobytes())
+plain = compute()
+set_flush()
+flushed = compute()
+restore()
+assert flushed == plain
+print(relu_ext.cpu_levels().active)
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="knows no other")
+@pytest.mark.parametrize("level", relu_ext.cpu_levels().available)
+def test_float16_where_subnormal_numbers_are_flushed(level):
+    """No float32 on the way is subnormal, at any level."""
+    finished = run_python(HALVES_UNDER_FLUSH, RELU_EXT_CPU_LEVEL=level)
+    assert finished.stdout == f"{level}\n", finished.stderr
+
+
 def test_several_python_threads(threads):
     """Each on its part of one array, with threads of the library or without."""
     part = samples.values(np.dtype("f4"), 997)

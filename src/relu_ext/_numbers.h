@@ -99,13 +99,15 @@ static inline uint32_t relu_ext_bits_of_float(float value)
 
 /* float16 in blocks, because compilers vectorise no scalar conversion. A NaN is quieted. */
 #if !defined(__F16C__) && !(defined(__ARM_NEON) && defined(__aarch64__))
-/* Exponent and mantissa move up by 13 bits and the bias grows by 112; 2^112 does both at once for
- * normal and subnormal numbers alike. Infinity and NaN (quieted, as the hardware does) need all
- * exponent bits set. */
+/* Exponent and mantissa move up by 13 bits and the bias grows by 112. A subnormal number is what a
+ * normal one with its mantissa has beyond 2^-14: no float32 on the way is subnormal, which the CPU
+ * may take for 0. Infinity and NaN (quieted, as the hardware does) need all exponent bits set. */
 static inline float relu_ext_float_from_float16(uint16_t x)
 {
     const uint32_t magnitude = (uint32_t)(x & 0x7fff) << 13;
-    const uint32_t finite = relu_ext_bits_of_float(relu_ext_float_from_bits(magnitude) * 0x1p112f);
+    const uint32_t subnormal =
+        relu_ext_bits_of_float(relu_ext_float_from_bits(magnitude + 0x38800000) - 0x1p-14f);
+    const uint32_t finite = magnitude < 0x00800000 ? subnormal : magnitude + 0x38000000;
     const uint32_t quiet = magnitude > 0x0f800000 ? 0x00400000 : 0;
     const uint32_t special = magnitude | 0x7f800000 | quiet;
     return relu_ext_float_from_bits((magnitude >= 0x0f800000 ? special : finite) |
