@@ -207,3 +207,20 @@ def test_an_out_that_does_not_fit(operation):
         with pytest.raises(error, match=words) as caught:
             operation.front(*x, parameter=parameter, out=out, where=where)
         assert str(caught.value).startswith(f"{operation.name}: ") or error is TypeError
+
+
+def test_a_numpy_number_keeps_no_payload_of_bfloat16():
+    """The same bits as by the ufunc, also once the dtype was met beside a Python number."""
+    bits = np.array([0x7FC1, 0xFFC2, 0xBF80], np.uint16)
+    expected = bits.copy().view(BFLOAT16)
+    relu_ext.ufuncs.leaky_relu(expected, np.float32(0.5), out=expected)
+    for _ in range(2):
+        x = bits.copy().view(BFLOAT16)
+        relu_ext.leaky_relu_(x, np.float32(0.5))
+        assert_same_bits(x, expected)
+        relu_ext.leaky_relu_(x, 0.5)
+
+
+def test_a_number_of_threads_that_is_no_integer():
+    with pytest.raises(TypeError, match="set_num_threads: num_threads has to be an integer, not st"):
+        relu_ext.set_num_threads("2")
