@@ -20,7 +20,7 @@ cdef extern from "_threads.h" nogil:
 
 cdef enum:
     MOST_THREADS = 1 << 16  # more than any machine has, and within C's int
-    # Of each thread, in KiB.  The walker's tiles take up to 24 of them, and sums about 100.
+    # Of each thread, in KiB.  The walker's tiles take up to 50 of them, and sums about 150.
     LEAST_STACK = 256
 
 cdef Team *team = NULL
@@ -91,7 +91,11 @@ def set_num_threads(num_threads, /):
     1
     """
     cdef int before = threads_asked()
-    number = index(num_threads)
+    try:
+        number = index(num_threads)
+    except TypeError:
+        raise TypeError("set_num_threads: num_threads has to be an integer, not "
+                        f"{type(num_threads).__name__}") from None
     if not 1 <= number <= MOST_THREADS:
         raise ValueError(f"set_num_threads: expected a number of threads from 1 to "
                          f"{MOST_THREADS}, not {num_threads!r}")
