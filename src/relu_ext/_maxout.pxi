@@ -91,7 +91,7 @@ cdef inline void compare(const Pieces *pieces, number *out, number *winners, con
     """`some` pieces at a time, of which there are `groups`, or, if that is 0, any number; then the
     last ones may meet again."""
     cdef int width = <int>min(n, lanes) if layout == GATHERED else lanes
-    cdef int bytes = width * sizeof(number)
+    cdef int bytes = lanes * sizeof(number)
     cdef number best[MOST_LANES]
     cdef number winner[MOST_LANES]
     cdef Py_ssize_t step = pieces.step
@@ -176,14 +176,20 @@ cdef inline void compare_all(const Pieces *pieces, number *out, number *winners,
 
 cdef void maxout_rows(number *out, uint8 *which, const char *x, const Pieces *pieces,
                       Py_ssize_t n, Py_ssize_t rows, Py_ssize_t row_step) noexcept nogil:
-    # A local array and not the caller's, because compilers know that no row overlaps a local one.
+    # Local arrays and not the caller's: compilers know that no row overlaps a local one, and a
+    # short row may be followed by what is left of a vector.
     cdef number winners[ROW_BLOCK + MOST_LANES]
+    cdef number short_rows[ROW_BLOCK + MOST_LANES]
+    cdef number *best
     cdef Py_ssize_t together, start, count, i
     cdef int lanes = lanes_of(sizeof(number))
     cdef int side = pieces.side
-    cdef Py_ssize_t fitting = rows  # from which on a whole vector lies in the panel
-    if n < lanes:
-        fitting -= (lanes - 1) // n if 0 <= n * pieces.step <= row_step else rows
+    cdef Py_ssize_t fitting = rows  # up to here a whole vector lies in the memory of x
+    if n < lanes and (side < 0 or pieces.step < 0):
+        fitting = 0
+    elif n < lanes:
+        fitting = pieces.end - x - (lanes - 1) * pieces.step - <Py_ssize_t>sizeof(number)
+        fitting = 0 if fitting < 0 else min(rows, fitting // row_step + 1) if row_step > 0 else rows
     while rows > 0:
         if fitting <= 0:
             side, fitting = -1, rows
@@ -192,15 +198,18 @@ cdef void maxout_rows(number *out, uint8 *which, const char *x, const Pieces *pi
         while start < n:
             # What is left for the next block is never less than a vector.
             count = n - start if n - start <= ROW_BLOCK + MOST_LANES else ROW_BLOCK
+            best = &short_rows[0] if n < lanes else out + start
             if number is longdouble or side < 0:
-                compare(pieces, out + start, winners, x + start * pieces.step, count, together,
-                        row_step, 2, GATHERED, 0, True, lanes)
+                compare(pieces, best, winners, x + start * pieces.step, count, together, row_step,
+                        2, GATHERED, 0, True, lanes)
             elif which == NULL:
-                compare_all(pieces, out + start, winners, x + start * pieces.step, count, together,
+                compare_all(pieces, best, winners, x + start * pieces.step, count, together,
                             row_step, side, False)
             else:
-                compare_all(pieces, out + start, winners, x + start * pieces.step, count, together,
+                compare_all(pieces, best, winners, x + start * pieces.step, count, together,
                             row_step, side, True)
+            if n < lanes:
+                memcpy(out, short_rows, together * n * sizeof(number))
             if which != NULL:
                 for i in range(together * count):
                     which[start + i] = <uint8>winners[i]

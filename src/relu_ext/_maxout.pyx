@@ -88,6 +88,7 @@ cdef void reduce_packed(const Plan *this, char **start, Py_ssize_t rows) noexcep
     cdef Py_ssize_t together, some, piece
     cdef const char *x
     packed.step, packed.run, packed.side, packed.offset = size, 1, 1, offset
+    packed.end = memory + block * size
     while done < n * rows:
         x = start[X] + done // n * row_step(this, X) + done % n * job.pieces.step
         together = min(rows - done // n, max(<Py_ssize_t>1, block // n))
@@ -157,6 +158,7 @@ cdef int perform(str name, Job *job, x, y, which, bint backward, bint is_describ
     cdef Plan *this = &job.laid
     cdef Pieces *pieces = &job.pieces
     cdef Py_ssize_t bytes
+    cdef int axis
     cdef bint valid
     if backward:  # what `which` may hold while others change it
         memset(job.offset + pieces.count, 0, (NUMBERED - pieces.count) * sizeof(Py_ssize_t))
@@ -175,6 +177,9 @@ cdef int perform(str name, Job *job, x, y, which, bint backward, bint is_describ
     bytes = size_of(this) * pieces.count * this.itemsize
     pieces.infinity = BFLOAT16_INFINITY if job.dtype == BFLOAT16 else FLOAT16_INFINITY
     pieces.step, pieces.offset = this.step[X][0], job.offset
+    pieces.end = this.data[X] + this.itemsize
+    for axis in range(this.axes):
+        pieces.end += max(<Py_ssize_t>0, (this.shape[axis] - 1) * this.step[X][axis])
     pieces.run = 1
     while pieces.run < pieces.count and (
             job.offset[pieces.run] == job.offset[pieces.run - 1] + this.itemsize):

@@ -96,6 +96,7 @@ cdef struct Pieces:
     int run
     Py_ssize_t step
     const Py_ssize_t *offset  # to the 256th for the gradient, 0 behind `count`
+    const char *end  # of the memory of all first pieces; unread for the gradient
     unsigned short infinity  # its bits in float16 or bfloat16, which share kernels
     # How many lie side by side and next to those of the next element; 0 if four of them lie side by
     # side at least, and -1 if they lie in another way.
