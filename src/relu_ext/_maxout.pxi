@@ -44,22 +44,16 @@ cdef inline int meet(number x, number rank, number piece, number *best, number *
 cdef inline int meet_all(number *best, number *winner, const number *items, int first,
                          const int pieces, const bint champion, const bint counted,
                          const int lanes, uint16 infinity) noexcept nogil:
-    """In one lane.  Halves meet, and the champion of the pieces before comes last, so that few
-    comparisons wait for each other."""
-    cdef int half = (pieces + 1) // 2
+    """In one lane.  The champion of the pieces before comes last, so that few comparisons wait for
+    each other."""
     cdef number x = items[0]
     cdef number rank = _scalar.rank(x, infinity)
     cdef number piece = <number>first
-    cdef number later = items[half * lanes]
-    cdef number later_rank = _scalar.rank(later, infinity)
-    cdef number later_piece = <number>(first + half)
+    cdef number later, later_rank, later_piece
     cdef int next = 0
-    loop(9, next, 1, half, meet(items[next * lanes], _scalar.rank(items[next * lanes], infinity),
-                                <number>(first + next), &x, &rank, &piece))
-    loop(9, next, half + 1, pieces, meet(
-        items[next * lanes], _scalar.rank(items[next * lanes], infinity),
-        <number>(first + next), &later, &later_rank, &later_piece))
-    meet(later, later_rank, later_piece, &x, &rank, &piece)
+    loop(9, next, 1, pieces, meet(
+        items[next * lanes], _scalar.rank(items[next * lanes], infinity), <number>(first + next),
+        &x, &rank, &piece))
     if champion:
         later, later_rank, later_piece = x, rank, piece
         x = best[0]
