@@ -142,10 +142,7 @@ cdef inline void compare_all(const Pieces *pieces, number *out, number *winners,
     elif side == 1 and count == 3:
         compare(pieces, out, winners, x, n, rows, row_step, 3, ROWS, 1, counted, lanes)
     elif side == 1 and count == 4:
-        if number is float16:  # whose ranks take long to compute again
-            compare(pieces, out, winners, x, n, rows, row_step, 4, ROWS, 1, counted, lanes)
-        else:
-            compare(pieces, out, winners, x, n, rows, row_step, 2, ROWS, 2, counted, lanes)
+        compare(pieces, out, winners, x, n, rows, row_step, 2, ROWS, 2, counted, lanes)
     elif side == 1:
         compare(pieces, out, winners, x, n, rows, row_step, 3, ROWS, 0, counted, lanes)
     elif side == 2 and count == 2:
