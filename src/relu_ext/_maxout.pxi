@@ -175,6 +175,7 @@ cdef void maxout_rows(number *out, uint8 *which, const char *x, const Pieces *pi
     cdef Py_ssize_t together, start, count, i
     cdef int lanes = lanes_of(sizeof(number))
     cdef int side = pieces.side
+    cdef Py_ssize_t spare = (lanes - 1) // n  # rows into which the vector of a row before may reach
     cdef Py_ssize_t fitting = rows  # up to here a whole vector lies in the memory of x
     if n < lanes and (side < 0 or pieces.step < 0):
         fitting = 0
@@ -189,7 +190,7 @@ cdef void maxout_rows(number *out, uint8 *which, const char *x, const Pieces *pi
         while start < n:
             # What is left for the next block is never less than a vector.
             count = n - start if n - start <= ROW_BLOCK + MOST_LANES else ROW_BLOCK
-            best = &short_rows[0] if n < lanes else out + start
+            best = out + start if rows - together >= spare else &short_rows[0]
             if number is longdouble or side < 0:
                 compare(pieces, best, winners, x + start * pieces.step, count, together, row_step,
                         2, GATHERED, 0, True, lanes)
@@ -199,7 +200,7 @@ cdef void maxout_rows(number *out, uint8 *which, const char *x, const Pieces *pi
             else:
                 compare_all(pieces, best, winners, x + start * pieces.step, count, together,
                             row_step, side, True)
-            if n < lanes:
+            if best == short_rows:
                 memcpy(out, short_rows, together * n * sizeof(number))
             if which != NULL:
                 for i in range(together * count):
