@@ -1,5 +1,6 @@
 """Maxout and its gradient: values, layouts, the edges of memory, bad input, leaks."""
 
+import math
 import sys
 import threading
 
@@ -495,6 +496,32 @@ def test_short_rows_of_windows_stay_in_their_memory(level, dtype):
                     maxout_backward(y, which, (height, width), (1, 3), out=gradient)
                     expected = reference.maxout_backward(values, numbers, (height, width), (1, 3))
                     assert_same_bits(gradient.copy(), expected)
+
+
+@each_dtype
+def test_short_rows_stay_in_their_array(level, dtype):
+    """Of short rows kernels read whole vectors, also of the next image's, but not behind the last
+    one; and write none."""
+    x_pages, y_pages = Pages.read_only(samples.values(dtype, 1000), 8 * PAGE), Pages(4 * PAGE)
+    for shape, axes in (
+        ((3, 4, 2, 4, 2, 3), (2, 4)),
+        ((2, 3, 2, 5, 2, 9), (2, 4)),
+        ((5, 7, 3, 4), (2,)),
+        ((3, 4, 4, 7), (0,)),
+        ((6, 5, 4), (2,)),
+    ):
+        for memory in x_pages.edges(dtype, math.prod(shape)):
+            x = memory.reshape(shape)
+            for view in (x, x[::-1], x[..., ::-1], x[..., :-1], x[:, 1::2], x.swapaxes(0, 1)):
+                values, numbers = reference.maxout(view, axes)
+                for y in y_pages.edges(dtype, values.size):
+                    which = np.empty(values.shape, np.uint8)
+                    out = y.reshape(values.shape)
+                    maxout(view, axes, out=(out, which), return_which=True)
+                    assert_same_bits(out.copy(), values)
+                    assert (which == numbers).all()
+                    maxout(view, axes, out=out)
+                    assert_same_bits(out.copy(), values)
 
 
 @pytest.mark.parametrize("pieces", [4, 6])

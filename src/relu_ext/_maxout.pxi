@@ -73,8 +73,11 @@ cdef inline int compare_group(const Py_ssize_t *offset, number *best, number *wi
     cdef number items[MOST_SIDE * MOST_LANES]
     cdef int lane = 0
     take(items, x, offset + first, some, layout, sizeof(number), lanes, step, width)
-    loop(1, lane, 0, lanes, meet_all(best + lane, winner + lane, items + lane, first, some,
-                                     champion, counted, lanes, infinity))
+    loop(1, lane, 0, lanes, meet_all(best + lane, winner + lane, items + lane, first,
+                                     min(some, 5), champion, counted, lanes, infinity))
+    if some > 5:  # in two halves, so that fewer comparisons wait for each other
+        loop(1, lane, 0, lanes, meet_all(best + lane, winner + lane, items + 5 * lanes + lane,
+                                         first + 5, some - 5, True, counted, lanes, infinity))
     return 0
 
 
