@@ -136,8 +136,9 @@ cdef inline void compare_all(const Pieces *pieces, number *out, number *winners,
     # For windows in short rows: 8 windows of 3 by 3 take 0.74 (int32) and 0.78 (int16) of the time
     # with 8 lanes instead of 16, and 12 of 2 by 2 with three times 4 instead of twice 8 (Zen 5).
     cdef int few = 8 if sizeof(number) == 2 else lanes // 2
-    cdef bint is_short = (n <= few and lanes * sizeof(number) >= 32
-                          or lanes < n <= lanes + few and lanes * sizeof(number) == 32)
+    cdef bint is_short = sizeof(number) < 8 and (
+        n <= few and lanes * sizeof(number) >= 32
+        or lanes < n <= lanes + few and lanes * sizeof(number) == 32)
     if side == 0:
         compare(pieces, out, winners, x, n, rows, row_step, 4, APART, 0, counted, lanes)
     elif side == 1 and count == 2:
@@ -194,7 +195,7 @@ cdef void maxout_rows(number *out, uint8 *which, const char *x, const Pieces *pi
             # What is left for the next block is never less than a vector.
             count = n - start if n - start <= ROW_BLOCK + MOST_LANES else ROW_BLOCK
             best = out + start if rows - together >= spare else &short_rows[0]
-            keep(best)  # compilers that know both arrays take 1.1 times as long over rows (GCC 12, v2)
+            keep(best)  # GCC 12, which knows both arrays, takes 1.1 times as long over rows (v2)
             if number is longdouble or side < 0:
                 compare(pieces, best, winners, x + start * pieces.step, count, together, row_step,
                         2, GATHERED, 0, True, lanes)

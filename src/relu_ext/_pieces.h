@@ -284,8 +284,10 @@ static CYTHON_INLINE void relu_ext_take(void *rows, const char *x, const ptrdiff
     RELU_EXT_TAKES(RELU_EXT_TAKE)
 #endif
     for (piece = 0; layout == RELU_EXT_GATHERED && piece < pieces; piece++)
-        for (i = 0; i < width; i++)
-            memcpy(to + (piece * lanes + i) * size, x + offset[piece] + i * step, (size_t)size);
+        for (i = 0, from = x + offset[piece]; i < width; i++, from += step) {
+            RELU_EXT_KEEP(from);
+            memcpy(to + (piece * lanes + i) * size, from, (size_t)size);
+        }
     for (i = 0; layout != RELU_EXT_GATHERED && i < lanes; i++)
         for (piece = 0; piece < pieces; piece++)
             memcpy(to + (piece * lanes + i) * size, from + i * step + piece * size, (size_t)size);
