@@ -458,7 +458,9 @@ def test_threads_compute_under_the_callers_settings(change, dtype):
     assert finished.stdout == "all\n", finished.stdout + finished.stderr
 
 
-HALVES_UNDER_FLUSH = SETTINGS + """
+HALVES_UNDER_FLUSH = (
+    SETTINGS
+    + """
 import numpy as np, relu_ext
 x = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
 grad = np.resize(x[::-7], x.shape).copy()
@@ -471,6 +473,7 @@ restore()
 assert flushed == plain
 print(relu_ext.cpu_levels().active)
 """
+)
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="knows no other")

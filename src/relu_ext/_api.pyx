@@ -331,7 +331,7 @@ cdef bint pack_exactly(object value, int dtype, object x, Number *number) except
 
     Then the result is the same: a product of two numbers of this dtype is exact in the dtype of the
     scalar, and a sum is rounded there so late that rounding it again changes nothing.  That is not
-    so for a longdouble and float64, nor for a sum that takes part in a product, nor for bfloat16, of
+    so for a longdouble and float64, for a sum that takes part in a product, and for bfloat16, of
     whose NaN ml_dtypes' casts keep no payload.
     """
     if dtype > LONGDOUBLE or dtype == BFLOAT16 or isinstance(value, LONGDOUBLE_SCALAR):

@@ -183,7 +183,8 @@ def _out_that_does_not_fit(
         return None
     if not target.flags.writeable:
         return f"{name}: out is read-only"
-    shape = _broadcast(*map(np.shape, (*arguments.values(), keywords.get("where", True))))
+    inputs = [*arguments.values(), keywords.get("where", True)]
+    shape = _broadcast(*[np.shape(x) for x in inputs])
     if shape is None or _broadcast(shape, target.shape) == target.shape:
         return None
     return f"{name}: out has shape {target.shape}, and the result has shape {shape}"
