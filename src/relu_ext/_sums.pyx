@@ -577,8 +577,11 @@ cdef object at_once(int call, str name, object grad, object x, object parameter,
     is_new = learned is None
 
     # First what may run Python: questions to tensors, and new ones.
-    if (not (is_taken(name, grad, are_tensors) and is_taken(name, x, are_tensors))
-            or not describe(grad, &whole) or whole.axes == 0):
+    if not (is_taken(name, grad, are_tensors) and is_taken(name, x, are_tensors)):
+        return None
+    # Its dtype, which numbers take.
+    if (not cnp.PyArray_CheckExact(y) or call == ADD_LEAKY_RELU_BACKWARD) and (
+            not describe(grad, &whole)):
         return None
     number = None if cnp.PyArray_CheckExact(y) else number_array(y, whole.dtype)
     is_number = number is not None
@@ -595,8 +598,8 @@ cdef object at_once(int call, str name, object grad, object x, object parameter,
                 or parameter < 0):
             return None
         parameter = number
-    # Python may have given grad another shape since.
-    if not (describe(y, &like) and describe(grad, &whole)) or count(&like) > count(&whole):
+    if (not (describe(y, &like) and describe(grad, &whole)) or whole.axes == 0
+            or count(&like) > count(&whole)):
         return None
     if is_new:
         learned = (new_array(PyArray_DESCR(<PyArrayObject *>y), like.axes, like.shape, NULL, False)
