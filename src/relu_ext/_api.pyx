@@ -442,8 +442,7 @@ cdef object compute_walked(int operation, object x, PyObject *y, PyObject *param
                                         &numbers[role])
             if kinds[role] == OTHER or new_is_array and kinds[role] == TENSOR:
                 return None
-    if where is not True and not (
-            cnp.PyArray_CheckExact(where) and cnp.PyArray_ISBOOL(<cnp.ndarray>where)):
+    if where is not True and not is_bool(where):
         return None
     if fresh and kinds[A] == TENSOR:
         out = new_tensor(name_of(operation, in_place), x)
@@ -619,16 +618,17 @@ cdef inline bint is_plain(object x) noexcept:
             or type(x) is list or cnp.PyArray_CheckScalar(x))
 
 
-cdef object call_ufunc(int operation, tuple operands, dict keywords, object out):
-    """Return what the ufunc makes of plain operands, or None where _calls knows better: other
+cdef object call_plainly(object ufunc, tuple operands, dict keywords):
+    """Return what a ufunc makes of plain operands, or None where _calls knows better: other
     operands, and errors, of which it says what to mend."""
+    out = keywords.get("out")
     if out is not None and not cnp.PyArray_CheckExact(out):
         return None
     for x in operands:
         if not is_plain(x):
             return None
     try:
-        return getattr(ufuncs, ufunc_names[operation])(*operands, **keywords)
+        return ufunc(*operands, **keywords)
     except (TypeError, ValueError):
         return None
 
@@ -649,24 +649,23 @@ cdef object call(int operation, object x, PyObject *y, PyObject *parameter, obje
             keywords[UFUNC_KEYWORDS[i]] = value
     if where is not True:
         keywords["out"] = out  # where it is None, it says that the rest may be left as it is
+    ufunc = getattr(ufuncs, ufunc_names[operation])
     operands = operands_of(x, y, parameter)
-    result = call_ufunc(operation, operands, keywords, out)
+    result = call_plainly(ufunc, operands, keywords)
     if result is not None:
         return result
-    return general_calls().call_ufunc(
-        getattr(ufuncs, ufunc_names[operation]), operands, keywords)
+    return general_calls().call_ufunc(ufunc, operands, keywords)
 
 
 cdef object call_in_place(int operation, object x, PyObject *y, PyObject *parameter):
     """Walk the operands, or call the ufunc with x as its output."""
     if compute_walked(operation, x, y, parameter, x, True) is not None:
         return x
+    ufunc = getattr(ufuncs, ufunc_names[operation])
     operands = operands_of(x, y, parameter)
-    if cnp.PyArray_CheckExact(x) and (
-            call_ufunc(operation, operands, {"out": x}, x) is not None):
+    if call_plainly(ufunc, operands, {"out": x}) is not None:
         return x
-    return general_calls().call_ufunc_in_place(
-        getattr(ufuncs, ufunc_names[operation]), operands)
+    return general_calls().call_ufunc_in_place(ufunc, operands)
 
 
 cdef inline int subgradient_choice(str name, at_zero) except -1:

@@ -44,13 +44,18 @@ def call_ufunc(ufunc: np.ufunc, operands: tuple[Any, ...], keywords: dict[str, A
     if any(map(is_sparse, operands)):
         return call_on_sparse(name, ufunc, arrays, keywords)
     out = keywords.get("out")
-    target = out[0] if type(out) is tuple and len(out) == 1 else out
+    target = _target_of(out)
     if is_torch_tensor(target):
         keywords["out"] = array = writeable_array(name, target)
         result = _call(name, ufunc, arrays, keywords)
         return target if result is array else result
     result = _call(name, ufunc, arrays, keywords)
     return result if out is not None else new_result_of(result, operands)
+
+
+def _target_of(out: Any) -> Any:
+    """What `out` names, alone or as a tuple of one, as NumPy takes it."""
+    return out[0] if type(out) is tuple and len(out) == 1 else out
 
 
 def call_ufunc_in_place(ufunc: np.ufunc, operands: tuple[Any, ...]) -> Any:
@@ -177,8 +182,7 @@ def _shapes_that_differ(name: str, arguments: dict[str, Any]) -> str | None:
 def _out_that_does_not_fit(
     name: str, arguments: dict[str, Any], keywords: dict[str, Any]
 ) -> str | None:
-    out = keywords.get("out")
-    target = out[0] if isinstance(out, tuple) and len(out) == 1 else out
+    target = _target_of(keywords.get("out"))
     if not isinstance(target, np.ndarray):
         return None
     if not target.flags.writeable:
