@@ -134,7 +134,7 @@ def test_many_columns_over_either_operand(level, kind, dtype, columns):
 
 @each_kind
 @each_dtype
-@pytest.mark.parametrize("columns", [99, 128, 255, 256, 520])
+@pytest.mark.parametrize("columns", [99, 100, 128, 133, 255, 256, 520])
 def test_every_alignment_of_rows(level, kind, dtype, columns):
     grad, x, y = arguments(kind, dtype, (17, columns), (columns,))
     expected = kind.expected(grad, x, y)
