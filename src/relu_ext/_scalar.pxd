@@ -70,8 +70,11 @@ cdef inline uint16 infinity_of(half x) noexcept nogil:
     return FLOAT16_INFINITY if half is float16 else BFLOAT16_INFINITY
 
 
-cdef inline bint is_nan(half x) noexcept nogil:
-    return <int16>(x & 0x7fff) > <int16>infinity_of(x)
+cdef inline bint is_nan(number x) noexcept nogil:
+    if number is float16 or number is bfloat16:
+        return <int16>(x & 0x7fff) > <int16>infinity_of(x)
+    else:
+        return x != x
 
 
 cdef inline bint is_positive(number x) noexcept nogil:
@@ -107,15 +110,6 @@ cdef inline bint is_zero(number x) noexcept nogil:
 cdef inline number choose(bint condition, number a, number b) noexcept nogil:
     """a where the condition holds, b elsewhere."""
     return a if condition else b
-
-
-cdef inline number nan_or(number x, number other) noexcept nogil:
-    """x where it is NaN and `other` where it is at most 0, by one comparison: the faster one in
-    each format."""
-    if number is float16 or number is bfloat16:
-        return choose(is_nan(x), x, other)
-    else:
-        return choose(x <= 0, other, x)
 
 
 cdef inline number one(number x) noexcept nogil:
@@ -259,7 +253,7 @@ cdef inline number leaky_relu(number x, number x_times_slope) noexcept nogil:
 
 cdef inline number leaky_relu_subgradient(number x, number slope, int at_zero) noexcept nogil:
     """NaN stays."""
-    cdef number y = choose(is_positive(x), one(x), nan_or(x, slope))
+    cdef number y = choose(is_positive(x), one(x), choose(is_nan(x), x, slope))
     return at_zero_or(at_zero, x, one(x), y)
 
 
