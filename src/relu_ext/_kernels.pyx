@@ -22,7 +22,7 @@ from relu_ext._table cimport (
     LEAKY_RELU_BACKWARD_1_AT_ZERO, LEAKY_RELU_SUBGRADIENT, LEAKY_RELU_SUBGRADIENT_0_AT_ZERO,
     LEAKY_RELU_SUBGRADIENT_1_AT_ZERO, LEARNED, LONGDOUBLE, OUT, PARAMETER, PRELU_BACKWARD,
     PRELU_BACKWARD_0_AT_ZERO, PRELU_BACKWARD_1_AT_ZERO, RELU, RELU_BACKWARD, RELU_SUBGRADIENT,
-    SLOPE_AT_ZERO, UINT16, UINT32, UINT64, UINT8, AddRow, AddRun, Copy, CopyBox, CopyWhere, Decode,
+    ROLES, SLOPE_AT_ZERO, UINT16, UINT32, UINT64, UINT8, AddRow, AddRun, Copy, CopyBox, CopyWhere, Decode,
     Encode, FoldLanes, FoldRows, Kernel, KernelTable, Learn, Narrow, Rows, Settle, StreamCopy,
     Terms, Widen,
 )
@@ -38,7 +38,6 @@ cdef extern from "_numbers.h" nogil:
         void (*add)(void *out, const void *a, const float *b) noexcept nogil
     const HalfFormat FLOAT16_FORMAT "relu_ext_float16_format"
     const HalfFormat BFLOAT16_FORMAT "relu_ext_bfloat16_format"
-    void bytes_multiply "relu_ext_bytes_multiply"(void *out, const void *a, int factor)
 
 cdef extern from "_copies.h" nogil:
     enum:
@@ -183,39 +182,6 @@ cdef void leaky_relu_backward_block(half *out, const half *grad, const half *x, 
         out[i] = _scalar.leaky_relu_backward(grad[i], x[i], products[i], at_zero)
 
 
-# int8 with one slope, a block of products at a time.  In place on 2**20 elements, against a loop
-# of single products (Zen 4, GCC 12): leaky_relu 1.7 times as fast at v4, 1.3 at v3 and 1.1 at
-# v2, add_leaky_relu 1.2 to 1.3 times.  Both return how many elements the blocks held.
-
-cdef inline Py_ssize_t leaky_relu_blocks(int8 *out, const int8 *x, int8 slope,
-                                         Py_ssize_t n) noexcept nogil:
-    cdef int8 products[BLOCK]
-    cdef Py_ssize_t start = 0
-    cdef int i
-    while start + BLOCK <= n:
-        bytes_multiply(products, x + start, slope)
-        for i in range(BLOCK):
-            out[start + i] = _scalar.leaky_relu(x[start + i], products[i])
-        start += BLOCK
-    return start
-
-
-cdef inline Py_ssize_t add_leaky_relu_blocks(int8 *out, const int8 *x, const int8 *y, int8 slope,
-                                             Py_ssize_t n) noexcept nogil:
-    cdef int8 sums[BLOCK]
-    cdef int8 products[BLOCK]
-    cdef Py_ssize_t start = 0
-    cdef int i
-    while start + BLOCK <= n:
-        for i in range(BLOCK):
-            sums[i] = total(x[start + i], y[start + i])
-        bytes_multiply(products, sums, slope)
-        for i in range(BLOCK):
-            out[start + i] = _scalar.leaky_relu(sums[i], products[i])
-        start += BLOCK
-    return start
-
-
 cdef inline void copy_row(number *out, const number *x, Py_ssize_t n) noexcept nogil:
     """relu and leaky_relu where no number is negative."""
     if out != x:
@@ -264,14 +230,6 @@ cdef inline void relu_backward_row(number *out, const number *grad, const number
                                    Py_ssize_t n, int unused_choice) noexcept nogil:
     cdef Py_ssize_t i
     cdef number value
-    if step == 0:
-        value = at_zero[0]
-        if _scalar.is_zero(value):
-            relu_backward_choice_row(out, grad, x, at_zero, step, n, 0)
-            return
-        if _scalar.is_one(value):
-            relu_backward_choice_row(out, grad, x, at_zero, step, n, 1)
-            return
     if number is float16 or number is bfloat16:
         run_blocks(<BlockFunction>relu_backward_block[number], out, grad, x, at_zero, step, n,
                    unused_choice)
@@ -291,7 +249,6 @@ cdef inline void relu_backward_row(number *out, const number *grad, const number
 cdef inline void leaky_relu_row(number *out, const number *x, const number *unused_array,
                                 const number *slope, Py_ssize_t step, Py_ssize_t n,
                                 int unused_choice) noexcept nogil:
-    cdef Py_ssize_t start = 0
     cdef Py_ssize_t i
     cdef number value
     if _scalar.is_unsigned(<number>0):
@@ -301,13 +258,7 @@ cdef inline void leaky_relu_row(number *out, const number *x, const number *unus
                    unused_choice)
     elif step == 0:
         value = slope[0]
-        if number is int8:
-            # In place by one pointer: with two, each block checks whether its memory overlaps.
-            if out == x:
-                start = leaky_relu_blocks(out, out, value, n)
-            else:
-                start = leaky_relu_blocks(out, x, value, n)
-        for i in range(start, n):
+        for i in range(n):
             out[i] = _scalar.leaky_relu(x[i], product(x[i], value))
     else:
         for i in range(n):
@@ -361,7 +312,6 @@ cdef inline void add_relu_row(number *out, const number *x, const number *y,
 cdef inline void add_leaky_relu_row(number *out, const number *x, const number *y,
                                     const number *slope, Py_ssize_t step,
                                     Py_ssize_t n, int unused_choice) noexcept nogil:
-    cdef Py_ssize_t start = 0
     cdef Py_ssize_t i
     cdef number z
     cdef number value
@@ -369,9 +319,7 @@ cdef inline void add_leaky_relu_row(number *out, const number *x, const number *
         run_on_sums(<Row>leaky_relu_row[number], out, x, y, slope, step, n)
     elif step == 0:
         value = slope[0]
-        if number is int8:
-            start = add_leaky_relu_blocks(out, x, y, value, n)
-        for i in range(start, n):
+        for i in range(n):
             z = total(x[i], y[i])
             out[i] = _scalar.leaky_relu(z, product(z, value))
     else:
@@ -437,77 +385,70 @@ cdef void narrow(float32 *out, const double *a, Py_ssize_t n) noexcept nogil:
 
 # From row to row.
 
-cdef inline void each_element(Row row, int at_zero, char *out, const char *a, const char *b,
-                              const char *parameter, const Rows *rows) noexcept nogil:
+cdef inline void next_element(Row row, int at_zero, char **at,
+                              const Py_ssize_t *steps) noexcept nogil:
+    cdef int role
+    keep_scalar()
+    row(at[OUT], at[A], at[B], at[PARAMETER], 0, 1, at_zero)
+    for role in range(ROLES):
+        at[role] += steps[role]
+
+
+cdef inline void each_element(Row row, int at_zero, char **start, const Rows *rows) noexcept nogil:
     """Rows of one element.
 
     Four at a time, and kept from the vectoriser, which would gather them.  16,384 float32 in place,
     three apart, on Zen 5: relu_ 0.19 ns each; leaky_relu_ 0.31, where two at a time take 0.49.
     """
     cdef Py_ssize_t count = rows.count
-    cdef Py_ssize_t out_step = rows.steps[OUT]
-    cdef Py_ssize_t a_step = rows.steps[A]
-    cdef Py_ssize_t b_step = rows.steps[B]
-    cdef Py_ssize_t parameter_step = rows.steps[PARAMETER]
+    cdef Py_ssize_t steps[ROLES]
+    cdef char *at[ROLES]
+    cdef int role
+    for role in range(ROLES):
+        at[role] = start[role]
+        steps[role] = rows.steps[role]
     while count >= 4:
-        keep_scalar()
-        row(out, a, b, parameter, 0, 1, at_zero)
-        row(out + out_step, a + a_step, b + b_step, parameter + parameter_step, 0, 1, at_zero)
-        out += 2 * out_step
-        a += 2 * a_step
-        b += 2 * b_step
-        parameter += 2 * parameter_step
-        row(out, a, b, parameter, 0, 1, at_zero)
-        row(out + out_step, a + a_step, b + b_step, parameter + parameter_step, 0, 1, at_zero)
-        out += 2 * out_step
-        a += 2 * a_step
-        b += 2 * b_step
-        parameter += 2 * parameter_step
+        next_element(row, at_zero, at, steps)
+        next_element(row, at_zero, at, steps)
+        next_element(row, at_zero, at, steps)
+        next_element(row, at_zero, at, steps)
         count -= 4
     while count > 0:
-        keep_scalar()
-        row(out, a, b, parameter, 0, 1, at_zero)
-        out += out_step
-        a += a_step
-        b += b_step
-        parameter += parameter_step
+        next_element(row, at_zero, at, steps)
         count -= 1
 
 
-cdef inline void each_row(Row row, int at_zero, bint one_by_one, void *first_out,
-                          const void *first_a, const void *first_b, const void *first_parameter,
-                          Py_ssize_t n, const Rows *rows) noexcept nogil:
+cdef inline void each_row(Row row, int at_zero, bint one_by_one, void *out, const void *a,
+                          const void *b, const void *parameter, Py_ssize_t n,
+                          const Rows *rows) noexcept nogil:
     """Inlined, so that a short row need not wait for the call of a function: with one, 64 rows of
     64 to 128 float32 take 1.1 to 1.4 times as long, of int8 1.2 to 2.1 times (Zen 5)."""
-    cdef char *out = <char *>first_out
-    cdef const char *a = <const char *>first_a
-    cdef const char *b = <const char *>first_b
-    cdef const char *parameter = <const char *>first_parameter
+    cdef char *at[ROLES]
     cdef Py_ssize_t step = 0
     cdef Py_ssize_t count = 1
+    cdef int role
+    at[OUT], at[A], at[B], at[PARAMETER] = <char *>out, <char *>a, <char *>b, <char *>parameter
     if rows != NULL:
         if one_by_one and n == 1 and rows.count > 1:
-            each_element(row, at_zero, out, a, b, parameter, rows)
+            each_element(row, at_zero, at, rows)
             return
         step = rows.parameter_step
         count = rows.count
     while True:
         # Each array by one pointer, where the compiler needs that.
-        if SEES_ONE_ARRAY or a != out and b != out:
-            row(out, a, b, parameter, step, n, at_zero)
-        elif a != out:
-            row(out, a, out, parameter, step, n, at_zero)
-        elif b != out:
-            row(out, out, b, parameter, step, n, at_zero)
+        if SEES_ONE_ARRAY or at[A] != at[OUT] and at[B] != at[OUT]:
+            row(at[OUT], at[A], at[B], at[PARAMETER], step, n, at_zero)
+        elif at[A] != at[OUT]:
+            row(at[OUT], at[A], at[OUT], at[PARAMETER], step, n, at_zero)
+        elif at[B] != at[OUT]:
+            row(at[OUT], at[OUT], at[B], at[PARAMETER], step, n, at_zero)
         else:
-            row(out, out, out, parameter, step, n, at_zero)
+            row(at[OUT], at[OUT], at[OUT], at[PARAMETER], step, n, at_zero)
         count -= 1
         if count <= 0:
             return
-        out += rows.steps[OUT]
-        a += rows.steps[A]
-        b += rows.steps[B]
-        parameter += rows.steps[PARAMETER]
+        for role in range(ROLES):
+            at[role] += rows.steps[role]
 
 
 cdef inline bint is_half(const number *unused) noexcept nogil:
@@ -526,16 +467,16 @@ cdef void relu_subgradient(number *out, const number *a, const number *b, const 
 
 cdef void relu_backward(number *out, const number *a, const number *b, const number *parameter,
                         Py_ssize_t n, const Rows *rows) noexcept nogil:
-    # In a loop over elements each would be asked for its at_zero, and those at 0 would be a branch.
-    if (rows != NULL and n == 1 and rows.count > 1 and rows.steps[PARAMETER] == 0
-            and not is_half(out)):
+    # One at_zero for all rows is asked for once: in a loop over elements it would be a branch.
+    if rows == NULL or rows.parameter_step == 0 and (
+            rows.count == 1 or rows.steps[PARAMETER] == 0):
         if _scalar.is_zero(parameter[0]):
-            each_element(<Row>relu_backward_choice_row[number], 0, <char *>out, <const char *>a,
-                         <const char *>b, <const char *>parameter, rows)
+            each_row(<Row>relu_backward_choice_row[number], 0, not is_half(out),
+                     out, a, b, parameter, n, rows)
             return
         if _scalar.is_one(parameter[0]):
-            each_element(<Row>relu_backward_choice_row[number], 1, <char *>out, <const char *>a,
-                         <const char *>b, <const char *>parameter, rows)
+            each_row(<Row>relu_backward_choice_row[number], 1, not is_half(out),
+                     out, a, b, parameter, n, rows)
             return
     each_row(<Row>relu_backward_row[number], SLOPE_AT_ZERO, not is_half(out),
              out, a, b, parameter, n, rows)

@@ -276,18 +276,4 @@ static inline relu_ext_bfloat16 relu_ext_bfloat16_narrowed(float value)
     return (relu_ext_bfloat16)(relu_ext_bfloat16_rounded(value) >> 16);
 }
 
-/* A block of bytes times a number, two in each word of 16 bits, because CPUs have no products of
- * bytes and compilers spread the bytes over twice as many registers. */
-static inline void relu_ext_bytes_multiply(void *out, const void *a, int factor)
-{
-    int i;
-    for (i = 0; i < RELU_EXT_BLOCK; i += 2) {
-        uint16_t pair, products;
-        memcpy(&pair, (const char *)a + i, sizeof pair);
-        products = (uint16_t)(((unsigned)pair * (uint16_t)factor & 0xff) |
-                              ((pair & 0xff00u) * (uint16_t)factor & 0xff00));
-        memcpy((char *)out + i, &products, sizeof products);
-    }
-}
-
 #endif
