@@ -131,12 +131,10 @@ RELU_EXT_SECOND(64, 0x55, RELU_EXT_NARROW64, RELU_EXT_WIDEN64, _mm512_maskz_load
 #endif
 
 /* Transposes square blocks of as many items as a vector holds: from[i, j] at `from + j * size + i *
- * column` goes to `to + i * size + j * to_row`. Interleaving the first half of the vectors with the
- * second half moves one bit of the place within a vector to the number of the vector, so that
- * as many rounds as there are such bits exchange the two. The last block of a row or column
- * overlaps the one before it. Three rows without gaps, as the colours of an image, are read as four,
- * of which the last belongs to the next column: of float32 2.7 times as fast as one by one (Zen 5).
- * Returns whether both sides are long enough for a block. */
+ * column` goes to `to + i * size + j * to_row`. Interleaving the first half of the vectors
+ * with the second half moves one bit of the place within a vector to the number of the vector, so
+ * that as many rounds as there are such bits exchange the two. The last block of a row or column
+ * overlaps the one before it. Returns whether both sides are long enough for a block. */
 #if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)
 #define RELU_EXT_LOWER16 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define RELU_EXT_UPPER16 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
@@ -146,35 +144,22 @@ RELU_EXT_SECOND(64, 0x55, RELU_EXT_NARROW64, RELU_EXT_WIDEN64, _mm512_maskz_load
 #define RELU_EXT_UPPER4 2, 6, 3, 7
 #define RELU_EXT_LOWER2 0, 2
 #define RELU_EXT_UPPER2 1, 3
-/* Whether blocks would compute more than a quarter of the items twice, which pays for blocks of four
- * alone. */
-static inline int relu_ext_wastes(ptrdiff_t items, ptrdiff_t block)
-{
-    return items < block || (block != 4 && 4 * ((block - items % block) % block) > items);
-}
-
-#define RELU_EXT_TRANSPOSE(BITS, ITEMS, ROUNDS, NAME, ROWS)                                       \
-    static inline int relu_ext_##NAME(char *to, ptrdiff_t to_row, const char *from,               \
-                                      ptrdiff_t column, ptrdiff_t columns, ptrdiff_t rows)        \
+#define RELU_EXT_TRANSPOSE(BITS, ITEMS, ROUNDS)                                                   \
+    static inline int relu_ext_transpose##BITS(char *to, ptrdiff_t to_row, const char *from,      \
+                                               ptrdiff_t column, ptrdiff_t columns,               \
+                                               ptrdiff_t rows)                                    \
     {                                                                                             \
         typedef uint##BITS##_t items __attribute__((vector_size(ITEMS * BITS / 8)));              \
         const ptrdiff_t size = BITS / 8;                                                          \
         ptrdiff_t i, j, start, first;                                                             \
         int k, round;                                                                             \
-        if (ROWS == ITEMS ? relu_ext_wastes(columns, ITEMS) || relu_ext_wastes(rows, ITEMS)       \
-                          : rows != ROWS || column != ROWS * size || columns <= ITEMS)            \
+        if (columns < ITEMS || rows < ITEMS)                                                      \
             return 0;                                                                             \
-        if (ROWS < ITEMS) {                                                                       \
-            columns--;                                                                            \
-            for (j = 0; j < ROWS; j++)                                                            \
-                memcpy(to + j * to_row + columns * size, from + columns * column + j * size,      \
-                       size);                                                                     \
-        }                                                                                         \
         for (start = 0; start < columns; start += ITEMS) {                                        \
             i = start < columns - ITEMS ? start : columns - ITEMS;                                \
             for (first = 0; first < rows; first += ITEMS) {                                       \
                 items x[ITEMS], y[ITEMS];                                                         \
-                j = ROWS < ITEMS ? 0 : first < rows - ITEMS ? first : rows - ITEMS;               \
+                j = first < rows - ITEMS ? first : rows - ITEMS;                                  \
                 for (k = 0; k < ITEMS; k++)                                                       \
                     memcpy(&x[k], from + (i + k) * column + j * size, sizeof x[k]);               \
                 for (round = 0; round < ROUNDS; round++) {                                        \
@@ -187,58 +172,29 @@ static inline int relu_ext_wastes(ptrdiff_t items, ptrdiff_t block)
                     for (k = 0; k < ITEMS; k++)                                                   \
                         x[k] = y[k];                                                              \
                 }                                                                                 \
-                for (k = 0; k < ROWS; k++)                                                        \
+                for (k = 0; k < ITEMS; k++)                                                       \
                     memcpy(to + (j + k) * to_row + i * size, &x[k], sizeof x[k]);                 \
             }                                                                                     \
         }                                                                                         \
         return 1;                                                                                 \
     }
-RELU_EXT_TRANSPOSE(8, 16, 4, transpose8_16, 16)
-RELU_EXT_TRANSPOSE(8, 8, 3, transpose8_8, 8)
-RELU_EXT_TRANSPOSE(8, 4, 2, transpose8_4, 4)
-RELU_EXT_TRANSPOSE(8, 4, 2, part8_3, 3)
-RELU_EXT_TRANSPOSE(16, 8, 3, transpose16_8, 8)
-RELU_EXT_TRANSPOSE(16, 4, 2, transpose16_4, 4)
-RELU_EXT_TRANSPOSE(16, 4, 2, part16_3, 3)
-RELU_EXT_TRANSPOSE(32, 4, 2, transpose32_4, 4)
-RELU_EXT_TRANSPOSE(32, 4, 2, part32_3, 3)
-RELU_EXT_TRANSPOSE(64, 2, 1, transpose64_2, 2)
-/* Of 64-bit items AVX2 has no such interleaving: 2.6 times as slow (Zen 5, GCC 12). */
-#if defined(__AVX512VL__)
-RELU_EXT_TRANSPOSE(64, 4, 2, transpose64_4, 4)
-RELU_EXT_TRANSPOSE(64, 4, 2, part64_3, 3)
 #else
-#define relu_ext_transpose64_4(to, to_row, from, column, columns, rows) 0
-#define relu_ext_part64_3(to, to_row, from, column, columns, rows) 0
-#endif
-
-static inline int relu_ext_transpose(char *to, ptrdiff_t to_row, const char *from,
-                                     ptrdiff_t column, ptrdiff_t columns, ptrdiff_t rows,
-                                     ptrdiff_t itemsize)
-{
-    switch (itemsize) {
-    case 1:
-        return relu_ext_transpose8_16(to, to_row, from, column, columns, rows) ||
-               relu_ext_transpose8_8(to, to_row, from, column, columns, rows) ||
-               relu_ext_transpose8_4(to, to_row, from, column, columns, rows) ||
-               relu_ext_part8_3(to, to_row, from, column, columns, rows);
-    case 2:
-        return relu_ext_transpose16_8(to, to_row, from, column, columns, rows) ||
-               relu_ext_transpose16_4(to, to_row, from, column, columns, rows) ||
-               relu_ext_part16_3(to, to_row, from, column, columns, rows);
-    case 4:
-        return relu_ext_transpose32_4(to, to_row, from, column, columns, rows) ||
-               relu_ext_part32_3(to, to_row, from, column, columns, rows);
-    case 8:
-        return relu_ext_transpose64_4(to, to_row, from, column, columns, rows) ||
-               relu_ext_transpose64_2(to, to_row, from, column, columns, rows) ||
-               relu_ext_part64_3(to, to_row, from, column, columns, rows);
-    default:
-        return 0;
+#define RELU_EXT_TRANSPOSE(BITS, ITEMS, ROUNDS)                                                   \
+    static inline int relu_ext_transpose##BITS(char *to, ptrdiff_t to_row, const char *from,      \
+                                               ptrdiff_t column, ptrdiff_t columns,               \
+                                               ptrdiff_t rows)                                    \
+    {                                                                                             \
+        return 0;                                                                                 \
     }
-}
+#endif
+RELU_EXT_TRANSPOSE(8, 16, 4)
+RELU_EXT_TRANSPOSE(16, 8, 3)
+RELU_EXT_TRANSPOSE(32, 4, 2)
+/* Of 64-bit items AVX2 has no such interleaving of four: 2.6 times as slow (Zen 5, GCC 12). */
+#if defined(__AVX512VL__)
+RELU_EXT_TRANSPOSE(64, 4, 2)
 #else
-#define relu_ext_transpose(to, to_row, from, column, columns, rows, itemsize) 0
+RELU_EXT_TRANSPOSE(64, 2, 1)
 #endif
 
 /* Copies rows of bytes by loads and stores that overlap, without a call. */
@@ -266,31 +222,44 @@ static inline void relu_ext_copy_rows(char *to, ptrdiff_t to_row, const char *fr
 #undef RELU_EXT_OVERLAP
 }
 
-/* Defines a copy of a matrix of items, of which one side is a contiguous tile. Where the tile is
- * written, its step is a constant. */
-#define RELU_EXT_COPY_ITEMS(BITS)                                                                 \
+static inline ptrdiff_t relu_ext_distance(ptrdiff_t step)
+{
+    return step < 0 ? -step : step;
+}
+
+/* Copies a matrix of items, of which one side is a contiguous tile. The inner loop runs along the
+ * tile (1.1 to 1.5 times as fast, Zen 5), unless so many columns of the source share a few sets of
+ * the first-level cache, of 4 KiB each, that a line would have left it before its next item is read
+ * (0.5). Out of a tile the inner loop runs along the axis in which its items lie closer together.
+ * Where the tile is written, its step is a constant. */
+#define RELU_EXT_COPY(BITS)                                                                       \
     static inline void relu_ext_copy_row##BITS(char *to, ptrdiff_t to_column, const char *from,   \
                                                ptrdiff_t column, ptrdiff_t i, ptrdiff_t columns)  \
     {                                                                                             \
-        const ptrdiff_t size = BITS / 8;                                                          \
-        for (; i + 4 <= columns; i += 4) {                                                        \
-            RELU_EXT_KEEP_SCALAR();                                                               \
-            memcpy(to + i * to_column, from + i * column, size);                                  \
-            memcpy(to + (i + 1) * to_column, from + (i + 1) * column, size);                      \
-            memcpy(to + (i + 2) * to_column, from + (i + 2) * column, size);                      \
-            memcpy(to + (i + 3) * to_column, from + (i + 3) * column, size);                      \
-        }                                                                                         \
         for (; i < columns; i++) {                                                                \
             RELU_EXT_KEEP_SCALAR();                                                               \
-            memcpy(to + i * to_column, from + i * column, size);                                  \
+            memcpy(to + i * to_column, from + i * column, BITS / 8);                              \
         }                                                                                         \
     }                                                                                             \
-    static inline void relu_ext_copy_items##BITS(                                                 \
+    static inline void relu_ext_copy##BITS(                                                       \
         char *to, ptrdiff_t to_column, ptrdiff_t to_row, const char *from, ptrdiff_t column,      \
         ptrdiff_t row, ptrdiff_t columns, ptrdiff_t rows)                                         \
     {                                                                                             \
         const ptrdiff_t size = BITS / 8;                                                          \
         ptrdiff_t i, j;                                                                           \
+        if (to_column == size && row == size && column != size &&                                 \
+            relu_ext_transpose##BITS(to, to_row, from, column, columns, rows))                    \
+            return;                                                                               \
+        if (rows >= 8 && row != 0 && relu_ext_distance(row) < relu_ext_distance(column) &&        \
+            (to_column != size || columns * (column & -column) > 8 * 4096)) {                     \
+            const ptrdiff_t to_step = to_column, step = column, count = columns;                  \
+            to_column = to_row, column = row, columns = rows;                                     \
+            to_row = to_step, row = step, rows = count;                                           \
+        }                                                                                         \
+        if (to_column == size && column == size) {                                                \
+            relu_ext_copy_rows(to, to_row, from, row, columns * size, rows);                      \
+            return;                                                                               \
+        }                                                                                         \
         for (j = 0; j < rows; j++, to += to_row, from += row) {                                   \
             i = 0;                                                                                \
             if (to_column == size && column == 0) {                                               \
@@ -310,44 +279,24 @@ static inline void relu_ext_copy_rows(char *to, ptrdiff_t to_row, const char *fr
                 relu_ext_copy_row##BITS(to, to_column, from, column, i, columns);                 \
         }                                                                                         \
     }
-RELU_EXT_COPY_ITEMS(8)
-RELU_EXT_COPY_ITEMS(16)
-RELU_EXT_COPY_ITEMS(32)
-RELU_EXT_COPY_ITEMS(64)
+RELU_EXT_COPY(8)
+RELU_EXT_COPY(16)
+RELU_EXT_COPY(32)
+RELU_EXT_COPY(64)
 
-static inline ptrdiff_t relu_ext_distance(ptrdiff_t step)
-{
-    return step < 0 ? -step : step;
-}
-
-/* The inner loop runs along the tile (1.1 to 1.5 times as fast, Zen 5), unless so many columns of the
- * source share a few sets of the first-level cache, of 4 KiB each, that a line would have left it
- * before its next item is read (0.5). Out of a tile the inner loop runs along the axis in which its
- * items lie closer together. */
 static inline void relu_ext_copy(char *to, ptrdiff_t to_column, ptrdiff_t to_row,
                                  const char *from, ptrdiff_t column, ptrdiff_t row,
                                  ptrdiff_t columns, ptrdiff_t rows, ptrdiff_t itemsize)
 {
     ptrdiff_t i, j;
-    if (to_column == itemsize && row == itemsize && column != itemsize &&
-        relu_ext_transpose(to, to_row, from, column, columns, rows, itemsize))
-        return;
-    if (rows >= 8 && row != 0 && relu_ext_distance(row) < relu_ext_distance(column) &&
-        (to_column != itemsize || columns * (column & -column) > 8 * 4096)) {
-        const ptrdiff_t to_step = to_column, step = column, count = columns;
-        to_column = to_row, column = row, columns = rows;
-        to_row = to_step, row = step, rows = count;
-    }
-    if (to_column == itemsize && column == itemsize)
-        relu_ext_copy_rows(to, to_row, from, row, columns * itemsize, rows);
-    else if (itemsize == 1)
-        relu_ext_copy_items8(to, to_column, to_row, from, column, row, columns, rows);
+    if (itemsize == 1)
+        relu_ext_copy8(to, to_column, to_row, from, column, row, columns, rows);
     else if (itemsize == 2)
-        relu_ext_copy_items16(to, to_column, to_row, from, column, row, columns, rows);
+        relu_ext_copy16(to, to_column, to_row, from, column, row, columns, rows);
     else if (itemsize == 4)
-        relu_ext_copy_items32(to, to_column, to_row, from, column, row, columns, rows);
+        relu_ext_copy32(to, to_column, to_row, from, column, row, columns, rows);
     else if (itemsize == 8)
-        relu_ext_copy_items64(to, to_column, to_row, from, column, row, columns, rows);
+        relu_ext_copy64(to, to_column, to_row, from, column, row, columns, rows);
     else
         for (j = 0; j < rows; j++)
             for (i = 0; i < columns; i++)
@@ -368,16 +317,13 @@ static inline void relu_ext_swap(relu_ext_axis *one, relu_ext_axis *other)
 
 /* Copies a box of four axes, of which one side is a contiguous tile, matrix by matrix. Neighbouring
  * axes that lie together on both sides are one. The matrix has the two axes along which the items
- * of the one side and those of the other are next to each other, or else the longest. Where fewer
- * than four items are next to each other, as the channels of an image, and another axis goes on
- * behind them, both are one axis of a second tile, whose rows are then copied apart: 1.3 to 2.1
- * times as fast for images whose rows and columns are exchanged (Zen 5). */
+ * of the one side and those of the other are next to each other, or else the longest. */
 static inline void relu_ext_copy_box(char *to, const ptrdiff_t *to_step, const char *from,
                                      const ptrdiff_t *step, const ptrdiff_t *shape,
                                      ptrdiff_t itemsize)
 {
     relu_ext_axis box[4] = {{1, 0, 0}, {1, 0, 0}, {1, 0, 0}, {1, 0, 0}};
-    ptrdiff_t i, k, few;
+    ptrdiff_t i, k;
     int axis, other, axes = 0, near_to = -1, near_from = -1;
     for (axis = 0; axis < 4; axis++) {
         relu_ext_axis *const last = &box[axes > 0 ? axes - 1 : 0];
@@ -395,28 +341,10 @@ static inline void relu_ext_copy_box(char *to, const ptrdiff_t *to_step, const c
     for (axis = 0; axis < axes; axis++) {
         if (box[axis].to == itemsize && box[axis].from != 0 && box[axis].length >= 4)
             near_to = axis;
-        if (box[axis].from == itemsize)
+        if (box[axis].from == itemsize && box[axis].length >= 4)
             near_from = axis;
     }
-    few = near_from < 0 ? 4 : box[near_from].length;
-    for (axis = 0; near_to >= 0 && few < 4 && axis < axes; axis++)
-        if (axis != near_to && box[axis].from == few * itemsize) {
-            RELU_EXT_LINE_ALIGNED char apart[RELU_EXT_BOX_BYTES];
-            ptrdiff_t lengths[4], ends[4], starts[4], steps[4], size = itemsize;
-            const int order[4] = {near_to, near_from, axis, 6 - near_to - near_from - axis};
-            for (axis = 0; axis < 4; axis++) {
-                lengths[axis] = box[order[axis]].length;
-                ends[axis] = box[order[axis]].to;
-                starts[axis] = box[order[axis]].from;
-                steps[axis] = size;
-                size *= lengths[axis];
-            }
-            relu_ext_copy_box(apart, steps, from, starts, lengths, itemsize);
-            relu_ext_copy_box(to, ends, apart, steps, lengths, itemsize);
-            return;
-        }
-    if (near_to >= 0 && near_from >= 0 && near_to != near_from &&
-        (few >= 4 || box[near_to].from == 3 * itemsize)) {
+    if (near_to >= 0 && near_from >= 0 && near_to != near_from) {
         relu_ext_swap(&box[0], &box[near_to]);
         relu_ext_swap(&box[1], &box[near_from == 0 ? near_to : near_from]);
     } else

@@ -82,9 +82,6 @@ cdef enum:
     SHORT_ROW = 16
     # How much of a row, repeated, serves a run of rows that lie end to end.
     REPEATED_BYTES = 4 << 10
-    # As many elements of an input that lie together are in a tile, if that can be, so that blocks
-    # of them are transposed.
-    TRANSPOSED = 4
     # Below this many elements a call of a kernel costs as much as the elements.
     SHORT_RUN = 128
     # As many elements, and SHORT_RUN of them where memory orders differ, are computed one by one
@@ -797,6 +794,12 @@ cdef inline bint is_short(const Plan *this, Py_ssize_t row) noexcept nogil:
         this.itemsize <= 2 and row < SHORT_RUN and bytes % CACHE_LINE != 0)
 
 
+cdef inline Py_ssize_t transposed_at_once(const Plan *this) noexcept nogil:
+    """As many elements of an input that lie together are in a tile, if that can be, so that blocks
+    of them are transposed."""
+    return max(16 // this.itemsize, <Py_ssize_t>4)
+
+
 cdef int next_axis(const Plan *this, int role, int last) noexcept nogil:
     """Behind `last`, or -1, the axis along which an array's elements lie closest, or -1."""
     cdef Py_ssize_t step
@@ -821,6 +824,7 @@ cdef Py_ssize_t reach_along(const Plan *this, int role, Py_ssize_t *reach, Py_ss
     The tile has `room` for as many elements, and spans up to `axes` axes.
     """
     cdef Py_ssize_t line = CACHE_LINE // this.itemsize
+    cdef Py_ssize_t block = transposed_at_once(this)
     cdef Py_ssize_t run = 1
     cdef Py_ssize_t length
     cdef int axis = -1
@@ -835,8 +839,8 @@ cdef Py_ssize_t reach_along(const Plan *this, int role, Py_ssize_t *reach, Py_ss
         axes -= reach[axis] == 1
         room *= reach[axis]
         length = min(this.shape[axis], room, (most + run - 1) // run)
-        if TRANSPOSED < length < this.shape[axis]:
-            length -= length % (line if length > line else TRANSPOSED)
+        if block < length < this.shape[axis]:
+            length -= length % (line if length > line else block)
         reach[axis] = max(reach[axis], length)
         room //= reach[axis]
         run *= reach[axis]
@@ -868,6 +872,7 @@ cdef Panel lay_tiles(Plan *this) noexcept nogil:
     """
     cdef Py_ssize_t room = TILE_BYTES // max(this.itemsize, this.size[B])
     cdef Py_ssize_t lines = 2 * CACHE_LINE // this.itemsize
+    cdef Py_ssize_t block = transposed_at_once(this)
     cdef Py_ssize_t reach[MOST_AXES]
     cdef bint tiled = False
     cdef int other = OUT  # an input whose order differs
@@ -900,14 +905,14 @@ cdef Panel lay_tiles(Plan *this) noexcept nogil:
     for axis in range(this.axes):
         reach[axis] = 1
     reach_along(this, OUT, reach, room, room, room, BOX_AXES)
-    if other != OUT and reach_along(this, other, reach, TRANSPOSED, 0, room, 0) < TRANSPOSED:
+    if other != OUT and reach_along(this, other, reach, block, 0, room, 0) < block:
         for axis in range(this.axes):
             reach[axis] = 1
         if this.shape[0] < SHORT_RUN:
             lines //= 2
-        reach_along(this, other, reach, TRANSPOSED, lines, room, BOX_AXES - 1)
+        reach_along(this, other, reach, block, lines, room, BOX_AXES - 1)
         reach_along(this, OUT, reach, SHORT_RUN, room, room, BOX_AXES)
-        reach_along(this, other, reach, TRANSPOSED, room, room, BOX_AXES)
+        reach_along(this, other, reach, block, room, room, BOX_AXES)
     # The axes of a tile come first.
     spanned = 0
     for axis in range(this.axes):
