@@ -73,6 +73,5 @@ cdef Team exported
 exported.most_threads = omp_get_max_threads
 exported.share = share
 exported.can_start = can_start
-exported.runtime = <void *>omp_get_max_threads
 
 team = PyCapsule_New(&exported, "relu_ext.Team", NULL)

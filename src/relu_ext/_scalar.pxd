@@ -73,8 +73,10 @@ cdef inline uint16 infinity_of(half x) noexcept nogil:
 cdef inline bint is_nan(number x) noexcept nogil:
     if number is float16 or number is bfloat16:
         return <int16>(x & 0x7fff) > <int16>infinity_of(x)
-    else:
+    elif number is float32 or number is float64 or number is longdouble:
         return x != x
+    else:
+        return False
 
 
 cdef inline bint is_positive(number x) noexcept nogil:

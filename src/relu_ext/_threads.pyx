@@ -7,44 +7,76 @@ another thread may have changed it since the last one.
 from cpython.pycapsule cimport PyCapsule_GetPointer
 
 import os
+import sys
 from importlib import import_module
 from operator import index
 
-cdef extern from "_threads.h" nogil:
+cdef extern from "_atomic.h" nogil:
+    int load "RELU_EXT_LOAD"(int number)
+    void store "RELU_EXT_STORE"(int number, int value)
+
+cdef extern from *:
+    """
+    #if RELU_EXT_OPENMP
+    #include <unistd.h>
+    #else
+    #define getpid() 0
+    #endif
+    """
     bint OPENMP "RELU_EXT_OPENMP"
-    int threads_asked "relu_ext_threads_asked"()
-    void ask_threads "relu_ext_ask_threads"(int threads)
-    void start_threads "relu_ext_start_threads"()
-    void meet_runtime "relu_ext_meet_runtime"(void *runtime, bint is_fork)
-    const char *one_thread_because "relu_ext_one_thread_because"()
+    int getpid() nogil
 
 cdef enum:
     MOST_THREADS = 1 << 16  # more than any machine has, and within C's int
     # Of each thread, in KiB.  The walker's tiles take up to 50 of them, and sums about 150.
     LEAST_STACK = 256
 
+cdef int asked = 1  # any thread may ask for threads while others compute
+cdef int importing_process = getpid()
+cdef bint inherited_runtime = False
 cdef Team *team = NULL
 
 
 cdef load_team():
     """Load OpenMP, which takes 0.3 ms, when someone asks for threads."""
-    global team
-    cdef Team *loaded
+    global inherited_runtime, team
     if OPENMP and team == NULL:
+        inherited_runtime = may_inherit_runtime()
         module = import_module("relu_ext._openmp")
-        loaded = <Team *>PyCapsule_GetPointer(module.team, "relu_ext.Team")
-        meet_runtime(loaded.runtime, is_fork())
-        team = loaded
+        team = <Team *>PyCapsule_GetPointer(module.team, "relu_ext.Team")
 
 
-cdef bint is_fork() except -1:
-    """Whether this process was forked and has executed no other program since, or Linux does not
-    tell: by PF_FORKNOEXEC among the flags of the process."""
+cdef bint may_inherit_runtime() except -1:
+    """Whether this process was forked, has executed no other program since, and has an OpenMP
+    runtime already, under its own name or under that which a wheel gave it; or Linux does not tell.
+    The flag is PF_FORKNOEXEC.  The runtimes of other systems start anew after a fork."""
+    if sys.platform != "linux":
+        return False
     try:
         with open("/proc/self/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[6]) & 0x40
+            if not int(file.read().rpartition(b")")[2].split()[6]) & 0x40:
+                return False
+        with open("/proc/self/maps", "rb") as file:
+            names = [os.path.basename(line) for line in file]
+        return any(name.startswith((b"libgomp", b"libomp", b"libiomp")) for name in names)
     except (OSError, IndexError, ValueError):
         return True
+
+
+cdef const char *one_thread_because() noexcept nogil:
+    """Why this process may use only one thread, or NULL if it may use several.
+
+    The threads of libgomp belong to the thread that uses them, and a fork does not copy them.  In
+    the child, the next parallel region on the thread that forked therefore waits for them for ever.
+    A trial region would not show this in time, because it returns on any other thread of the child.
+    """
+    if not OPENMP:
+        return "it was built without OpenMP"
+    if getpid() != importing_process:
+        return "this process was forked from the one that imported relu_ext"
+    if inherited_runtime:
+        return "this process was forked, and had OpenMP before relu_ext used it"
+    return NULL
 
 
 cdef void share(Part part_of, const void *whole, int parts) noexcept nogil:
@@ -52,10 +84,10 @@ cdef void share(Part part_of, const void *whole, int parts) noexcept nogil:
 
 
 cdef int effective_threads() noexcept nogil:
-    cdef int asked = threads_asked()
-    if asked == 1 or team == NULL or one_thread_because() != NULL:
+    cdef int threads = load(asked)
+    if threads == 1 or team == NULL or one_thread_because() != NULL:
         return 1
-    return min(asked, team.most_threads())
+    return min(threads, team.most_threads())
 
 
 def set_num_threads(num_threads, /):
@@ -65,7 +97,7 @@ def set_num_threads(num_threads, /):
     which takes at least 512 KiB.  That is faster on an idle machine, but slower where the cores are
     busy, because the call waits for its last thread.  ``OMP_NUM_THREADS``, CPU affinity and
     ``threadpoolctl`` may lower the number.  After a fork the child uses one thread.  So does a
-    forked process that imports relu_ext when OpenMP is already loaded; `show_config` says so.
+    forked process that had OpenMP before relu_ext used it; `show_config` says so.
     The threads compute under the floating-point settings of the calling thread.
 
     Parameters
@@ -90,7 +122,7 @@ def set_num_threads(num_threads, /):
     >>> relu_ext.get_num_threads()
     1
     """
-    cdef int before = threads_asked()
+    cdef int before = load(asked)
     try:
         number = index(num_threads)
     except TypeError:
@@ -102,9 +134,9 @@ def set_num_threads(num_threads, /):
     if number > 1:
         load_team()
         check_stack()
-    ask_threads(number)
+    store(asked, number)
     if effective_threads() > 1 and not team.can_start(effective_threads()):
-        ask_threads(before)
+        store(asked, before)
         raise RuntimeError(f"set_num_threads: this process cannot start {num_threads} threads; "
                            "its limits of processes or of memory are too low")
 
@@ -156,7 +188,6 @@ def why_one_thread():
 
 
 cdef start():
-    start_threads()
     text = os.environ.get("RELU_EXT_NUM_THREADS") or "1"
     try:
         set_num_threads(int(text))
