@@ -50,7 +50,6 @@ cdef struct Plan:
     const void *job  # for a panel that is not the walker's
     bint one_by_one  # whether the kernel takes rows of one element
     bint copied[ROLES]  # to or from a tile
-    int tiled_axes  # that a panel spans: 2, or BOX_AXES
     Py_ssize_t box[BOX_AXES]  # how far a tile reaches along each of them
     int axes
     Py_ssize_t shape[MOST_AXES]

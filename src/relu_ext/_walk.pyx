@@ -27,10 +27,6 @@ cdef extern from "_copies.h" nogil:
     void prefetch_for_read "relu_ext_prefetch_for_read"(const char *address, Py_ssize_t bytes)
     void stream_fence "relu_ext_stream_fence"()
 
-cdef extern from "_numbers.h" nogil:
-    enum:
-        HALF_BLOCK "RELU_EXT_BLOCK"  # half precision is computed in blocks of as many elements
-
 # Tiles of 8 KiB against 4 KiB (Zen 5): with a mask as the x of a gradient in place 1.06 to 1.3,
 # with float64 as that x 1.1, with a bias of float64 1.12 to 1.25.
 cdef extern from *:
@@ -214,7 +210,6 @@ cdef void settle(Plan *this) noexcept nogil:
             this.step[role][position] = step[role]
         this.axes += 1
     merge_axes(this)
-    this.tiled_axes = 2
     this.parameter_step = this.step[PARAMETER][0] != 0
 
 
@@ -488,8 +483,8 @@ cdef void run_end_to_end(const Plan *this, char **start, Py_ssize_t rows) noexce
     cdef Py_ssize_t head = -<uintptr_t>start[OUT] % CACHE_LINE
     cdef Py_ssize_t position = 0
     cdef Py_ssize_t offset, count
-    cdef bint repeated[ROLES]
     cdef bint aligned = head % this.itemsize == 0 and LARGEST_BLOCK % this.itemsize == 0
+    cdef bint repeated[ROLES]
     cdef int role
     head = head // this.itemsize if aligned else 0
     at[MASK] = NULL
@@ -497,7 +492,7 @@ cdef void run_end_to_end(const Plan *this, char **start, Py_ssize_t rows) noexce
         at[role] = start[role]
         repeated[role] = is_repeated(this, role)
         if repeated[role]:
-            repeat(tiles[role].bytes, start[role], this.step[role][0], columns,
+            repeat(tiles[role].bytes, start[role], columns if this.step[role][0] != 0 else 1,
                    min(items, size), this.itemsize)
     while position < size:
         offset = position % columns if columns <= items else 0
@@ -512,21 +507,18 @@ cdef void run_end_to_end(const Plan *this, char **start, Py_ssize_t rows) noexce
                 at[role] = tiles[role].bytes + offset * this.itemsize
             elif this.step[role][0] != 0:
                 at[role] = start[role] + position * this.itemsize
-        if this.stream and aligned and position >= head:
+        if this.stream and aligned:
             apply_streamed(this, at, count)
         else:
             apply(this, at, at[OUT], count)
         position += count
 
 
-cdef inline void repeat(char *to, const char *row, Py_ssize_t step, Py_ssize_t columns,
-                        Py_ssize_t items, Py_ssize_t itemsize) noexcept nogil:
-    """Fill `items` places with a row, again and again, or with one number if the step is 0."""
-    cdef Py_ssize_t filled, more
-    if step == 0:
-        active_table.copy(to, itemsize, 0, row, 0, 0, items, 1, itemsize)
-        return
-    filled = min(columns, items)
+cdef inline void repeat(char *to, const char *row, Py_ssize_t columns, Py_ssize_t items,
+                        Py_ssize_t itemsize) noexcept nogil:
+    """Fill `items` places with a row, again and again."""
+    cdef Py_ssize_t filled = min(columns, items)
+    cdef Py_ssize_t more
     memcpy(to, row, filled * itemsize)
     while filled < items:
         more = min(filled, items - filled)
@@ -742,17 +734,18 @@ cdef void walk_part(const Plan *this) noexcept nogil:
     cdef char *at[WALKED]
     cdef Py_ssize_t position[MOST_AXES]
     cdef Py_ssize_t rows = this.shape[1] if this.axes > 1 else 1
+    cdef int spanned = BOX_AXES if this.panel == run_tiles else 2
     cdef int axis, role
     for role in range(WALKED):
         at[role] = this.data[role]
-    for axis in range(this.tiled_axes, this.axes):
+    for axis in range(spanned, this.axes):
         position[axis] = 0
     while True:
         if this.panel == NULL:
             run_columns(this, at, this.shape[0], rows)
         else:
             this.panel(this, at, rows)
-        axis = this.tiled_axes
+        axis = spanned
         while axis < this.axes:
             position[axis] += 1
             if position[axis] < this.shape[axis]:
@@ -785,11 +778,8 @@ cdef bint takes_elements(const Plan *this) noexcept nogil:
 
 cdef inline bint is_short(const Plan *this, Py_ssize_t row) noexcept nogil:
     """Whether a row had better be put together with others: it is shorter than a vector, or what
-    remains behind its last whole vector, or block of half precision, takes longer than a copy of
-    the row.  For 300 float16 the remainder takes about 19 ns, as 400 of them do (Zen 5)."""
+    remains behind its last whole vector takes longer than a copy of the row."""
     cdef Py_ssize_t bytes = row * this.itemsize
-    if not this.one_by_one:
-        return row < SHORT_RUN or row < 5 * HALF_BLOCK and row % HALF_BLOCK != 0
     return bytes < CACHE_LINE or (
         this.itemsize <= 2 and row < SHORT_RUN and bytes % CACHE_LINE != 0)
 
@@ -851,15 +841,13 @@ cdef Py_ssize_t reach_along(const Plan *this, int role, Py_ssize_t *reach, Py_ss
 
 cdef bint has_gaps(const Plan *this, int role) noexcept nogil:
     """Whether the kernel cannot take an array's part in a box as it lies, because its rows there
-    are too short.  More loops than one pay only for longer rows."""
+    are too short."""
     cdef int runs = run_axes(this.step[role], this.box)
     cdef Py_ssize_t run = 1
     cdef int axis
     for axis in range(runs):
         run *= this.box[axis]
-    return runs < BOX_AXES and (
-        is_short(this, run) or runs + 1 < BOX_AXES and this.box[runs + 1] > 1
-        and run * this.itemsize < 4 * CACHE_LINE)
+    return runs < BOX_AXES and is_short(this, run)
 
 
 cdef Panel lay_tiles(Plan *this) noexcept nogil:
@@ -908,11 +896,8 @@ cdef Panel lay_tiles(Plan *this) noexcept nogil:
     if other != OUT and reach_along(this, other, reach, block, 0, room, 0) < block:
         for axis in range(this.axes):
             reach[axis] = 1
-        if this.shape[0] < SHORT_RUN:
-            lines //= 2
         reach_along(this, other, reach, block, lines, room, BOX_AXES - 1)
         reach_along(this, OUT, reach, SHORT_RUN, room, room, BOX_AXES)
-        reach_along(this, other, reach, block, room, room, BOX_AXES)
     # The axes of a tile come first.
     spanned = 0
     for axis in range(this.axes):
@@ -923,7 +908,6 @@ cdef Panel lay_tiles(Plan *this) noexcept nogil:
                 swap_axes(this, k, k - 1)
             this.box[spanned] = reach[axis]
             spanned += 1
-    this.tiled_axes = BOX_AXES
     for role in range(ROLES):
         this.copied[role] |= this.has[role] and has_gaps(this, role)
     if this.copied[PARAMETER]:
@@ -940,12 +924,15 @@ cdef void swap_axes(Plan *this, int one, int other) noexcept nogil:
 
 cdef void walk(Plan *this) noexcept nogil:
     cdef Py_ssize_t size = size_of(this)
-    cdef Py_ssize_t bytes = size * this.itemsize
+    if size > 0:
+        walk_as(this, run_end_to_end if is_end_to_end(this) else lay_tiles(this),
+                size * this.itemsize)
+
+
+cdef inline void walk_as(Plan *this, Panel panel, Py_ssize_t bytes) noexcept nogil:
     cdef bint in_place = this.data[OUT] == this.data[A] or (
         this.has[B] and this.data[OUT] == this.data[B])
-    if size == 0:
-        return
-    this.panel = run_end_to_end if is_end_to_end(this) else lay_tiles(this)
+    this.panel = panel
     # The size of the whole array decides, not that of a part: threads share the cache.
     this.stream = (not in_place and not this.fresh
                    and bytes >= last_level_cache // STREAM_CACHES)
@@ -975,34 +962,22 @@ cdef void walk_share(const Plan *whole, int part, int parts) noexcept nogil:
 cdef void run_large(int operation, int dtype, void *out, const void *a, const void *b,
                     const void *parameter, Py_ssize_t n, bint fresh) noexcept nogil:
     cdef Plan this
-    cdef int role
     this.kernel = active_table.kernel[operation][dtype]
     this.itemsize = active_table.itemsize[dtype]
     this.parameter_step = 0
-    this.one_by_one = False
-    this.tiled_axes = 2
-    this.encode = NULL
     this.rounds = False
-    this.has[MASK] = False
-    this.data[MASK] = NULL
-    this.step[MASK][0] = 0
-    for role in range(ROLES):
-        this.size[role] = this.itemsize
-        this.converted[role] = False
-    this.has[OUT] = this.has[A] = True
     this.has[B] = b != NULL
-    this.has[PARAMETER] = parameter != NULL
     this.fresh = fresh
     this.axes = 1
     this.shape[0] = n
-    this.data[OUT] = <char *>out
+    this.data[OUT] = this.data[MASK] = <char *>out
     this.data[A] = <char *>a
     this.data[B] = <char *>(b if b != NULL else a)
     this.data[PARAMETER] = <char *>(parameter if parameter != NULL else a)
     this.step[OUT][0] = this.step[A][0] = this.itemsize
     this.step[B][0] = this.itemsize if b != NULL else 0
-    this.step[PARAMETER][0] = 0
-    walk(&this)
+    this.step[PARAMETER][0] = this.step[MASK][0] = 0
+    walk_as(&this, NULL, n * this.itemsize)
 
 
 # Threads.
