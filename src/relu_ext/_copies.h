@@ -107,28 +107,23 @@ static inline void relu_ext_stream_fence(void)
                   WIDEN(_mm256_loadu_si256((const __m256i *)(from + i * (BITS / 8)))));           \
         return i;                                                                                 \
     }
-#define RELU_EXT_NARROW64(x) \
-    _mm512_castsi512_si256(_mm512_maskz_compress_epi64(0x55, x))
-#define RELU_EXT_WIDEN64(x) _mm512_maskz_expand_epi64(0x55, _mm512_castsi256_si512(x))
 RELU_EXT_SECOND(8, 0x5555555555555555, _mm512_cvtepi16_epi8, _mm512_cvtepu8_epi16,
                 _mm512_maskz_loadu_epi8, _mm512_mask_storeu_epi8)
 RELU_EXT_SECOND(16, 0x55555555, _mm512_cvtepi32_epi16, _mm512_cvtepu16_epi32,
                 _mm512_maskz_loadu_epi16, _mm512_mask_storeu_epi16)
 RELU_EXT_SECOND(32, 0x5555, _mm512_cvtepi64_epi32, _mm512_cvtepu32_epi64,
                 _mm512_maskz_loadu_epi32, _mm512_mask_storeu_epi32)
-RELU_EXT_SECOND(64, 0x55, RELU_EXT_NARROW64, RELU_EXT_WIDEN64, _mm512_maskz_loadu_epi64,
-                _mm512_mask_storeu_epi64)
 #else
 #define RELU_EXT_VECTOR_STEP 1
 #define relu_ext_gather_second8(to, from, n) 0
 #define relu_ext_gather_second16(to, from, n) 0
 #define relu_ext_gather_second32(to, from, n) 0
-#define relu_ext_gather_second64(to, from, n) 0
 #define relu_ext_scatter_second8(to, from, n) 0
 #define relu_ext_scatter_second16(to, from, n) 0
 #define relu_ext_scatter_second32(to, from, n) 0
-#define relu_ext_scatter_second64(to, from, n) 0
 #endif
+#define relu_ext_gather_second64(to, from, n) 0 /* as fast one by one */
+#define relu_ext_scatter_second64(to, from, n) 0
 
 /* Transposes square blocks of as many items as a vector holds: from[i, j] at `from + j * size + i *
  * column` goes to `to + i * size + j * to_row`. Interleaving the first half of the vectors

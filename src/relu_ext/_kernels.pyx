@@ -336,12 +336,9 @@ cdef void encode(int8 *codes, const number *x, int at_zero, int8 passed,
     if at_zero == SLOPE_AT_ZERO:
         for i in range(n):
             codes[i] = _scalar.sign(x[i])
-    elif at_zero == 0:
-        for i in range(n):
-            codes[i] = choose(_scalar.stops(x[i], False), <int8>0, passed)
     else:
         for i in range(n):
-            codes[i] = choose(_scalar.stops(x[i], True), <int8>0, passed)
+            codes[i] = choose(_scalar.stops(x[i], at_zero != 0), <int8>0, passed)
 
 
 cdef inline void pass_grad_row(number *out, const number *grad, const int8 *codes,
@@ -470,13 +467,9 @@ cdef void relu_backward(number *out, const number *a, const number *b, const num
     # One at_zero for all rows is asked for once: in a loop over elements it would be a branch.
     if rows == NULL or rows.parameter_step == 0 and (
             rows.count == 1 or rows.steps[PARAMETER] == 0):
-        if _scalar.is_zero(parameter[0]):
-            each_row(<Row>relu_backward_choice_row[number], 0, not is_half(out),
-                     out, a, b, parameter, n, rows)
-            return
-        if _scalar.is_one(parameter[0]):
-            each_row(<Row>relu_backward_choice_row[number], 1, not is_half(out),
-                     out, a, b, parameter, n, rows)
+        if _scalar.is_zero(parameter[0]) or _scalar.is_one(parameter[0]):
+            each_row(<Row>relu_backward_choice_row[number], _scalar.is_one(parameter[0]),
+                     not is_half(out), out, a, b, parameter, n, rows)
             return
     each_row(<Row>relu_backward_row[number], SLOPE_AT_ZERO, not is_half(out),
              out, a, b, parameter, n, rows)

@@ -57,8 +57,10 @@ cdef bint may_inherit_runtime() except -1:
             if not int(file.read().rpartition(b")")[2].split()[6]) & 0x40:
                 return False
         with open("/proc/self/maps", "rb") as file:
-            names = [os.path.basename(line) for line in file]
-        return any(name.startswith((b"libgomp", b"libomp", b"libiomp")) for name in names)
+            for line in file:
+                if os.path.basename(line).startswith((b"libgomp", b"libomp", b"libiomp")):
+                    return True
+        return False
     except (OSError, IndexError, ValueError):
         return True
 

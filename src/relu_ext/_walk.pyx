@@ -73,15 +73,13 @@ cdef enum:
     # of 47 us, because the call waits for a thread that does not run.  Therefore threads are off by
     # default.
     THREAD_BYTES = 1 << 20
-    # Columns shorter than a short row are walked across in pieces of as many.
-    LONG_PIECE = 256
+    # Rows shorter than this are computed column by column where elements lie apart.
     SHORT_ROW = 16
     # How much of a row, repeated, serves a run of rows that lie end to end.
     REPEATED_BYTES = 4 << 10
     # Below this many elements a call of a kernel costs as much as the elements.
     SHORT_RUN = 128
-    # As many elements, and SHORT_RUN of them where memory orders differ, are computed one by one
-    # where they lie: with a step of 2, 64 float32 or int8 take half as long as by way of tiles, 256
+    # As many elements are computed one by one where they lie: with a step of 2, 64 float32 or int8 take half as long as by way of tiles, 256
     # 0.6 to 1.0, 512 0.8 to 1.6 (Zen 5).
     FEW = 256
 
@@ -699,32 +697,17 @@ cdef void store_tile(const Plan *this, char *to, const char *tile, const char *m
 
 
 cdef void run_steps(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
-    """Compute elements where they lie, as rows of one element each.
-
-    Where they are few along axis 0, the loop runs along axis 1, a piece at a time.
-    """
+    """Compute elements where they lie, as rows of one element each."""
     cdef char *at[ROLES]
-    cdef Rows elements[2]
-    cdef Py_ssize_t n = this.shape[0]
-    cdef Py_ssize_t piece = 1
-    cdef Py_ssize_t i, row
+    cdef Rows elements
+    cdef Py_ssize_t row
     cdef int role
     for role in range(ROLES):
-        elements[0].steps[role] = this.step[role][0]
-        elements[1].steps[role] = this.step[role][1] if this.axes > 1 else 0
-    if n < SHORT_ROW and rows > n:
-        piece = LONG_PIECE
-    row = 0
-    while row < rows:
-        for i in range(n if piece > 1 else 1):
-            for role in range(ROLES):
-                at[role] = (start[role] + row * elements[1].steps[role]
-                            + i * elements[0].steps[role])
-            if piece > 1:
-                apply_rows(this, at, 1, min(piece, rows - row), &elements[1])
-            else:
-                apply_rows(this, at, 1, n, &elements[0])
-        row += piece
+        elements.steps[role] = this.step[role][0]
+    for row in range(rows):
+        for role in range(ROLES):
+            at[role] = start[role] + row * row_step(this, role)
+        apply_rows(this, at, 1, this.shape[0], &elements)
 
 
 # The whole walk.
@@ -882,8 +865,9 @@ cdef Panel lay_tiles(Plan *this) noexcept nogil:
                           and this.step[OUT][1] == this.shape[0] * this.itemsize):
         return NULL
     if not is_special(this) and this.one_by_one and (
-            size_of(this) <= (FEW if other == OUT else SHORT_RUN)
-            or other == OUT and takes_elements(this)):
+            size_of(this) <= FEW or other == OUT and takes_elements(this)):
+        if this.axes > 1 and this.shape[0] < SHORT_ROW and this.shape[1] > this.shape[0]:
+            swap_axes(this, 0, 1)
         return run_steps
     while this.axes < BOX_AXES:
         this.shape[this.axes] = 1
