@@ -79,8 +79,8 @@ cdef enum:
     REPEATED_BYTES = 4 << 10
     # Below this many elements a call of a kernel costs as much as the elements.
     SHORT_RUN = 128
-    # As many elements are computed one by one where they lie: with a step of 2, 64 float32 or int8 take half as long as by way of tiles, 256
-    # 0.6 to 1.0, 512 0.8 to 1.6 (Zen 5).
+    # As many elements are computed one by one where they lie: with a step of 2, 64 float32 or int8
+    # take half as long as by way of tiles, 256 0.6 to 1.0, 512 0.8 to 1.6 (Zen 5).
     FEW = 256
 
 
@@ -841,9 +841,7 @@ cdef Panel lay_tiles(Plan *this) noexcept nogil:
     because its memory order differs from out's, it holds runs of both, of that input for two cache
     lines.
     """
-    cdef Py_ssize_t room = TILE_BYTES // max(this.itemsize, this.size[B])
-    cdef Py_ssize_t lines = 2 * CACHE_LINE // this.itemsize
-    cdef Py_ssize_t block = transposed_at_once(this)
+    cdef Py_ssize_t room, lines, block
     cdef Py_ssize_t reach[MOST_AXES]
     cdef bint tiled = False
     cdef int other = OUT  # an input whose order differs
@@ -855,11 +853,6 @@ cdef Panel lay_tiles(Plan *this) noexcept nogil:
         if (role != OUT and other == OUT and this.copied[role] and this.step[role][0] != 0
                 and next_axis(this, role, -1) != 0):
             other = role
-    if (this.axes == 1 and has_codes(this) and not this.copied[OUT] and not this.copied[A]
-            and this.step[B][0] == this.size[B]):
-        # Codes alone lie in a tile: relu_backward_ on (256, 512) float32 with booleans takes 5.4 us
-        # instead of 6.4 (Zen 5).
-        room = TILE_BYTES
     # The rows of inputs, if they are short and out's lie end to end, are put together.
     if not tiled and not (this.axes > 1 and is_short(this, this.shape[0])
                           and this.step[OUT][1] == this.shape[0] * this.itemsize):
@@ -869,6 +862,14 @@ cdef Panel lay_tiles(Plan *this) noexcept nogil:
         if this.axes > 1 and this.shape[0] < SHORT_ROW and this.shape[1] > this.shape[0]:
             swap_axes(this, 0, 1)
         return run_steps
+    room = TILE_BYTES // max(this.itemsize, this.size[B])
+    lines = 2 * CACHE_LINE // this.itemsize
+    block = transposed_at_once(this)
+    if (this.axes == 1 and has_codes(this) and not this.copied[OUT] and not this.copied[A]
+            and this.step[B][0] == this.size[B]):
+        # Codes alone lie in a tile: relu_backward_ on (256, 512) float32 with booleans takes 5.4 us
+        # instead of 6.4 (Zen 5).
+        room = TILE_BYTES
     while this.axes < BOX_AXES:
         this.shape[this.axes] = 1
         for role in range(WALKED):
