@@ -932,7 +932,7 @@ def test_a_table_that_we_do_not_know(torch):
     program = """
 later = Table.from_buffer_copy(honest)
 later.major = 3
-for fields in ({"major": 2}, {"major": 0}, {"borrow": None}, {"own": None}, {"name": b"dltensor"},
+for fields in ({"major": 2}, {"major": 0}, {"borrow": None}, {"name": b"dltensor"},
                {"major": 2, "previous": ctypes.addressof(later)}):
     forge(**fields)
     calls.clear()
