@@ -480,36 +480,41 @@ cdef inline bint are_defaults(casting, order, dtype, subok) noexcept:
     return casting is SAME_KIND and order is K_ORDER and dtype is None and subok is True
 
 
-cdef inline object enter(int operation, bint in_place, object x, PyObject *y, PyObject *parameter,
-                         object out, where, casting, order, dtype, subok):
+cdef inline object compute_contiguous(int operation, bint in_place, object x, PyObject *y,
+                                      PyObject *parameter, object out):
+    """Return the result, or None if this is not the common call."""
     cdef Number number
-    cdef Py_ssize_t size
-    cdef int kernel_dtype
+    cdef bint fresh = not in_place and out is None
+    cdef int dtype = contiguous_dtype(operation, x)
+    if dtype < 0 or not in_place and cnp.PyArray_NDIM(<cnp.ndarray>x) == 0:
+        return None
+    cdef Py_ssize_t size = count(x)
+    if (not (fresh or (in_place or match(x, out, size)) and is_writeable(out))
+            or not (y == NULL or match(x, <object>y, size)
+                    and (fresh or in_place or match(out, <object>y, size)))
+            or not (parameter == NULL or pack(<object>parameter, dtype, x, &number))):
+        return None
+    result = new_like(x) if fresh else out
+    compute(operation, dtype, data_of(result), data_of(x),
+            NULL if y == NULL else data_of(<object>y), NULL if parameter == NULL else &number, size,
+            fresh)
+    return result
+
+
+cdef object evaluate(int operation, object x, PyObject *y, PyObject *parameter, object out, where,
+                     casting, order, dtype, subok):
     if where is True and are_defaults(casting, order, dtype, subok):
-        kernel_dtype = contiguous_dtype(operation, x)
-        if kernel_dtype >= 0 and (in_place or cnp.PyArray_NDIM(<cnp.ndarray>x) > 0):
-            size = count(x)
-            if ((in_place or out is None or match(x, out, size))
-                    and (not in_place and out is None or is_writeable(out))
-                    and (y == NULL or match(x, <object>y, size)
-                         and (in_place or out is None or match(out, <object>y, size)))
-                    and (parameter == NULL
-                         or pack(<object>parameter, kernel_dtype, x, &number))):
-                result = new_like(x) if not in_place and out is None else out
-                compute(operation, kernel_dtype, data_of(result), data_of(x),
-                        NULL if y == NULL else data_of(<object>y),
-                        NULL if parameter == NULL else &number, size, not in_place and out is None)
-                return result
-    return call(operation, in_place, x, y, parameter, out, where, casting, order, dtype, subok)
-
-
-cdef inline object evaluate(int operation, object x, PyObject *y, PyObject *parameter, object out,
-                            where, casting, order, dtype, subok):
-    return enter(operation, False, x, y, parameter, out, where, casting, order, dtype, subok)
+        result = compute_contiguous(operation, False, x, y, parameter, out)
+        if result is not None:
+            return result
+    return call(operation, False, x, y, parameter, out, where, casting, order, dtype, subok)
 
 
 cdef inline object evaluate_in_place(int operation, object x, PyObject *y, PyObject *parameter):
-    return enter(operation, True, x, y, parameter, x, True, SAME_KIND, K_ORDER, None, True)
+    result = compute_contiguous(operation, True, x, y, parameter, x)
+    if result is not None:
+        return result
+    return call(operation, True, x, y, parameter, x, True, SAME_KIND, K_ORDER, None, True)
 
 
 # Every other call.
