@@ -503,15 +503,21 @@ cdef inline object compute_contiguous(int operation, bint in_place, object x, Py
 
 cdef object evaluate(int operation, object x, PyObject *y, PyObject *parameter, object out, where,
                      casting, order, dtype, subok):
-    if where is True and are_defaults(casting, order, dtype, subok):
-        result = compute_contiguous(operation, False, x, y, parameter, out)
-        if result is not None:
-            return result
-    return call(operation, False, x, y, parameter, out, where, casting, order, dtype, subok)
+    result = None
+    if are_defaults(casting, order, dtype, subok):
+        if where is True:
+            result = compute_contiguous(operation, False, x, y, parameter, out)
+        if result is None:
+            result = compute_walked(operation, x, y, parameter, out, where)
+    if result is None:
+        return call(operation, False, x, y, parameter, out, where, casting, order, dtype, subok)
+    return result
 
 
 cdef inline object evaluate_in_place(int operation, object x, PyObject *y, PyObject *parameter):
     result = compute_contiguous(operation, True, x, y, parameter, x)
+    if result is None:
+        result = compute_walked(operation, x, y, parameter, x, True)
     if result is not None:
         return result
     return call(operation, True, x, y, parameter, x, True, SAME_KIND, K_ORDER, None, True)
@@ -547,14 +553,9 @@ cdef object call_plainly(object ufunc, tuple operands, dict keywords):
 
 cdef object call(int operation, bint in_place, object x, PyObject *y, PyObject *parameter,
                  object out, where, casting, order, dtype, subok):
-    """Walk the operands, or call the ufunc, with only the keywords that were given: the
-    `__array_ufunc__` of an operand may refuse a keyword that it does not know, even at its default.
-    """
+    """Call the ufunc, with only the keywords that were given: the `__array_ufunc__` of an operand
+    may refuse a keyword that it does not know, even at its default."""
     cdef int i
-    if are_defaults(casting, order, dtype, subok):
-        result = compute_walked(operation, x, y, parameter, out, where)
-        if result is not None:
-            return result
     keywords = {}
     for i, value in enumerate((out, where, casting, order, dtype, subok)):
         if value is not DEFAULTS[i]:

@@ -227,7 +227,7 @@ def capsule_of(str name, x):
     if not (is_value(name, x) and borrow(x, &operand)):
         refuse_tensor(name, x)
     # The capsule keeps a tensor, to which somebody may give other memory, but not to this one.
-    return x.detach().__dlpack__(max_version=(1, 0))
+    return sys.modules["torch"].utils.dlpack.to_dlpack(x.detach())
 
 
 cdef object new_tensor(str name, object x):
