@@ -37,8 +37,8 @@ class _Core:
 if "ufuncs" not in globals():  # which a reload keeps
     sys.meta_path.append(_Core)
 
-from relu_ext import _api, ufuncs
-from relu_ext._api import *  # noqa: F403  all that `_operations` describes
+from relu_ext import ufuncs
+from relu_ext._api import *
 from relu_ext._dispatch import cpu_levels
 from relu_ext._maxout import maxout, maxout_backward
 from relu_ext._sums import (
@@ -55,21 +55,38 @@ __version__ = "0.2.0"  # nowhere else
 
 __all__ = [
     "__version__",
+    "add_leaky_relu",
+    "add_leaky_relu_",
     "add_leaky_relu_backward",
     "add_leaky_relu_backward_",
+    "add_relu",
+    "add_relu_",
     "add_relu_backward",
     "add_relu_backward_",
     "cpu_levels",
     "get_num_threads",
+    "leaky_relu",
+    "leaky_relu_",
+    "leaky_relu_backward",
+    "leaky_relu_backward_",
+    "leaky_relu_subgradient",
+    "leaky_relu_subgradient_",
     "maxout",
     "maxout_backward",
+    "prelu",
+    "prelu_",
     "prelu_backward",
     "prelu_backward_",
+    "relu",
+    "relu_",
+    "relu_backward",
+    "relu_backward_",
+    "relu_subgradient",
+    "relu_subgradient_",
     "set_num_threads",
     "show_config",
     "ufuncs",
 ]
-__all__ += _api.__all__
 
 
 def show_config() -> None:
