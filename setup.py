@@ -270,6 +270,7 @@ class BuildExtensions(build_ext):
         if self.compiler.compiler_type == "unix":
             cold = [source for source in extension.sources if Path(source).stem in COLD]
             extension.sources = [source for source in extension.sources if source not in cold]
+            extension.depends += cold
             extension.extra_objects += self.compiler.compile(
                 cold,
                 output_dir=self.build_temp,
