@@ -268,7 +268,7 @@ class BuildExtensions(build_ext):
     def build_extension(self, extension: Extension) -> None:
         start = time.monotonic()
         if self.compiler.compiler_type == "unix":
-            cold = [source for source in extension.sources if Path(source).stem in COLD]
+            cold = [str(source) for source in extension.sources if Path(source).stem in COLD]
             extension.sources = [source for source in extension.sources if source not in cold]
             extension.depends += cold
             extension.extra_objects += self.compiler.compile(

@@ -161,13 +161,7 @@ cdef inline void compute(int operation, int dtype, void *out, const void *x, con
                          const void *parameter, Py_ssize_t n, bint fresh) noexcept:
     if n * active_table.itemsize[dtype] <= SMALL_BYTES:
         active_table.kernel[operation][dtype](out, x, y, parameter, n, NULL)
-    else:
-        compute_large(operation, dtype, out, x, y, parameter, n, fresh)
-
-
-cdef void compute_large(int operation, int dtype, void *out, const void *x, const void *y,
-                        const void *parameter, Py_ssize_t n, bint fresh) noexcept:
-    if n * active_table.itemsize[dtype] < GIL_BYTES:
+    elif n * active_table.itemsize[dtype] < GIL_BYTES:
         run_large(operation, dtype, out, x, y, parameter, n, fresh)
     else:
         with nogil:
@@ -297,9 +291,11 @@ cdef bint describe(int kind, object x, object first, bint takes_bool, Operand *o
     if not cnp.PyArray_CheckExact(first):
         return False
     operand.dtype = scalar_dtype(x, first, array_dtype(first, takes_bool))
-    operand.data = number_in(x, active_table.itemsize[operand.dtype]) if operand.dtype >= 0 else NULL
+    if operand.dtype < 0:
+        return False
+    operand.data = number_in(x, active_table.itemsize[operand.dtype])
     operand.axes = 0
-    return operand.data != NULL
+    return True
 
 
 cdef inline bint is_bool(object x) noexcept:
@@ -480,81 +476,68 @@ cdef inline bint are_defaults(casting, order, dtype, subok) noexcept:
     return casting is SAME_KIND and order is K_ORDER and dtype is None and subok is True
 
 
-cdef inline object compute_contiguous(int operation, bint in_place, object x, PyObject *y,
-                                      PyObject *parameter, object out):
-    """Return the result, or None if this is not the common call."""
-    cdef Number number
-    cdef bint fresh = not in_place and out is None
+cdef inline int common_dtype(int operation, bint in_place, object x, PyObject *y,
+                             PyObject *parameter, object out, Number *number) noexcept:
+    """The kernels' dtype of the common call, or -1 for any other.  Write its parameter."""
     cdef int dtype = contiguous_dtype(operation, x)
     if dtype < 0 or not in_place and cnp.PyArray_NDIM(<cnp.ndarray>x) == 0:
-        return None
+        return -1
+    cdef bint fresh = not in_place and out is None
     cdef Py_ssize_t size = count(x)
-    if (not (fresh or (in_place or match(x, out, size)) and is_writeable(out))
-            or not (y == NULL or match(x, <object>y, size)
-                    and (fresh or in_place or match(out, <object>y, size)))
-            or not (parameter == NULL or pack(<object>parameter, dtype, x, &number))):
-        return None
-    result = new_like(x) if fresh else out
-    compute(operation, dtype, data_of(result), data_of(x),
-            NULL if y == NULL else data_of(<object>y), NULL if parameter == NULL else &number, size,
-            fresh)
-    return result
+    if ((fresh or (in_place or match(x, out, size)) and is_writeable(out))
+            and (y == NULL or match(x, <object>y, size)
+                 and (fresh or in_place or match(out, <object>y, size)))
+            and (parameter == NULL or pack(<object>parameter, dtype, x, number))):
+        return dtype
+    return -1
 
 
 cdef object evaluate(int operation, object x, PyObject *y, PyObject *parameter, object out, where,
                      casting, order, dtype, subok):
+    cdef Number number
+    cdef int common = -1
     result = None
     if are_defaults(casting, order, dtype, subok):
         if where is True:
-            result = compute_contiguous(operation, False, x, y, parameter, out)
-        if result is None:
-            result = compute_walked(operation, x, y, parameter, out, where)
+            common = common_dtype(operation, False, x, y, parameter, out, &number)
+        if common >= 0:
+            result = new_like(x) if out is None else out
+            compute(operation, common, data_of(result), data_of(x),
+                    NULL if y == NULL else data_of(<object>y),
+                    NULL if parameter == NULL else &number, count(x), out is None)
+            return result
+        result = compute_walked(operation, x, y, parameter, out, where)
     if result is None:
         return call(operation, False, x, y, parameter, out, where, casting, order, dtype, subok)
     return result
 
 
 cdef inline object evaluate_in_place(int operation, object x, PyObject *y, PyObject *parameter):
-    result = compute_contiguous(operation, True, x, y, parameter, x)
-    if result is None:
-        result = compute_walked(operation, x, y, parameter, x, True)
-    if result is not None:
-        return result
+    cdef Number number
+    cdef int common = common_dtype(operation, True, x, y, parameter, x, &number)
+    if common >= 0:
+        compute(operation, common, data_of(x), data_of(x),
+                NULL if y == NULL else data_of(<object>y),
+                NULL if parameter == NULL else &number, count(x), False)
+        return x
+    if compute_walked(operation, x, y, parameter, x, True) is not None:
+        return x
     return call(operation, True, x, y, parameter, x, True, SAME_KIND, K_ORDER, None, True)
 
 
 # Every other call.
 
-cdef tuple operands_of(object x, PyObject *y, PyObject *parameter):
-    cdef tuple arrays = (x,) if y == NULL else (x, <object>y)
-    return arrays if parameter == NULL else (*arrays, <object>parameter)
-
-
 cdef inline bint is_plain(object x) noexcept:
     """Whether NumPy alone decides what x is: no tensor, nothing sparse."""
-    return (cnp.PyArray_CheckExact(x) or PyFloat_CheckExact(x) or PyLong_CheckExact(x)
-            or type(x) is list or cnp.PyArray_CheckScalar(x))
-
-
-cdef object call_plainly(object ufunc, tuple operands, dict keywords):
-    """Return what a ufunc makes of plain operands, or None where _calls knows better: other
-    operands, and errors, of which it says what to mend."""
-    out = keywords.get("out")
-    if out is not None and not cnp.PyArray_CheckExact(out):
-        return None
-    for x in operands:
-        if not is_plain(x):
-            return None
-    try:
-        return ufunc(*operands, **keywords)
-    except (TypeError, ValueError):
-        return None
+    return (cnp.PyArray_CheckExact(x) or is_number(x) or type(x) is list
+            or cnp.PyArray_CheckScalar(x))
 
 
 cdef object call(int operation, bint in_place, object x, PyObject *y, PyObject *parameter,
                  object out, where, casting, order, dtype, subok):
     """Call the ufunc, with only the keywords that were given: the `__array_ufunc__` of an operand
     may refuse a keyword that it does not know, even at its default."""
+    cdef bint plain = out is None or cnp.PyArray_CheckExact(out)
     cdef int i
     keywords = {}
     for i, value in enumerate((out, where, casting, order, dtype, subok)):
@@ -563,10 +546,16 @@ cdef object call(int operation, bint in_place, object x, PyObject *y, PyObject *
     if where is not True:
         keywords["out"] = out  # where it is None, it says that the rest may be left as it is
     ufunc = getattr(ufuncs, ufunc_names[operation])
-    operands = operands_of(x, y, parameter)
-    result = call_plainly(ufunc, operands, keywords)
-    if result is not None:
-        return result
+    operands = (x,) if y == NULL else (x, <object>y)
+    if parameter != NULL:
+        operands += (<object>parameter,)
+    for one in operands:
+        plain = plain and is_plain(one)
+    if plain:
+        try:
+            return ufunc(*operands, **keywords)
+        except (TypeError, ValueError):
+            pass  # _calls says what to mend
     calls = import_module("relu_ext._calls")  # only now: an import takes 0.3 ms
     if in_place:
         return calls.call_ufunc_in_place(ufunc, operands)

@@ -157,11 +157,6 @@ cpdef bint is_torch_tensor(object x) except -1:
     return isinstance(tensor, type) and issubclass(type(x), tensor)
 
 
-cdef bint is_recorded(torch) except -1:
-    """Whether PyTorch records what this thread computes with tensors."""
-    return torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack() > 0
-
-
 cdef int refuse_tensor(str name, object x) except -1:
     """Raise if the memory of a tensor does not hold its value, or something else depends on it."""
     torch = sys.modules["torch"]
@@ -177,7 +172,7 @@ cdef int refuse_tensor(str name, object x) except -1:
 
 
 cdef int refuse_plain_tensor(str name, object x, object torch) except -1:
-    if is_recorded(torch):
+    if torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack() > 0:
         raise BufferError(
             f"{name}: PyTorch records its operations (torch.jit.trace, torch.onnx.export, make_fx, "
             f"a dispatch mode) and would lose this one; use torch.nn.functional")
