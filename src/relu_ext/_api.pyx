@@ -113,13 +113,6 @@ cdef inline int array_dtype(object x, bint takes_bool) noexcept:
     return native_dtype(PyArray_DESCR(<PyArrayObject *>x))
 
 
-cdef inline int contiguous_dtype(int operation, object x) noexcept:
-    """The kernels' dtype for a contiguous, exact ndarray, -1 for anything else."""
-    if not (cnp.PyArray_CheckExact(x) and cnp.PyArray_FLAGS(<cnp.ndarray>x) & ORDERS):
-        return -1
-    return array_dtype(x, operation == RELU)
-
-
 cdef inline Py_ssize_t count(object x) noexcept:
     cdef Py_ssize_t size = 1
     cdef int i
@@ -468,7 +461,7 @@ cdef object compute_walked(int operation, object x, PyObject *y, PyObject *param
     return out
 
 
-# The body of the public functions.  y and parameter are NULL where the operation has none, as
+# The two bodies of the public functions.  y and parameter are NULL where the operation has none, as
 # the compiler sees where it makes a body of its own for each function.
 
 cdef inline bint are_defaults(casting, order, dtype, subok) noexcept:
@@ -479,12 +472,13 @@ cdef inline bint are_defaults(casting, order, dtype, subok) noexcept:
 cdef inline int common_dtype(int operation, bint in_place, object x, PyObject *y,
                              PyObject *parameter, object out, Number *number) noexcept:
     """The kernels' dtype of the common call, or -1 for any other.  Write its parameter."""
-    cdef int dtype = contiguous_dtype(operation, x)
-    if dtype < 0 or not in_place and cnp.PyArray_NDIM(<cnp.ndarray>x) == 0:
+    if not (cnp.PyArray_CheckExact(x) and cnp.PyArray_FLAGS(<cnp.ndarray>x) & ORDERS):
         return -1
+    cdef int dtype = array_dtype(x, operation == RELU)
     cdef bint fresh = not in_place and out is None
     cdef Py_ssize_t size = count(x)
-    if ((fresh or (in_place or match(x, out, size)) and is_writeable(out))
+    if (dtype >= 0 and (in_place or cnp.PyArray_NDIM(<cnp.ndarray>x) > 0) and (
+            fresh or (in_place or match(x, out, size)) and is_writeable(out))
             and (y == NULL or match(x, <object>y, size)
                  and (fresh or in_place or match(out, <object>y, size)))
             and (parameter == NULL or pack(<object>parameter, dtype, x, number))):
