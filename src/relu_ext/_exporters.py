@@ -27,14 +27,26 @@ def needs_dlpack(x: object) -> bool:
     )
 
 
-def array_over(name: str, target: object) -> np.ndarray[Any, Any]:
-    """Return an ndarray over the memory of `target`, for the function `name` to read."""
-    return _over_memory(name, target, writing=False)
+def array_over(name: str, target: Any, *, writing: bool = False) -> np.ndarray[Any, Any]:
+    """Return an ndarray over the memory of `target`, for the function `name`."""
+    kind = type(target)  # isinstance would believe what the object says it is
+    if issubclass(kind, np.ndarray):
+        return target
+    if hasattr(kind, "__dlpack__") and not issubclass(kind, np.generic):
+        array, is_copied = _over_tensor(name, target)
+        if array is not None and not (writing and is_copied):
+            return array
+    elif has_buffer(target) and not issubclass(kind, np.generic):
+        return _over_buffer(name, target)
+    raise TypeError(
+        f"{name}: {kind.__name__} cannot be written in place; "
+        f"use {name.rstrip('_')}, which returns a new array, or pass a writeable ndarray"
+    )
 
 
 def writeable_array(name: str, target: object) -> np.ndarray[Any, Any]:
     """Return an ndarray over the memory of `target`, for the function `name` to write."""
-    array = _over_memory(name, target, writing=True)
+    array = array_over(name, target, writing=True)
     if not array.flags.writeable or (array is not target and _is_shown_read_only(target, array)):
         raise ValueError(
             f"{name}: this {type(target).__name__} is read-only; "
@@ -89,22 +101,6 @@ def _is_shown_read_only(target: object, array: np.ndarray[Any, Any]) -> bool:
         return False  # NumPy makes no array of it and so does not tell.
     addresses = [x.__array_interface__["data"][0] for x in (shown, array)]
     return not shown.flags.writeable and addresses[0] == addresses[1]
-
-
-def _over_memory(name: str, target: Any, *, writing: bool) -> np.ndarray[Any, Any]:
-    kind = type(target)  # isinstance would believe what the object says it is
-    if issubclass(kind, np.ndarray):
-        return target
-    if hasattr(kind, "__dlpack__") and not issubclass(kind, np.generic):
-        array, is_copied = _over_tensor(name, target)
-        if array is not None and not (writing and is_copied):
-            return array
-    elif has_buffer(target) and not issubclass(kind, np.generic):
-        return _over_buffer(name, target)
-    raise TypeError(
-        f"{name}: {kind.__name__} cannot be written in place; "
-        f"use {name.rstrip('_')}, which returns a new array, or pass a writeable ndarray"
-    )
 
 
 def _over_tensor(name: str, target: Any) -> tuple[np.ndarray[Any, Any] | None, bool]:
