@@ -195,6 +195,9 @@ cdef bint write_number(object value, int dtype, object x, Number *number) noexce
     """
     cdef bint is_int = PyLong_CheckExact(value)
     cdef double real
+    if value is ZERO:
+        memset(number, 0, sizeof(Number))
+        return True
     if not read_number(value, &real):
         return False
     if dtype == FLOAT32:
@@ -211,9 +214,6 @@ cdef bint write_number(object value, int dtype, object x, Number *number) noexce
         number.half = (number.bits + 0x7fff + (number.bits >> 16 & 1)) >> 16
         return (real == 0 or isinf(real)
                 or SMALLEST_BFLOAT16 <= fabs(real) <= (MOST_EXACT if is_int else LARGEST_BFLOAT16))
-    if real == 0 and is_int:
-        memset(number, 0, sizeof(Number))
-        return True
     if not cnp.PyArray_CheckExact(x) or dtype != LONGDOUBLE and not is_int:
         return False
     if PyArray_Pack(PyArray_DESCR(<PyArrayObject *>x), number, value) < 0:
