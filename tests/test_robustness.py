@@ -479,7 +479,6 @@ def test_an_object_that_lies_about_its_type(operation):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda x, thing: relu_ext.leaky_relu_(x, thing),
         lambda x, thing: relu_ext.leaky_relu_subgradient(x, at_zero=thing),
         lambda x, thing: relu_ext.leaky_relu_backward_(x, x, at_zero=thing),
         lambda x, thing: relu_ext.prelu_backward(x, x, x, at_zero=thing),

@@ -1,6 +1,6 @@
 """Tensors of PyTorch by both of its doors, exporters that must not be written, and scipy.sparse.
 
-The doors are DLPack's table of C functions and, where a type does not offer one, `__dlpack__`.
+The doors are DLPack's table of C functions and, where a type does not offer one, a capsule.
 """
 
 import io
@@ -858,16 +858,16 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import torch
 calls = []
-exported = torch.Tensor.__dlpack__
-def export(self, **keywords):
+exported = torch.utils.dlpack.to_dlpack
+def export(tensor):
     calls.append(1)
-    return exported(self, **keywords)
-torch.Tensor.__dlpack__ = export
+    return exported(tensor)
+torch.utils.dlpack.to_dlpack = export
 """
 
 
 def run_fresh(program):
-    """In a new interpreter, which counts the exports by `__dlpack__`."""
+    """In a new interpreter, which counts the capsules that PyTorch makes."""
     finished = samples.run_python(FRESH + program, PYTHONPATH=":".join(sys.path))
     assert finished.returncode == 0, finished.stderr
     return finished.stdout
@@ -932,7 +932,7 @@ def test_a_table_that_we_do_not_know(torch):
     program = """
 later = Table.from_buffer_copy(honest)
 later.major = 3
-for fields in ({"major": 2}, {"major": 0}, {"borrow": None}, {"own": None}, {"name": b"dltensor"},
+for fields in ({"major": 2}, {"major": 0}, {"borrow": None}, {"name": b"dltensor"},
                {"major": 2, "previous": ctypes.addressof(later)}):
     forge(**fields)
     calls.clear()

@@ -38,26 +38,7 @@ if "ufuncs" not in globals():  # which a reload keeps
     sys.meta_path.append(_Core)
 
 from relu_ext import ufuncs
-from relu_ext._api import (
-    add_leaky_relu,
-    add_leaky_relu_,
-    add_relu,
-    add_relu_,
-    leaky_relu,
-    leaky_relu_,
-    leaky_relu_backward,
-    leaky_relu_backward_,
-    leaky_relu_subgradient,
-    leaky_relu_subgradient_,
-    prelu,
-    prelu_,
-    relu,
-    relu_,
-    relu_backward,
-    relu_backward_,
-    relu_subgradient,
-    relu_subgradient_,
-)
+from relu_ext._api import *
 from relu_ext._dispatch import cpu_levels
 from relu_ext._maxout import maxout, maxout_backward
 from relu_ext._sums import (

@@ -25,11 +25,9 @@ def arrays_of(name: str, operands: tuple[Any, ...], like: object = None) -> tupl
     or if they have the type of `like`, the object that is written.
     """
     kind = type(like) if hasattr(type(like), "__dlpack__") else None
-    return (
-        *[
-            array_over(name, x) if is_torch_tensor(x) or type(x) is kind or needs_dlpack(x) else x
-            for x in operands
-        ],
+    return tuple(
+        array_over(name, x) if is_torch_tensor(x) or type(x) is kind or needs_dlpack(x) else x
+        for x in operands
     )
 
 

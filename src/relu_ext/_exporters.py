@@ -16,13 +16,6 @@ _CPU = 1
 _ARRAY_PROTOCOLS = ("__array__", "__array_interface__", "__array_struct__")
 
 
-def not_in_place(name: str, target: object) -> TypeError:
-    return TypeError(
-        f"{name}: {type(target).__name__} cannot be written in place; "
-        f"use {name.rstrip('_')}, which returns a new array, or pass a writeable ndarray"
-    )
-
-
 def needs_dlpack(x: object) -> bool:
     """Whether `x` exports its memory by `__dlpack__` alone, so that NumPy would take it for a
     Python object."""
@@ -34,31 +27,37 @@ def needs_dlpack(x: object) -> bool:
     )
 
 
-def array_over(name: str, target: object) -> np.ndarray[Any, Any]:
-    """Return an ndarray over the memory of `target`, for the function `name` to read."""
-    return _over_memory(name, target, writing=False)
+def array_over(name: str, target: Any, *, writing: bool = False) -> np.ndarray[Any, Any]:
+    """Return an ndarray over the memory of `target`, for the function `name`."""
+    kind = type(target)  # isinstance would believe what the object says it is
+    if issubclass(kind, np.ndarray):
+        return target
+    if hasattr(kind, "__dlpack__") and not issubclass(kind, np.generic):
+        array, is_copied = _over_tensor(name, target)
+        if array is not None and not (writing and is_copied):
+            return array
+    elif has_buffer(target) and not issubclass(kind, np.generic):
+        return _over_buffer(name, target)
+    raise TypeError(
+        f"{name}: {kind.__name__} cannot be written in place; "
+        f"use {name.rstrip('_')}, which returns a new array, or pass a writeable ndarray"
+    )
 
 
 def writeable_array(name: str, target: object) -> np.ndarray[Any, Any]:
     """Return an ndarray over the memory of `target`, for the function `name` to write."""
-    array = _over_memory(name, target, writing=True)
+    array = array_over(name, target, writing=True)
     if not array.flags.writeable or (array is not target and _is_shown_read_only(target, array)):
         raise ValueError(
             f"{name}: this {type(target).__name__} is read-only; "
             f"use {name.rstrip('_')}, which returns a new array, or pass a writeable ndarray"
         )
-    # PyTorch refuses this too; NumPy allows it.
-    if (
-        array.size
-        and is_torch_tensor(target)
-        and any(
-            step == 0 and length > 1
-            for step, length in zip(array.strides, array.shape, strict=True)
-        )
-    ):
-        raise ValueError(
-            f"{name}: elements of this {type(target).__name__} share their memory; use a copy"
-        )
+    if is_torch_tensor(target) and array.size:  # PyTorch refuses this too; NumPy allows it.
+        steps = zip(array.strides, array.shape, strict=True)
+        if any(step == 0 and length > 1 for step, length in steps):
+            raise ValueError(
+                f"{name}: elements of this {type(target).__name__} share their memory; use a copy"
+            )
     return array
 
 
@@ -104,33 +103,20 @@ def _is_shown_read_only(target: object, array: np.ndarray[Any, Any]) -> bool:
     return not shown.flags.writeable and addresses[0] == addresses[1]
 
 
-def _over_memory(name: str, target: Any, *, writing: bool) -> np.ndarray[Any, Any]:
-    kind = type(target)  # isinstance would believe what the object says it is
-    if issubclass(kind, np.ndarray):
-        return target
-    if hasattr(kind, "__dlpack__") and not issubclass(kind, np.generic):
-        array, is_copied = array_over_capsule(name, _capsule(name, target))
-        if array is None or (writing and is_copied):
-            raise not_in_place(name, target)
-        return array
-    if has_buffer(target) and not issubclass(kind, np.generic):
-        return _over_buffer(name, target)
-    raise not_in_place(name, target)
-
-
-def _capsule(name: str, target: Any) -> object:
+def _over_tensor(name: str, target: Any) -> tuple[np.ndarray[Any, Any] | None, bool]:
+    """Return an ndarray, or None where the memory is not the CPU's, and whether it is a copy."""
     capsule = capsule_of(name, target)
-    if capsule is not None:
-        return capsule
-    if _is_no_array_of_jax(target):
-        raise not_in_place(name, target)
-    device, _ = target.__dlpack_device__()
-    if device != _CPU:
-        raise not_in_place(name, target)
-    try:
-        return target.__dlpack__(max_version=(1, 0))
-    except TypeError:
-        return target.__dlpack__()  # for exporters older than DLPack 1
+    if capsule is None:
+        if _is_no_array_of_jax(target):
+            return None, False
+        device, _ = target.__dlpack_device__()
+        if device != _CPU:
+            return None, False
+        try:
+            capsule = target.__dlpack__(max_version=(1, 0))
+        except TypeError:
+            capsule = target.__dlpack__()  # for exporters older than DLPack 1
+    return array_over_capsule(name, capsule)
 
 
 def _is_no_array_of_jax(x: Any) -> bool:

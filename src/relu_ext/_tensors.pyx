@@ -11,13 +11,11 @@ For the types of other libraries we do not know what to ask, so their tables are
 """
 
 from cpython.exc cimport PyErr_Clear
-from cpython.pycapsule cimport (
-    PyCapsule_Destructor, PyCapsule_GetPointer, PyCapsule_IsValid, PyCapsule_New,
-)
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid
 from cpython.ref cimport Py_INCREF, PyObject, PyTypeObject
 from libc.stdint cimport int64_t
 from relu_ext._dlpack cimport (
-    BFLOAT, CPU, DIMENSIONS, FLOAT, INT, UINT, ExchangeTable, Tensor, VersionedTensor, has_memory,
+    BFLOAT, CPU, DIMENSIONS, FLOAT, INT, UINT, ExchangeTable, Tensor, has_memory,
 )
 from relu_ext._ndarrays cimport load, store
 from relu_ext._operand cimport Operand
@@ -74,7 +72,7 @@ cdef int publish_exchange_table() except -1:
     table = <const ExchangeTable *>PyCapsule_GetPointer(capsule, "dlpack_exchange_api")
     while table != NULL and table.major != 1:
         table = table.previous
-    if table == NULL or table.own == NULL or table.borrow == NULL:
+    if table == NULL or table.borrow == NULL:
         return 0
     for immortal in (tensor, parameter, capsule):
         Py_INCREF(immortal)
@@ -106,12 +104,12 @@ cdef bint has_exchange_table(object x) except -1:
 
 # The two steps.
 
-cdef bint is_value(str name, object x) except -1:
+cdef bint is_value(str name, object x, bint beside_another=False) except -1:
     if not has_exchange_table(x):
         return False
-    if not (is_tracing() is False and dispatch_modes["_is_in_torch_dispatch_mode"] is False
-            and x.requires_grad is False and is_neg(x) is False
-            and forward_ad["_current_level"] == -1):  # no dual tensors live
+    if not (x.requires_grad is False and is_neg(x) is False and (beside_another or (
+            is_tracing() is False and dispatch_modes["_is_in_torch_dispatch_mode"] is False
+            and forward_ad["_current_level"] == -1))):  # no dual tensors live
         refuse_tensor(name, x)  # It returns if nothing is wrong with the tensor after all.
     return True
 
@@ -138,19 +136,15 @@ cdef bint borrow(object x, Operand *operand) noexcept:
 cdef inline int kernel_dtype(const Tensor *tensor) noexcept:
     """The kernels' dtype, or -1 where there is none.  There is none for bool, because only relu
     takes it."""
-    cdef int size = 0  # the number of times that 8 bits are doubled
-    while size < 3 and 8 << size != tensor.dtype_bits:
-        size += 1
-    if tensor.dtype_lanes != 1 or 8 << size != tensor.dtype_bits:
-        return -1
-    if tensor.dtype_code == INT:
-        return INT8 + size
-    if tensor.dtype_code == UINT:
-        return UINT8 + size
-    if size == 1:
-        return (FLOAT16 if tensor.dtype_code == FLOAT
-                else BFLOAT16 if tensor.dtype_code == BFLOAT else -1)
-    return FLOAT32 + size - 2 if tensor.dtype_code == FLOAT and size > 1 else -1
+    cdef int size
+    for size in range(4):
+        if tensor.dtype_bits == 8 << size and tensor.dtype_lanes == 1:
+            return (INT8 + size if tensor.dtype_code == INT
+                    else UINT8 + size if tensor.dtype_code == UINT
+                    else BFLOAT16 if tensor.dtype_code == BFLOAT and size == 1
+                    else -1 if tensor.dtype_code != FLOAT or size == 0
+                    else FLOAT16 if size == 1 else FLOAT32 + size - 2)
+    return -1
 
 
 # Refusals.
@@ -161,11 +155,6 @@ cpdef bint is_torch_tensor(object x) except -1:
         return False  # Its type is written in C, and Tensor is not.
     tensor = getattr(sys.modules.get("torch"), "Tensor", None)
     return isinstance(tensor, type) and issubclass(type(x), tensor)
-
-
-cdef bint is_recorded(torch) except -1:
-    """Whether PyTorch records what this thread computes with tensors."""
-    return torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack() > 0
 
 
 cdef int refuse_tensor(str name, object x) except -1:
@@ -183,7 +172,7 @@ cdef int refuse_tensor(str name, object x) except -1:
 
 
 cdef int refuse_plain_tensor(str name, object x, object torch) except -1:
-    if is_recorded(torch):
+    if torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack() > 0:
         raise BufferError(
             f"{name}: PyTorch records its operations (torch.jit.trace, torch.onnx.export, make_fx, "
             f"a dispatch mode) and would lose this one; use torch.nn.functional")
@@ -226,33 +215,14 @@ cdef int refuse_plain_tensor(str name, object x, object torch) except -1:
 # Capsules and new tensors.
 
 def capsule_of(str name, x):
-    """Return the DLPack capsule of a tensor of PyTorch, without a call of Python where its table is
-    known, or None for any other object."""
-    cdef VersionedTensor *managed = NULL
+    """Return the DLPack capsule of a tensor of PyTorch, or None for any other object."""
     cdef Operand operand
     if not is_torch_tensor(x):
         return None
-    is_known = is_value(name, x)
-    if not (is_known and borrow(x, &operand)):
+    if not (is_value(name, x) and borrow(x, &operand)):
         refuse_tensor(name, x)
-    if is_known:
-        # The capsule keeps a tensor, to which somebody may give other memory, but not to this one.
-        x = x.detach()
-        if exchange.own(<PyObject *>x, &managed) == 0 and managed != NULL:
-            try:
-                return PyCapsule_New(
-                    managed, "dltensor_versioned", <PyCapsule_Destructor>free_tensor)
-            except MemoryError:
-                managed.deleter(managed)
-                raise
-        PyErr_Clear()
-    return x.__dlpack__(max_version=(1, 0))
-
-
-cdef void free_tensor(object capsule) noexcept:
-    managed = <VersionedTensor *>PyCapsule_GetPointer(capsule, "dltensor_versioned")
-    if managed.deleter != NULL:
-        managed.deleter(managed)
+    # The capsule keeps a tensor, to which somebody may give other memory, but not to this one.
+    return sys.modules["torch"].utils.dlpack.to_dlpack(x.detach())
 
 
 cdef object new_tensor(str name, object x):

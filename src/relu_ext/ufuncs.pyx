@@ -42,12 +42,7 @@ cdef extern from "numpy/dtype_api.h":
     """
     #define RELU_EXT_PY_FLOAT ((PyObject *)&PyArray_PyFloatDType)
     #define RELU_EXT_PY_LONG ((PyObject *)&PyArray_PyLongDType)
-    static PyObject *relu_ext_promote_dtypes(npy_intp length, PyObject **dtypes)
-    {
-        return (PyObject *)PyArray_PromoteDTypeSequence(length, (PyArray_DTypeMeta **)dtypes);
-    }
     """
-    object promote_dtypes "relu_ext_promote_dtypes"(cnp.npy_intp length, PyObject **dtypes)
     PyObject *PY_FLOAT "RELU_EXT_PY_FLOAT"
     PyObject *PY_LONG "RELU_EXT_PY_LONG"
 
@@ -140,38 +135,29 @@ cdef register_bfloat16(ufunc, _Operation this, dtype):
 # relu has all of them.
 cdef dict numpy_dtypes = {character: np.dtype(character) for character in descriptions[0].dtypes}
 cdef set supported = {type(dtype) for dtype in numpy_dtypes.values()}
-supported |= {<object>PY_FLOAT, <object>PY_LONG}
+cdef dict numbers = {<object>PY_FLOAT: 0.0, <object>PY_LONG: 0}
 
 
-cdef numpy_promotion(list dtypes):
-    cdef PyObject *c_dtypes[3]
-    for i, dtype in enumerate(dtypes):
-        c_dtypes[i] = <PyObject *>dtype
-    return promote_dtypes(len(dtypes), c_dtypes)
+cdef bint is_supported(dtype) except -1:
+    return dtype in supported or dtype in numbers or is_bfloat16(dtype)
 
 
-def dtype_of_product(one, other):
-    """The dtype of a product of bfloat16 and a dtype with which ml_dtypes promotes in ufuncs only.
-    """
-    return type(np.multiply.resolve_dtypes((np.dtype(one.type), np.dtype(other.type), None))[2])
+def product(one, other):
+    """An instance of the dtype of a product: with some, ml_dtypes promotes in ufuncs only."""
+    return np.multiply.resolve_dtypes((one, other, None))[2]
 
 
 cdef common_dtype(list dtypes):
     """NumPy's promotion; a Python number takes bfloat16, as it does any other float dtype."""
-    defaults = {<object>PY_FLOAT: type(np.dtype(float)), <object>PY_LONG: type(np.dtype(int))}
-    arrays = [dtype for dtype in dtypes if dtype not in defaults]
-    numbers = [dtype for dtype in dtypes if dtype in defaults]
+    arrays = [np.dtype(dtype.type) for dtype in dtypes if dtype not in numbers]
     if arrays:
         try:
-            arrays = [numpy_promotion(arrays)]
+            arrays = [np.result_type(*arrays)]
         except TypeError:
-            if not any(map(is_bfloat16, arrays)):
-                raise
-            arrays = [reduce(dtype_of_product, arrays)]
+            arrays = [reduce(product, arrays)]
         if is_bfloat16(arrays[0]):
-            return arrays[0]
-    common = numpy_promotion(arrays + numbers)
-    return defaults.get(common, common)
+            return type(arrays[0])
+    return type(np.result_type(*arrays, *[numbers[dtype] for dtype in dtypes if dtype in numbers]))
 
 
 cdef int promote(PyObject *c_ufunc, PyObject **operand_dtypes, PyObject **fixed,
@@ -187,18 +173,18 @@ cdef int promote(PyObject *c_ufunc, PyObject **operand_dtypes, PyObject **fixed,
     cdef int first = 0 if operand_dtypes[0] != NULL else 1  # `reduce` leaves the first open
     cdef int i
     dtypes = [<object>operand_dtypes[i] for i in range(first, inputs)]
+    if fixed[inputs] != NULL:
+        dtypes = [<object>fixed[inputs]]  # that was asked for
+    unsupported = [dtype for dtype in dtypes if not is_supported(dtype)]
     try:
-        dtype = <object>fixed[inputs] if fixed[inputs] != NULL else common_dtype(dtypes)
+        dtype = None if unsupported else common_dtype(dtypes)
     except TypeError:
         dtype = None
-    if dtype not in this.dtypes and dtype is not None and is_bfloat16(dtype):
+    if dtype is not None and is_bfloat16(dtype) and dtype not in this.dtypes:
         register_bfloat16(ufunc, this, dtype)
     if dtype not in this.dtypes:
-        if fixed[inputs] != NULL:
-            dtypes = [dtype]  # that was asked for
         # If each of them is supported, the dtype to which they promote is not.
-        unsupported = [d for d in dtypes if not (d in supported or is_bfloat16(d))] or dtypes
-        names = ", ".join(dict.fromkeys(map(name_of, unsupported)))
+        names = ", ".join(dict.fromkeys(map(name_of, unsupported or dtypes)))
         raise TypeError(f"{this.public_name}: dtype {names} is not supported")
     for i in range(inputs + 1):
         chosen[i] = fixed[i] if fixed[i] != NULL else <PyObject *>dtype
