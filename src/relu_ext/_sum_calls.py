@@ -70,17 +70,15 @@ def backward(
         raise ValueError(f"{name}: out[0] and out[1] share memory")
 
     grad_x = np.empty_like(grad_array) if target is None else target
-    if of_slope:  # the terms of negative x and of NaN, before grad or x is overwritten
-        terms = np.empty_like(grad_x, np.result_type(dtype, np.float32))
-        np.multiply(grad_array, x_array, out=terms, dtype=terms.dtype)
-        ufuncs.relu_backward(terms, np.negative(x_array), 0, out=terms)
+    widest = np.result_type(dtype, np.float32)
+    factors = grad_array.astype(widest), x_array.astype(widest)  # before grad or x is overwritten
     getattr(ufuncs, ufunc_name)(grad_array, x_array, parameter, out=grad_x, casting="unsafe")
     if not of_slope:
         each = (grad_x.dtype, own_dtype, like.dtype)
         widest = np.result_type(*[np.promote_types(dtype, np.float32) for dtype in each])
-        terms = grad_x.astype(widest, copy=False)
+        factors = np.negative(grad_x, dtype=widest), np.full_like(grad_x, -1, widest)
     if of_slope or prod(like.shape) != grad_array.size:
-        learned = _rounded_once(_sum(terms, like.shape), like.dtype)
+        learned = _rounded_once(_sum(*factors, grad_x, like.shape), like.dtype)
     else:
         learned = grad_x.astype(like.dtype).reshape(like.shape)
     if learned_target is not None:
@@ -94,23 +92,23 @@ def backward(
     )
 
 
-def _sum(terms: Array, shape: Shape) -> Array:
-    """Sum terms to a shape to which they were broadcast; of those that the kernels do not take as
-    they lie, a copy whose summed axes follow each other."""
-    sums = np.zeros(shape, terms.dtype)
-    if terms.size and not add(terms, sums):
-        kept = (1,) * (terms.ndim - sums.ndim) + sums.shape
-        order = sorted(range(terms.ndim), key=lambda axis: -abs(terms.strides[axis]))
+def _sum(grad: Array, x: Array, grad_x: Array, shape: Shape) -> Array:
+    """Sum grad * x where x < 0 to a shape that broadcasts, in the order of grad_x's memory: of
+    copies whose summed axes follow each other."""
+    kept = (1,) * (grad.ndim - len(shape)) + shape
+    sums = np.zeros(kept, grad.dtype)
+    if grad.size:
+        order = sorted(range(grad.ndim), key=lambda axis: -abs(grad_x.strides[axis]))
         start_of_run = len(order)
         while start_of_run and kept[order[start_of_run - 1]] == 1:
             start_of_run -= 1
         order[:start_of_run] = sorted(order[:start_of_run], key=lambda axis: kept[axis] != 1)
         back = np.argsort(order)
-        in_order = np.zeros([kept[axis] for axis in order], terms.dtype)
-        if not add(terms.transpose(order).copy().transpose(back), in_order.transpose(back)):
+        copies = [a.transpose(order).copy().transpose(back) for a in (grad, x)]
+        sums = sums.transpose(order).copy().transpose(back)
+        if not add(*copies, sums):
             raise SystemError("the sums were not laid out")
-        sums = in_order.transpose(back).reshape(shape)
-    return sums
+    return sums.reshape(shape)
 
 
 # Arguments.

@@ -43,8 +43,8 @@ from relu_ext._table cimport (
 from relu_ext._tensors cimport borrow, has_exchange_table, is_value, new_tensor
 from relu_ext._threads cimport Part, share
 from relu_ext._walk cimport (
-    GIL_BYTES, MASK, WALKED, Plan, is_apart, is_safe, parts_of, run_columns, settle, size_of,
-    start_plan, swap_axes,
+    GIL_BYTES, MASK, MOST_AXES, WALKED, Plan, is_apart, is_safe, parts_of, run_columns, size_of,
+    swap_axes,
 )
 
 from importlib import import_module
@@ -75,7 +75,7 @@ cdef extern from "numpy/ndarrayobject.h":
 cdef enum:
     SUMS = MASK  # the walker's plan has no mask here; in its place is what is learned
     LARGEST_ITEM = 16
-    # A call of up to this size is computed as one run, if its rows lie end to end, and then added.
+    # Up to this size blocks whose rows lie end to end are computed as one run, and then added.
     FLAT_BYTES = 32768
     # Shorter rows of a bias are computed end to end, and then added.
     LEARN_BYTES = 2048
@@ -98,8 +98,6 @@ cdef struct Job:
     bint whole  # nothing is summed: the result is a copy of what is computed, as its bits are
     bint along  # axis 0 is a run
     bint end_to_end  # all rows lie so, and are computed so
-    bint computed  # only the sums are left
-    bint flat  # so that each block is folded as it lies
     Py_ssize_t most  # columns of a tile
     Py_ssize_t cells  # sums
     Py_ssize_t pieces  # of a run
@@ -114,15 +112,86 @@ cdef struct Job:
     Py_ssize_t step  # from one unit's sums to the next one's
 
 
-cdef bint divide(Job *job, int dtype, int result_dtype) noexcept nogil:
-    """Count what a plan is divided into.  Return False where the sums are grad_x itself, but of
-    another dtype or order."""
+cdef bint lay(Job *job, int operation, const Operand **operands) noexcept nogil:
+    """Lay out operands by role, grad_x's axes from the innermost of its memory on.  Return False if
+    the kernels do not take them as they lie."""
     cdef Plan *plan = &job.plan
-    cdef int role
-    job.cells = (1 if job.along else plan.shape[0]) * plan.shape[2]
-    job.whole = not job.of_slope and not job.computed and job.cells == size_of(plan)
-    if job.whole and (plan.shape[2] > 1 or result_dtype != dtype):
+    cdef const Operand *out = operands[OUT]
+    cdef Py_ssize_t result_size = active_table.itemsize[operands[SUMS].dtype]
+    cdef Py_ssize_t step[WALKED]
+    cdef Py_ssize_t extent, columns
+    cdef int order[MOST_AXES]
+    cdef int last = -1
+    cdef int axis, role, i, k
+    cdef bint merges
+    if out.axes > MOST_AXES:
         return False
+    plan.kernel = active_table.kernel[operation][out.dtype]
+    plan.itemsize = extent = active_table.itemsize[out.dtype]
+    plan.stream = False
+    for role in range(WALKED):
+        if operands[role].axes > out.axes:
+            return False
+        plan.data[role] = operands[role].data
+        plan.size[role] = plan.itemsize
+        plan.has[role] = True
+        for axis in range(3):
+            plan.shape[axis] = 1
+            plan.step[role][axis] = 0
+    plan.has[A], plan.has[SUMS], plan.size[SUMS] = operands[A] != out, False, result_size
+    for i in range(out.axes):
+        k, axis = i, out.axes - 1 - i
+        while k > 0 and out.strides[order[k - 1]] > out.strides[axis]:
+            order[k] = order[k - 1]
+            k -= 1
+        order[k] = axis
+    for i in range(out.axes):
+        merges = last >= 0
+        for role in range(WALKED):
+            step[role] = 0
+            axis = order[i] + operands[role].axes - out.axes
+            if axis >= 0 and operands[role].shape[axis] != 1:
+                step[role] = operands[role].strides[axis] * operands[role].stride_unit
+                if operands[role].shape[axis] != out.shape[order[i]] or (
+                        role == SUMS and step[role] == 0):
+                    return False
+            if last >= 0:
+                merges &= step[role] == plan.step[role][last] * plan.shape[last]
+        if out.shape[order[i]] == 1:
+            continue
+        extent += step[OUT] * (out.shape[order[i]] - 1)
+        if merges:
+            plan.shape[last] *= out.shape[order[i]]
+            continue
+        last += 1
+        if last == 3 or step[OUT] < 0 or (
+                last == 0 and (step[OUT] != plan.itemsize or step[A] != plan.itemsize
+                               or step[B] != plan.itemsize)):
+            return False
+        plan.shape[last] = out.shape[order[i]]
+        for role in range(WALKED):
+            plan.step[role][last] = step[role]
+    plan.axes = last + 1
+    if (size_of(plan) == 0 or not is_safe(plan) or not is_apart(plan, SUMS, 0, extent)
+            or plan.step[PARAMETER][0] != 0 and plan.step[PARAMETER][0] != plan.itemsize):
+        return False
+    plan.axes = 3
+    plan.parameter_step = plan.step[PARAMETER][0] != 0
+    job.along = plan.step[SUMS][0] == 0
+    if job.along and plan.shape[1] > 1 and plan.step[SUMS][1] == 0:
+        return False
+    if plan.step[SUMS][1] != 0:
+        swap_axes(plan, 1, 2)
+    columns = 1 if job.along else plan.shape[0]
+    if (plan.step[SUMS][1] != 0 or columns > 1 and plan.step[SUMS][0] != result_size
+            or plan.shape[2] > 1 and plan.step[SUMS][2] != columns * result_size):
+        return False
+    # What it is divided into.
+    job.cells = columns * plan.shape[2]
+    job.whole = not job.of_slope and job.cells == size_of(plan)
+    if job.whole and (plan.shape[2] > 1 or operands[SUMS].dtype != out.dtype):
+        return False
+    job.most = TILE_BYTES // job.sum_size // FOLDED
     job.pieces = 1
     if job.along:
         job.pieces = (plan.shape[0] + RUN - 1) // RUN
@@ -136,108 +205,7 @@ cdef bint divide(Job *job, int dtype, int result_dtype) noexcept nogil:
         and plan.step[PARAMETER][0] == 0 and plan.step[PARAMETER][1] == 0)
     for role in range(PARAMETER):
         job.end_to_end &= plan.step[role][1] == plan.shape[0] * plan.itemsize
-    job.most = TILE_BYTES // job.sum_size // FOLDED
     return True
-
-
-cdef inline Py_ssize_t bytes_of(const Operand *x) noexcept nogil:
-    """The bytes of an array whose elements follow each other in C's order, 0 for any other one."""
-    cdef Py_ssize_t bytes = active_table.itemsize[x.dtype]
-    cdef int axis
-    for axis in range(x.axes - 1, -1, -1):
-        if x.strides[axis] * x.stride_unit != bytes and x.shape[axis] != 1:
-            return 0
-        bytes *= x.shape[axis]
-    return bytes
-
-
-cdef bint lay_rows(Job *job, int operation, const Operand **operands) noexcept nogil:
-    """Lay out what a small layer has: rows of grad in place and of x, without gaps, and a bias or
-    slopes of columns.
-
-    Return False for anything else.  By `lay`, a bias takes 1.13 times as long for (64, 10), and
-    1.31 times for (32, 4) (float32, Zen 5).
-    """
-    cdef Plan *plan = &job.plan
-    cdef const Operand *grad = operands[A]
-    cdef const Operand *learned = operands[SUMS]
-    cdef const Operand *parameter = operands[PARAMETER]
-    cdef Py_ssize_t bytes = bytes_of(grad)
-    cdef Py_ssize_t columns
-    cdef int role
-    if (operands[OUT] != grad or bytes == 0 or grad.axes < 2 or learned.axes != 1
-            or parameter.axes > 1 or bytes_of(operands[B]) != bytes):
-        return False
-    columns = grad.shape[grad.axes - 1]
-    plan.itemsize = active_table.itemsize[grad.dtype]
-    plan.size[B] = plan.size[PARAMETER] = plan.itemsize
-    plan.size[SUMS] = active_table.itemsize[learned.dtype]
-    if (columns < 2 or bytes_of(learned) != columns * plan.size[SUMS]
-            or parameter.axes == 1 and bytes_of(parameter) != columns * plan.itemsize):
-        return False
-    plan.kernel = active_table.kernel[operation][grad.dtype]
-    plan.parameter_step = parameter.axes
-    plan.stream = False
-    plan.axes = 3
-    plan.shape[0], plan.shape[1], plan.shape[2] = columns, bytes // (columns * plan.itemsize), 1
-    for role in range(WALKED):
-        plan.data[role] = operands[role].data
-        plan.step[role][0], plan.step[role][1] = plan.itemsize, columns * plan.itemsize
-        plan.step[role][2] = 0
-    plan.step[PARAMETER][0] = parameter.axes * plan.itemsize
-    plan.step[PARAMETER][1] = plan.step[SUMS][1] = 0
-    plan.step[SUMS][0] = plan.size[SUMS]
-    job.along = False
-    return ((plan.data[B] == plan.data[A] or is_apart(plan, B, 0, bytes))
-            and is_apart(plan, PARAMETER, 0, bytes) and is_apart(plan, SUMS, 0, bytes)
-            and divide(job, grad.dtype, learned.dtype))
-
-
-cdef bint lay(Job *job, int operation, const Operand **operands) noexcept nogil:
-    """Lay out operands by role.  Return False if the kernels do not take them as they lie."""
-    cdef Plan *plan = &job.plan
-    cdef int dtype = operands[OUT].dtype
-    cdef int result_dtype = operands[SUMS].dtype
-    cdef Py_ssize_t extent = active_table.itemsize[dtype]
-    cdef Py_ssize_t result_size = active_table.itemsize[result_dtype]
-    cdef Py_ssize_t columns
-    cdef int axis, role
-    for axis in range(operands[SUMS].axes):
-        if operands[SUMS].strides[axis] == 0 and operands[SUMS].shape[axis] > 1:
-            return False
-    if not start_plan(plan, operation, dtype, operands, False):
-        return False
-    plan.stream = False
-    for axis in range(plan.axes):
-        if plan.step[OUT][axis] < 0:
-            return False
-        extent += plan.step[OUT][axis] * (plan.shape[axis] - 1)
-    settle(plan)
-    plan.has[A] = operands[A] != operands[OUT]
-    plan.has[SUMS] = False
-    plan.size[SUMS] = result_size
-    if (plan.axes > 3 or size_of(plan) == 0 or not is_safe(plan)
-            or not is_apart(plan, SUMS, 0, extent)
-            or plan.step[PARAMETER][0] != 0 and plan.step[PARAMETER][0] != plan.itemsize):
-        return False
-    for role in range(PARAMETER):
-        if plan.step[role][0] != plan.itemsize:
-            return False
-    job.along = plan.step[SUMS][0] == 0
-    if job.along and plan.axes > 1 and plan.step[SUMS][1] == 0:
-        return False
-    for axis in range(plan.axes, 3):
-        plan.shape[axis] = 1
-        for role in range(WALKED):
-            plan.step[role][axis] = 0
-    plan.axes = 3
-    if plan.step[SUMS][1] != 0:
-        swap_axes(plan, 1, 2)
-    columns = 1 if job.along else plan.shape[0]
-    if (plan.step[SUMS][1] != 0 or columns > 1 and plan.step[SUMS][0] != result_size
-            or plan.shape[2] > 1 and plan.step[SUMS][2] != columns * result_size):
-        return False
-    return divide(job, dtype, result_dtype)
 
 
 cdef inline void place(const Job *job, Py_ssize_t column, Py_ssize_t row, Py_ssize_t group,
@@ -255,42 +223,37 @@ cdef inline char *compute_terms(const Job *job, char *terms, char **at, Py_ssize
                                 Py_ssize_t rows, bint computed) noexcept nogil:
     """Compute some rows, if they are not yet computed.  Return where their terms are."""
     cdef const Plan *plan = &job.plan
-    cdef int role = A if job.of_slope else OUT
+    cdef const char *grad = at[A] if job.of_slope else at[OUT]
     cdef const char *x = at[B] if job.of_slope else NULL
-    cdef Py_ssize_t x_step = plan.step[B][1] if job.of_slope else plan.step[OUT][1]
+    cdef Py_ssize_t step = plan.step[A][1] if job.of_slope else plan.step[OUT][1]
+    cdef Py_ssize_t x_step = plan.step[B][1] if job.of_slope else 0
     cdef Py_ssize_t bytes = columns * plan.itemsize
+    cdef Py_ssize_t n = columns
     cdef Py_ssize_t i
     if not (job.of_slope or computed):
         run_columns(plan, at, columns, rows)
-    if job.terms != NULL and plan.step[role][1] == bytes and x_step == bytes:
-        # Row by row, (64, 10) float16 takes 3.2 times as long.
-        job.terms(terms, at[role], x, columns * rows)
-    elif job.terms != NULL:
-        for i in range(rows):
-            job.terms(terms + i * columns * job.sum_size, at[role] + i * plan.step[role][1],
-                      x + i * x_step if job.of_slope else x, columns)
-    if job.of_slope and not computed:
+    if job.terms == NULL:
+        return at[OUT]
+    if step == bytes and (x == NULL or x_step == bytes):
+        n *= rows  # Row by row, (64, 10) float16 takes 3.2 times as long.
+    for i in range(columns * rows // n):
+        job.terms(terms + i * n * job.sum_size, grad + i * step, x + i * x_step, n)
+    if job.of_slope:
         run_columns(plan, at, columns, rows)
-    return at[OUT] if job.terms == NULL else terms
+    return terms
 
 
 cdef void add_rows(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t first,
-                   Py_ssize_t last) noexcept nogil:
+                   Py_ssize_t last, bint computed) noexcept nogil:
     """Compute a block of up to FOLDED rows in the cells from `first` to `last`, and fold it."""
     cdef Tile tile
     cdef char *at[WALKED]
     cdef char *terms
     cdef Py_ssize_t steps[ROLES]
     cdef Py_ssize_t columns, column, step
-    cdef bint computed = job.computed
     cdef int role
     for role in range(ROLES):
         steps[role] = job.plan.step[role][1]
-    if job.end_to_end and not computed and last - first == job.cells:
-        # Row by row, (2000, 32) float16 takes 1.4 times as long.
-        place(job, 0, row, 0, at)
-        run_columns(&job.plan, at, rows * job.cells, 1)
-        computed = True
     while first < last:
         column = first % job.plan.shape[0]
         columns = min(min(LEARNED, last - first), job.plan.shape[0] - column)
@@ -326,7 +289,7 @@ cdef void add_runs(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, 
                     lanes = tile.bytes + ((i - row) * cells + k) * width
                     place(job, start, run, first + k, at)
                     if job.learn == NULL or not job.learn(lanes, at, NULL, 0, n, job.call):
-                        added = compute_terms(job, terms, at, n, 1, job.computed)
+                        added = compute_terms(job, terms, at, n, 1, False)
                         job.adders.add_run(lanes, added, n)
         job.adders.fold_rows(folded.bytes, tile.bytes, cells * width, rows, cells * LANES)
         job.adders.fold_lanes(sums + first * job.sum_size, folded.bytes, cells)
@@ -336,26 +299,33 @@ cdef void add_runs(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, 
 # The whole.
 
 cdef void add_blocks(const Job *job, char *sums, Py_ssize_t block, Py_ssize_t blocks,
-                     Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+                     Py_ssize_t first, Py_ssize_t last, bint computed) noexcept nogil:
     """Add some blocks in the cells from `first` to `last`: a binary tree, each of whose levels has
     sums of its own behind those of the one above."""
+    cdef char *at[WALKED]
     cdef Py_ssize_t slot = job.cells * job.sum_size
     cdef Py_ssize_t row = block * FOLDED
     cdef Py_ssize_t rows = min(blocks * FOLDED, job.rows - row)
     cdef Py_ssize_t half = 1
-    if blocks == 1 and job.flat:
+    if job.end_to_end and not computed and last - first == job.cells and (
+            blocks == 1 or rows * job.plan.step[OUT][1] <= FLAT_BYTES):
+        # Row by row, (2000, 32) float16 takes 1.4 times as long.
+        place(job, 0, row, 0, at)
+        run_columns(&job.plan, at, rows * job.cells, 1)
+        computed = True
+    if blocks == 1 and computed and job.terms == NULL and job.cells <= job.most:
         # By `add_rows`, (64, 10) float32 takes 1.12 times as long.
         job.adders.fold_rows(sums, job.plan.data[OUT] + row * job.plan.step[OUT][1],
                              job.plan.step[OUT][1], rows, job.cells)
     elif blocks == 1 and job.along:
         add_runs(job, sums, row, rows, first, last)
     elif blocks == 1:
-        add_rows(job, sums, row, rows, first, last)
+        add_rows(job, sums, row, rows, first, last, computed)
     else:
         while 2 * half < blocks:
             half *= 2
-        add_blocks(job, sums, block, half, first, last)
-        add_blocks(job, sums + slot, block + half, blocks - half, first, last)
+        add_blocks(job, sums, block, half, first, last, computed)
+        add_blocks(job, sums + slot, block + half, blocks - half, first, last, computed)
         sums += first * job.sum_size
         job.adders.add_row(sums, sums + slot, last - first)
 
@@ -366,11 +336,11 @@ cdef void add_part(const Job *job, int part, int parts) noexcept nogil:
     if job.units == 1:
         if part * some < job.cells:
             add_blocks(job, job.sums, 0, job.blocks, part * some,
-                       min(job.cells, (part + 1) * some))
+                       min(job.cells, (part + 1) * some), False)
         return
     for unit in range(job.units * part // parts, job.units * (part + 1) // parts):
         add_blocks(job, job.sums + unit * job.step, unit * job.unit,
-                   min(job.unit, job.blocks - unit * job.unit), 0, job.cells)
+                   min(job.unit, job.blocks - unit * job.unit), 0, job.cells, False)
 
 
 cdef bint perform(Job *job) noexcept nogil:
@@ -399,11 +369,6 @@ cdef bint perform(Job *job) noexcept nogil:
         job.sums = <char *>malloc(job.units * job.step)
         if job.sums == NULL:
             return False
-    if (job.end_to_end and not job.computed
-            and size_of(&job.plan) * job.plan.itemsize <= FLAT_BYTES):
-        run_columns(&job.plan, job.plan.data, size_of(&job.plan), 1)
-        job.computed = True
-        job.flat = job.terms == NULL and job.cells <= job.most
     if parts > 1:
         share(<Part>add_part, job, parts)
     else:
@@ -482,9 +447,9 @@ cdef inline bint are_alike(const Operand *x, const Operand *other) noexcept nogi
 
 
 cdef bint run(int call, object grad_x, object grad, object x, object parameter, object learned,
-              object like, bint computed) except -1:
-    """Compute on arrays or tensors, or only add.  The parameter may be None, which is 0.  Return
-    False, with nothing written, if the kernels do not take them as they lie."""
+              object like) except -1:
+    """Compute on arrays or tensors.  The parameter may be None, which is 0.  Return False, with
+    nothing written, if the kernels do not take them as they lie."""
     cdef Job job
     cdef Operand described[GIVEN]
     cdef const Operand *operands[GIVEN]
@@ -516,10 +481,9 @@ cdef bint run(int call, object grad_x, object grad, object x, object parameter, 
     job.sum_size = active_table.itemsize[sums]
     job.of_slope = call >= PRELU_BACKWARD_0_AT_ZERO
     job.terms = active_table.slope_terms[dtype] if job.of_slope or dtype != sums else NULL
-    job.learn = NULL if computed or call == ADD_LEAKY_RELU_BACKWARD else active_table.learn[dtype]
+    job.learn = NULL if call == ADD_LEAKY_RELU_BACKWARD else active_table.learn[dtype]
     job.settle = active_table.settle[described[SUMS].dtype]
-    job.computed, job.flat = computed, False
-    if not (lay_rows(&job, operations[call], operands) or lay(&job, operations[call], operands)):
+    if not lay(&job, operations[call], operands):
         return False
     if size_of(&job.plan) * job.plan.itemsize < GIL_BYTES:
         done = perform(&job)
@@ -531,10 +495,10 @@ cdef bint run(int call, object grad_x, object grad, object x, object parameter, 
     return True
 
 
-def add(terms, learned):
-    """Add the terms of an ndarray in the dtype of `learned`, where the kernels take them as they
-    lie; return whether they do."""
-    return run(ADD_RELU_BACKWARD, terms, terms, terms, None, learned, learned, True)
+def add(grad, x, learned):
+    """Add grad * x where x < 0, of ndarrays in the dtype of `learned`, where the kernels take them
+    as they lie; return whether they do.  grad is overwritten."""
+    return run(PRELU_BACKWARD, grad, grad, x, None, learned, learned)
 
 
 cdef object number_array(object value, int dtype):
@@ -610,7 +574,7 @@ cdef object at_once(int call, str name, object grad, object x, object parameter,
     if not ((grad_x is grad or is_taken(name, grad_x, are_tensors))
             and is_taken(name, learned, are_tensors and not is_number)
             and (not is_slope or is_taken(name, y, are_tensors and not is_number))
-            and run(call, grad_x, grad, x, parameter, learned, learned if is_new else y, False)):
+            and run(call, grad_x, grad, x, parameter, learned, learned if is_new else y)):
         return None
     if is_new and cnp.PyArray_CheckExact(learned) and cnp.PyArray_NDIM(<cnp.ndarray>learned) == 0:
         learned = (<cnp.ndarray>learned)[()]  # a scalar, as NumPy's sums return
