@@ -97,7 +97,7 @@ cdef struct Job:
     Py_ssize_t sum_size  # of the dtype in which the terms are added
     bint whole  # nothing is summed: the result is a copy of what is computed, as its bits are
     bint along  # axis 0 is a run
-    bint end_to_end  # all rows lie so, and are computed so
+    Py_ssize_t at_once  # blocks that are computed so, because all rows lie end to end, or 0
     Py_ssize_t most  # columns of a tile
     Py_ssize_t cells  # sums
     Py_ssize_t pieces  # of a run
@@ -200,11 +200,13 @@ cdef bint lay(Job *job, int operation, const Operand **operands) noexcept nogil:
     job.blocks = (job.rows + FOLDED - 1) // FOLDED
     if not job.of_slope and not job.along and plan.shape[0] * job.sum_size < LEARN_BYTES:
         job.learn = NULL
-    job.end_to_end = (
-        not job.along and not job.of_slope and job.learn == NULL and plan.shape[2] == 1
-        and plan.step[PARAMETER][0] == 0 and plan.step[PARAMETER][1] == 0)
+    job.at_once = 0
+    if (not job.along and not job.of_slope and job.learn == NULL and plan.shape[2] == 1
+            and plan.step[PARAMETER][0] == 0 and plan.step[PARAMETER][1] == 0):
+        job.at_once = max(FLAT_BYTES // (FOLDED * plan.shape[0] * plan.itemsize), <Py_ssize_t>1)
     for role in range(PARAMETER):
-        job.end_to_end &= plan.step[role][1] == plan.shape[0] * plan.itemsize
+        if plan.step[role][1] != plan.shape[0] * plan.itemsize:
+            job.at_once = 0
     return True
 
 
@@ -299,35 +301,40 @@ cdef void add_runs(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, 
 # The whole.
 
 cdef void add_blocks(const Job *job, char *sums, Py_ssize_t block, Py_ssize_t blocks,
-                     Py_ssize_t first, Py_ssize_t last, bint computed) noexcept nogil:
-    """Add some blocks in the cells from `first` to `last`: a binary tree, each of whose levels has
-    sums of its own behind those of the one above."""
+                     Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """Add some blocks in the cells from `first` to `last`, in a binary tree: the sums of what is
+    complete, the largest part first, and then those of the next block."""
+    cdef const Plan *plan = &job.plan
     cdef char *at[WALKED]
     cdef Py_ssize_t slot = job.cells * job.sum_size
-    cdef Py_ssize_t row = block * FOLDED
-    cdef Py_ssize_t rows = min(blocks * FOLDED, job.rows - row)
-    cdef Py_ssize_t half = 1
-    if job.end_to_end and not computed and last - first == job.cells and (
-            blocks == 1 or rows * job.plan.step[OUT][1] <= FLAT_BYTES):
-        # Row by row, (2000, 32) float16 takes 1.4 times as long.
-        place(job, 0, row, 0, at)
-        run_columns(&job.plan, at, rows * job.cells, 1)
-        computed = True
-    if blocks == 1 and computed and job.terms == NULL and job.cells <= job.most:
-        # By `add_rows`, (64, 10) float32 takes 1.12 times as long.
-        job.adders.fold_rows(sums, job.plan.data[OUT] + row * job.plan.step[OUT][1],
-                             job.plan.step[OUT][1], rows, job.cells)
-    elif blocks == 1 and job.along:
-        add_runs(job, sums, row, rows, first, last)
-    elif blocks == 1:
-        add_rows(job, sums, row, rows, first, last, computed)
-    else:
-        while 2 * half < blocks:
-            half *= 2
-        add_blocks(job, sums, block, half, first, last, computed)
-        add_blocks(job, sums + slot, block + half, blocks - half, first, last, computed)
-        sums += first * job.sum_size
-        job.adders.add_row(sums, sums + slot, last - first)
+    cdef Py_ssize_t computed = 0
+    cdef Py_ssize_t parts = 0
+    cdef Py_ssize_t i, row, rows, added
+    for i in range(blocks):
+        row = (block + i) * FOLDED
+        rows = min(<Py_ssize_t>FOLDED, job.rows - row)
+        if job.at_once > 0 and i == computed and last - first == job.cells:
+            # Row by row, (2000, 32) float16 takes 1.4 times as long.
+            computed = min(i + job.at_once, blocks)
+            place(job, 0, row, 0, at)
+            run_columns(plan, at, min((computed - i) * FOLDED, job.rows - row) * job.cells, 1)
+        if job.along:
+            add_runs(job, sums, row, rows, first, last)
+        elif i < computed and job.terms == NULL and job.cells <= job.most:
+            # By `add_rows`, (64, 10) float32 takes 1.12 times as long.
+            job.adders.fold_rows(sums, plan.data[OUT] + row * plan.step[OUT][1], plan.step[OUT][1],
+                                 rows, job.cells)
+        else:
+            add_rows(job, sums, row, rows, first, last, i < computed)
+        added = i + 1
+        while parts > 0 and (added % 2 == 0 or i == blocks - 1):
+            sums -= slot
+            job.adders.add_row(sums + first * job.sum_size, sums + slot + first * job.sum_size,
+                               last - first)
+            parts -= 1
+            added //= 2
+        sums += slot
+        parts += 1
 
 
 cdef void add_part(const Job *job, int part, int parts) noexcept nogil:
@@ -336,11 +343,11 @@ cdef void add_part(const Job *job, int part, int parts) noexcept nogil:
     if job.units == 1:
         if part * some < job.cells:
             add_blocks(job, job.sums, 0, job.blocks, part * some,
-                       min(job.cells, (part + 1) * some), False)
+                       min(job.cells, (part + 1) * some))
         return
     for unit in range(job.units * part // parts, job.units * (part + 1) // parts):
         add_blocks(job, job.sums + unit * job.step, unit * job.unit,
-                   min(job.unit, job.blocks - unit * job.unit), 0, job.cells, False)
+                   min(job.unit, job.blocks - unit * job.unit), 0, job.cells)
 
 
 cdef bint perform(Job *job) noexcept nogil:
@@ -360,7 +367,7 @@ cdef bint perform(Job *job) noexcept nogil:
             job.unit *= 2
     job.units = (job.blocks + job.unit - 1) // job.unit
     job.step = job.cells * job.sum_size
-    half = 1  # the levels of the tree
+    half = 1  # what is complete, and a block
     while half < job.unit:
         half *= 2
         job.step += job.cells * job.sum_size
