@@ -43,7 +43,7 @@ from relu_ext._table cimport (
 from relu_ext._tensors cimport borrow, has_exchange_table, is_value, new_tensor
 from relu_ext._threads cimport Part, share
 from relu_ext._walk cimport (
-    GIL_BYTES, MASK, MOST_AXES, WALKED, Plan, is_apart, is_safe, parts_of, run_columns, size_of,
+    GIL_BYTES, MASK, MOST_AXES, WALKED, Plan, is_apart, parts_of, run_columns, size_of,
     swap_axes,
 )
 
@@ -112,33 +112,43 @@ cdef struct Job:
     Py_ssize_t step  # from one unit's sums to the next one's
 
 
+cdef inline bint broadcasts(const Operand *x, int axis, Py_ssize_t length,
+                            Py_ssize_t *step) noexcept nogil:
+    """Write the step in bytes along an axis, which is negative if the array has none there.  Return
+    False unless it broadcasts there or has as many elements, each in a place of its own."""
+    step[0] = 0
+    if axis < 0 or x.shape[axis] == 1:
+        return True
+    step[0] = x.strides[axis] * x.stride_unit
+    return x.shape[axis] == length and step[0] != 0
+
+
 cdef bint lay(Job *job, int operation, const Operand **operands) noexcept nogil:
-    """Lay out operands by role, grad_x's axes from the innermost of its memory on.  Return False if
-    the kernels do not take them as they lie."""
+    """Lay out operands by role, of which grad and x have the shape of grad_x: its axes from the
+    innermost of its memory on.  Return False if the kernels do not take them as they lie."""
     cdef Plan *plan = &job.plan
     cdef const Operand *out = operands[OUT]
     cdef Py_ssize_t result_size = active_table.itemsize[operands[SUMS].dtype]
     cdef Py_ssize_t step[WALKED]
-    cdef Py_ssize_t extent, columns
+    cdef Py_ssize_t extent, columns, length
     cdef int order[MOST_AXES]
     cdef int last = -1
     cdef int axis, role, i, k
-    cdef bint merges
-    if out.axes > MOST_AXES:
+    cdef bint merges, same
+    if out.axes > MOST_AXES or operands[PARAMETER].axes > out.axes or (
+            operands[SUMS].axes > out.axes):
         return False
     plan.kernel = active_table.kernel[operation][out.dtype]
     plan.itemsize = extent = active_table.itemsize[out.dtype]
     plan.stream = False
+    plan.axes = 3
     for role in range(WALKED):
-        if operands[role].axes > out.axes:
-            return False
         plan.data[role] = operands[role].data
         plan.size[role] = plan.itemsize
-        plan.has[role] = True
         for axis in range(3):
             plan.shape[axis] = 1
             plan.step[role][axis] = 0
-    plan.has[A], plan.has[SUMS], plan.size[SUMS] = operands[A] != out, False, result_size
+    plan.size[SUMS] = result_size
     for i in range(out.axes):
         k, axis = i, out.axes - 1 - i
         while k > 0 and out.strides[order[k - 1]] > out.strides[axis]:
@@ -146,37 +156,44 @@ cdef bint lay(Job *job, int operation, const Operand **operands) noexcept nogil:
             k -= 1
         order[k] = axis
     for i in range(out.axes):
+        axis = order[i]
+        length = out.shape[axis]
+        if not (broadcasts(operands[PARAMETER], axis + operands[PARAMETER].axes - out.axes, length,
+                           &step[PARAMETER])
+                and broadcasts(operands[SUMS], axis + operands[SUMS].axes - out.axes, length,
+                               &step[SUMS])):
+            return False
+        if length == 1:
+            continue
         merges = last >= 0
         for role in range(WALKED):
-            step[role] = 0
-            axis = order[i] + operands[role].axes - out.axes
-            if axis >= 0 and operands[role].shape[axis] != 1:
+            if role < PARAMETER:
                 step[role] = operands[role].strides[axis] * operands[role].stride_unit
-                if operands[role].shape[axis] != out.shape[order[i]] or (
-                        role == SUMS and step[role] == 0):
-                    return False
-            if last >= 0:
-                merges &= step[role] == plan.step[role][last] * plan.shape[last]
-        if out.shape[order[i]] == 1:
-            continue
-        extent += step[OUT] * (out.shape[order[i]] - 1)
+            merges &= step[role] == plan.step[role][last] * plan.shape[last]
         if merges:
-            plan.shape[last] *= out.shape[order[i]]
-            continue
-        last += 1
-        if last == 3 or step[OUT] < 0 or (
-                last == 0 and (step[OUT] != plan.itemsize or step[A] != plan.itemsize
-                               or step[B] != plan.itemsize)):
-            return False
-        plan.shape[last] = out.shape[order[i]]
-        for role in range(WALKED):
-            plan.step[role][last] = step[role]
-    plan.axes = last + 1
-    if (size_of(plan) == 0 or not is_safe(plan) or not is_apart(plan, SUMS, 0, extent)
-            or plan.step[PARAMETER][0] != 0 and plan.step[PARAMETER][0] != plan.itemsize):
+            plan.shape[last] *= length
+        else:
+            last += 1
+            if last == 3 or step[OUT] < extent:  # elements share memory, or it is reversed
+                return False
+            plan.shape[last] = length
+            for role in range(WALKED):
+                plan.step[role][last] = step[role]
+        extent += step[OUT] * (length - 1)
+    if size_of(plan) == 0:
         return False
-    plan.axes = 3
+    for role in range(A, WALKED):
+        same = role != SUMS and plan.data[role] == plan.data[OUT]
+        for axis in range(3):
+            same &= plan.step[role][axis] == plan.step[OUT][axis]
+        if not same and not is_apart(plan, role, 0, extent):
+            return False
     plan.parameter_step = plan.step[PARAMETER][0] != 0
+    if plan.parameter_step and plan.step[PARAMETER][0] != plan.itemsize:
+        return False
+    for role in range(PARAMETER):
+        if plan.shape[0] > 1 and plan.step[role][0] != plan.itemsize:
+            return False
     job.along = plan.step[SUMS][0] == 0
     if job.along and plan.shape[1] > 1 and plan.step[SUMS][1] == 0:
         return False
@@ -411,10 +428,6 @@ cdef char[LARGEST_ITEM] zero  # in every dtype
 cdef double LARGEST = 65504.0  # of float16
 cdef double SMALLEST = 1.1754943508222875e-38  # below, a cast to bfloat16 may report an underflow
 
-cdef enum:
-    LIKE = WALKED  # y or the slope: what is learned has its shape and its dtype
-    GIVEN
-
 
 cdef inline int summing_dtype(int dtype) noexcept nogil:
     return max(dtype, <int>FLOAT32)
@@ -428,9 +441,9 @@ cdef inline Py_ssize_t count(const Operand *x) noexcept nogil:
     return size
 
 
-cdef inline bint is_taken(str name, object x, bint is_tensor) except -1:
-    """Whether `describe` takes an array or, if it has to be one, a tensor.  May run Python."""
-    return is_value(name, x) if is_tensor else cnp.PyArray_CheckExact(x)
+cdef inline bint is_taken(str name, object x) except -1:
+    """Whether `describe` takes an array or a tensor.  May run Python."""
+    return cnp.PyArray_CheckExact(x) or is_value(name, x)
 
 
 cdef inline bint describe(object x, Operand *operand) noexcept:
@@ -453,21 +466,20 @@ cdef inline bint are_alike(const Operand *x, const Operand *other) noexcept nogi
     return True
 
 
-cdef bint run(int call, object grad_x, object grad, object x, object parameter, object learned,
-              object like) except -1:
+cdef bint run(int call, object grad_x, object grad, object x, object parameter,
+              object learned) except -1:
     """Compute on arrays or tensors.  The parameter may be None, which is 0.  Return False, with
     nothing written, if the kernels do not take them as they lie."""
     cdef Job job
-    cdef Operand described[GIVEN]
-    cdef const Operand *operands[GIVEN]
-    cdef PyObject *given[GIVEN]
+    cdef Operand described[WALKED]
+    cdef const Operand *operands[WALKED]
+    cdef PyObject *given[WALKED]
     cdef int role, dtype, sums
     cdef bint done
     given[OUT], given[A], given[B] = <PyObject *>grad_x, <PyObject *>grad, <PyObject *>x
     given[PARAMETER], given[SUMS] = <PyObject *>parameter, <PyObject *>learned
-    given[LIKE] = <PyObject *>like
     # From here on nothing runs Python until all is computed.
-    for role in range(GIVEN):
+    for role in range(WALKED):
         operands[role] = &described[role]
         if role == A and grad is grad_x:
             operands[A] = operands[OUT]
@@ -479,8 +491,8 @@ cdef bint run(int call, object grad_x, object grad, object x, object parameter, 
     dtype = described[OUT].dtype
     sums = summing_dtype(dtype)
     if not (are_alike(operands[OUT], operands[A]) and are_alike(operands[OUT], operands[B])
-            and are_alike(operands[SUMS], operands[LIKE]) and described[OUT].writeable
-            and described[SUMS].writeable and described[PARAMETER].dtype == dtype
+            and described[OUT].writeable and described[SUMS].writeable
+            and described[PARAMETER].dtype == dtype
             and summing_dtype(described[SUMS].dtype) == sums):
         return False
     job.call = call
@@ -505,7 +517,7 @@ cdef bint run(int call, object grad_x, object grad, object x, object parameter, 
 def add(grad, x, learned):
     """Add grad * x where x < 0, of ndarrays in the dtype of `learned`, where the kernels take them
     as they lie; return whether they do.  grad is overwritten."""
-    return run(PRELU_BACKWARD, grad, grad, x, None, learned, learned)
+    return run(PRELU_BACKWARD, grad, grad, x, None, learned)
 
 
 cdef object number_array(object value, int dtype):
@@ -513,14 +525,12 @@ cdef object number_array(object value, int dtype):
     own.  Return None for anything else, and for numbers about whose cast NumPy may warn."""
     cdef int number = load(bfloat16_number) if dtype == BFLOAT16 else numpy_dtypes[dtype]
     cdef double real
-    cdef object descr, array
-    if PyFloat_CheckExact(value) or PyLong_CheckExact(value):
-        try:
-            real = value
-        except OverflowError:
-            return None
-    else:
+    if not (PyFloat_CheckExact(value) or PyLong_CheckExact(value)):
         return np.asarray(value) if isinstance(value, numpy_scalar) else None
+    try:
+        real = value
+    except OverflowError:
+        return None
     if number < 0 or real != 0 and not SMALLEST <= fabs(real) <= LARGEST:
         return None
     descr = cnp.PyArray_DescrFromType(number)
@@ -537,9 +547,10 @@ cdef object at_once(int call, str name, object grad, object x, object parameter,
     `parameter` is a slope, or None where there is none; y is what is learned.
     """
     cdef Operand whole, like
-    cdef bint are_tensors = not cnp.PyArray_CheckExact(grad)
+    cdef bint are_arrays = cnp.PyArray_CheckExact(grad)
     cdef bint is_slope = call >= PRELU_BACKWARD_0_AT_ZERO
-    cdef bint is_new, is_number
+    cdef bint is_new
+    cdef Py_ssize_t size
     grad_x, learned = (grad if in_place else None), None
     if out is not None:
         if type(out) is not tuple or len(<tuple>out) != 2:
@@ -548,40 +559,35 @@ cdef object at_once(int call, str name, object grad, object x, object parameter,
     is_new = learned is None
 
     # First what may run Python: questions to tensors, and new ones.
-    if not (is_taken(name, grad, are_tensors) and is_taken(name, x, are_tensors)):
+    if (not (is_taken(name, grad) and is_taken(name, x) and describe(grad, &whole))
+            or cnp.PyArray_CheckExact(x) != are_arrays):
         return None
-    # Its dtype, which numbers take.
-    if (not cnp.PyArray_CheckExact(y) or call == ADD_LEAKY_RELU_BACKWARD) and (
-            not describe(grad, &whole)):
-        return None
-    number = None if cnp.PyArray_CheckExact(y) else number_array(y, whole.dtype)
-    is_number = number is not None
-    if is_number:
-        y = number
-    elif not (has_exchange_table(y) if are_tensors else cnp.PyArray_CheckExact(y)):
-        return None
+    size = count(&whole) if whole.axes > 0 else 0
+    if not (cnp.PyArray_CheckExact(y) if are_arrays else has_exchange_table(y)):
+        y = number_array(y, whole.dtype)
     if is_slope:
         parameter = y
     elif call == ADD_LEAKY_RELU_BACKWARD:
-        number = number_array(parameter, whole.dtype)
-        # NaN, which NumPy's comparison may warn of, goes the other way.
-        if (number is None or not describe(number, &like) or parameter != parameter
-                or parameter < 0):
+        if not PyFloat_CheckExact(parameter) or not parameter >= 0:
             return None
-        parameter = number
-    if (not (describe(y, &like) and describe(grad, &whole)) or whole.axes == 0
-            or count(&like) > count(&whole)):
+        parameter = number_array(parameter, whole.dtype)
+    if y is None or parameter is None and call != ADD_RELU_BACKWARD or (
+            not describe(y, &like) or count(&like) > size):
         return None
     if is_new:
         learned = (new_array(PyArray_DESCR(<PyArrayObject *>y), like.axes, like.shape, NULL, False)
-                   if is_number or not are_tensors else new_tensor(name, y))
+                   if cnp.PyArray_CheckExact(y) else new_tensor(name, y))
     if grad_x is None:
-        grad_x = new_tensor(name, grad) if are_tensors else PyArray_NewLikeArray(
-            <PyArrayObject *>grad, cnp.NPY_KEEPORDER, NULL, 0)
-    if not ((grad_x is grad or is_taken(name, grad_x, are_tensors))
-            and is_taken(name, learned, are_tensors and not is_number)
-            and (not is_slope or is_taken(name, y, are_tensors and not is_number))
-            and run(call, grad_x, grad, x, parameter, learned, learned if is_new else y)):
+        grad_x = PyArray_NewLikeArray(
+            <PyArrayObject *>grad, cnp.NPY_KEEPORDER, NULL, 0
+        ) if are_arrays else new_tensor(name, grad)
+    if not ((grad_x is grad or is_taken(name, grad_x)) and is_taken(name, learned)
+            and (not is_slope or is_taken(name, y))):
+        return None
+    # From here on nothing runs Python.
+    if not (is_new or describe(y, &like) and describe(learned, &whole)
+            and are_alike(&like, &whole)) or (
+            not run(call, grad_x, grad, x, parameter, learned)):
         return None
     if is_new and cnp.PyArray_CheckExact(learned) and cnp.PyArray_NDIM(<cnp.ndarray>learned) == 0:
         learned = (<cnp.ndarray>learned)[()]  # a scalar, as NumPy's sums return
