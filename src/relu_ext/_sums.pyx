@@ -35,7 +35,7 @@ from relu_ext._ndarrays cimport (
 )
 from relu_ext._operand cimport Operand
 from relu_ext._table cimport (
-    ADD_LEAKY_RELU_BACKWARD, ADD_RELU_BACKWARD, BFLOAT16, FLOAT32, FLOATS, FOLDED, LANES, LEARNED,
+    ADD_LEAKY_RELU_BACKWARD, ADD_RELU_BACKWARD, BFLOAT16, FLOAT32, FLOATS, FOLDED, LANES,
     LEAKY_RELU_BACKWARD, LEAKY_RELU_BACKWARD_0_AT_ZERO, LEAKY_RELU_BACKWARD_1_AT_ZERO, OUT,
     PARAMETER, PRELU_BACKWARD, PRELU_BACKWARD_0_AT_ZERO, RELU_BACKWARD, ROLES, RUN, SUMMED, A, B,
     Adders, Learn, Settle, Terms,
@@ -104,8 +104,7 @@ cdef struct Job:
     Py_ssize_t piece  # its length, but for the last one
     Py_ssize_t rows
     Py_ssize_t blocks
-    # Threads share units of blocks whose size does not depend on the number of threads in what they
-    # add up to, or, if there is one unit, cells.
+    # Threads share units of blocks, whose size does not change what they add up to.
     Py_ssize_t unit  # in blocks, a power of two
     Py_ssize_t units
     char *sums  # of each unit
@@ -262,34 +261,36 @@ cdef inline char *compute_terms(const Job *job, char *terms, char **at, Py_ssize
     return terms
 
 
-cdef void add_rows(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t first,
-                   Py_ssize_t last, bint computed) noexcept nogil:
-    """Compute a block of up to FOLDED rows in the cells from `first` to `last`, and fold it."""
+cdef void add_rows(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows,
+                   bint computed) noexcept nogil:
+    """Compute a block of up to FOLDED rows, and fold it."""
     cdef Tile tile
     cdef char *at[WALKED]
     cdef char *terms
     cdef Py_ssize_t steps[ROLES]
-    cdef Py_ssize_t columns, column, step
+    cdef Py_ssize_t columns, step
+    cdef Py_ssize_t column = 0
+    cdef Py_ssize_t group = 0
     cdef int role
     for role in range(ROLES):
         steps[role] = job.plan.step[role][1]
-    while first < last:
-        column = first % job.plan.shape[0]
-        columns = min(min(LEARNED, last - first), job.plan.shape[0] - column)
-        place(job, column, row, first // job.plan.shape[0], at)
+    while group < job.plan.shape[2]:
+        columns = min(job.most, job.plan.shape[0] - column)
+        place(job, column, row, group, at)
         if (job.learn == NULL or rows < FOLDED or not job.learn(
-                sums + first * job.sum_size, at, steps, job.plan.parameter_step, columns,
-                job.call)):
-            columns = min(columns, job.most)
+                sums, at, steps, job.plan.parameter_step, columns, job.call)):
             terms = compute_terms(job, tile.bytes, at, columns, rows, computed)
             step = steps[OUT] if job.terms == NULL else columns * job.sum_size
-            job.adders.fold_rows(sums + first * job.sum_size, terms, step, rows, columns)
-        first += columns
+            job.adders.fold_rows(sums, terms, step, rows, columns)
+        sums += columns * job.sum_size
+        column += columns
+        if column == job.plan.shape[0]:
+            column = 0
+            group += 1
 
 
-cdef void add_runs(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t first,
-                   Py_ssize_t last) noexcept nogil:
-    """Add a block of pieces of runs in the cells from `first` to `last`, in the order of memory."""
+cdef void add_runs(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows) noexcept nogil:
+    """Add a block of pieces of runs, in the order of memory."""
     cdef Tile tile
     cdef Tile folded
     cdef char terms[RUN * LARGEST_ITEM]
@@ -298,8 +299,9 @@ cdef void add_runs(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, 
     cdef char *added
     cdef Py_ssize_t cells, run, start, n, i, k
     cdef Py_ssize_t width = LANES * job.sum_size
-    while first < last:
-        cells = min(job.most // LANES, last - first)
+    cdef Py_ssize_t first = 0
+    while first < job.cells:
+        cells = min(job.most // LANES, job.cells - first)
         for run in range(row // job.pieces, (row + rows - 1) // job.pieces + 1):
             for k in range(cells):
                 for i in range(max(row, run * job.pieces), min(row + rows, (run + 1) * job.pieces)):
@@ -317,54 +319,41 @@ cdef void add_runs(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, 
 
 # The whole.
 
-cdef void add_blocks(const Job *job, char *sums, Py_ssize_t block, Py_ssize_t blocks,
-                     Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    """Add some blocks in the cells from `first` to `last`, in a binary tree: the sums of what is
-    complete, the largest part first, and then those of the next block."""
+cdef void add_part(const Job *job, int part, int parts) noexcept nogil:
+    """Add the blocks of some units, each in a binary tree: its sums hold what is complete, the
+    largest part first, and then the next block."""
     cdef const Plan *plan = &job.plan
     cdef char *at[WALKED]
+    cdef char *sums
     cdef Py_ssize_t slot = job.cells * job.sum_size
     cdef Py_ssize_t computed = 0
-    cdef Py_ssize_t parts = 0
-    cdef Py_ssize_t i, row, rows, added
-    for i in range(blocks):
-        row = (block + i) * FOLDED
-        rows = min(<Py_ssize_t>FOLDED, job.rows - row)
-        if job.at_once > 0 and i == computed and last - first == job.cells:
-            # Row by row, (2000, 32) float16 takes 1.4 times as long.
-            computed = min(i + job.at_once, blocks)
-            place(job, 0, row, 0, at)
-            run_columns(plan, at, min((computed - i) * FOLDED, job.rows - row) * job.cells, 1)
-        if job.along:
-            add_runs(job, sums, row, rows, first, last)
-        elif i < computed and job.terms == NULL and job.cells <= job.most:
-            # By `add_rows`, (64, 10) float32 takes 1.12 times as long.
-            job.adders.fold_rows(sums, plan.data[OUT] + row * plan.step[OUT][1], plan.step[OUT][1],
-                                 rows, job.cells)
-        else:
-            add_rows(job, sums, row, rows, first, last, i < computed)
-        added = i + 1
-        while parts > 0 and (added % 2 == 0 or i == blocks - 1):
-            sums -= slot
-            job.adders.add_row(sums + first * job.sum_size, sums + slot + first * job.sum_size,
-                               last - first)
-            parts -= 1
-            added //= 2
-        sums += slot
-        parts += 1
-
-
-cdef void add_part(const Job *job, int part, int parts) noexcept nogil:
-    cdef Py_ssize_t some = (job.cells + parts - 1) // parts
-    cdef Py_ssize_t unit
-    if job.units == 1:
-        if part * some < job.cells:
-            add_blocks(job, job.sums, 0, job.blocks, part * some,
-                       min(job.cells, (part + 1) * some))
-        return
+    cdef Py_ssize_t unit, block, last, row, rows, added
     for unit in range(job.units * part // parts, job.units * (part + 1) // parts):
-        add_blocks(job, job.sums + unit * job.step, unit * job.unit,
-                   min(job.unit, job.blocks - unit * job.unit), 0, job.cells)
+        sums = job.sums + unit * job.step
+        last = min((unit + 1) * job.unit, job.blocks) - 1
+        for block in range(unit * job.unit, last + 1):
+            row = block * FOLDED
+            rows = min(<Py_ssize_t>FOLDED, job.rows - row)
+            if job.at_once > 0 and block >= computed:
+                # Row by row, (2000, 32) float16 takes 1.4 times as long.
+                computed = min(block + job.at_once, last + 1)
+                place(job, 0, row, 0, at)
+                run_columns(plan, at, min((computed - block) * FOLDED, job.rows - row) * job.cells,
+                            1)
+            if job.along:
+                add_runs(job, sums, row, rows)
+            elif block < computed and job.terms == NULL and job.cells <= job.most:
+                # By `add_rows`, (64, 10) float32 takes 1.12 times as long.
+                job.adders.fold_rows(sums, plan.data[OUT] + row * plan.step[OUT][1],
+                                     plan.step[OUT][1], rows, job.cells)
+            else:
+                add_rows(job, sums, row, rows, block < computed)
+            added = block - unit * job.unit + 1
+            while sums > job.sums + unit * job.step and (added % 2 == 0 or block == last):
+                sums -= slot
+                job.adders.add_row(sums, sums + slot, job.cells)
+                added //= 2
+            sums += slot
 
 
 cdef bint perform(Job *job) noexcept nogil:
@@ -377,7 +366,7 @@ cdef bint perform(Job *job) noexcept nogil:
         memcpy(job.plan.data[SUMS], job.plan.data[OUT], job.cells * job.plan.itemsize)
         return True
     job.unit = job.blocks
-    if parts > 1 and job.blocks >= 2 * parts:
+    if parts > 1:
         # Several units for each thread, so that none of them has much less to do.
         job.unit = 1
         while job.blocks // (2 * job.unit) >= 4 * parts:
