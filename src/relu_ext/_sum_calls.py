@@ -17,7 +17,6 @@ from relu_ext._tensors import is_torch_tensor, new_result_of
 
 Array = np.ndarray[Any, Any]
 DType = np.dtype[Any]
-Shape = tuple[int, ...]
 
 
 @np.errstate(all="ignore")
@@ -30,10 +29,11 @@ def backward(
     of_slope = name.startswith("prelu")
     second, third = ("x", "slope") if of_slope else ("output", "y")
     fourth = "slope" if of_slope else "negative_slope"
-    outs = (None, None) if in_place else _pair(name, out)
-
-    target = np.asarray(writeable_array(name, _no_sparse(name, "grad", grad))) if in_place else None
-    arrays = [_array(name, "grad", grad if target is None else target), _array(name, second, x)]
+    outs = _pair(name, out)
+    if in_place:
+        grad = _no_sparse(name, "grad", grad)
+        outs = np.asarray(writeable_array(name, grad)), None
+    arrays = [_array(name, "grad", outs[0] if in_place else grad), _array(name, second, x)]
     like = _array(name, third, _likeness(y, of_slope, arrays[0].dtype))
     if name.startswith("add_relu"):
         parameter = 0
@@ -51,20 +51,19 @@ def backward(
             f"{name}: grad of shape {shape} and {second} of shape {x_array.shape} differ"
         )
     for argument, array in ((third, like), (fourth, parameter)):
-        if not _broadcasts(array.shape, shape):
+        try:
+            np.broadcast_to(array, shape)
+        except ValueError:
             raise ValueError(
                 f"{name}: {argument} of shape {array.shape} does not broadcast to the shape "
                 f"{shape} of grad"
-            )
+            ) from None
     if not of_slope and np.any(parameter < 0):
         raise ValueError(
             f"{name}: negative_slope is less than 0, so that the output does not tell the sign of "
             f"the sum; keep the sum and call leaky_relu_backward"
         )
-    if in_place:
-        result_array(name, "grad", target, shape, dtype)
-    else:
-        target = result_array(name, "out[0]", outs[0], shape, dtype)
+    target = result_array(name, "grad" if in_place else "out[0]", outs[0], shape, dtype)
     learned_target = result_array(name, "out[1]", outs[1], like.shape, like.dtype)
     if target is not None and learned_target is not None and _share(target, learned_target):
         raise ValueError(f"{name}: out[0] and out[1] share memory")
@@ -84,15 +83,14 @@ def backward(
     if learned_target is not None:
         np.copyto(learned_target, learned, casting="unsafe")
     operands = (grad, x, y)
+    as_tensor = any(map(is_torch_tensor, operands))
     return (
-        grad
-        if in_place
-        else _result(grad_x, outs[0], operands, any(map(is_torch_tensor, operands))),
+        grad if in_place else _result(grad_x, outs[0], operands, as_tensor),
         _result(learned, outs[1], operands, is_torch_tensor(y)),
     )
 
 
-def _sum(grad: Array, x: Array, grad_x: Array, shape: Shape) -> Array:
+def _sum(grad: Array, x: Array, grad_x: Array, shape: tuple[int, ...]) -> Array:
     """Sum grad * x where x < 0 to a shape that broadcasts, in the order of grad_x's memory: of
     copies whose summed axes follow each other."""
     kept = (1,) * (grad.ndim - len(shape)) + shape
@@ -173,12 +171,6 @@ def _common_dtype(name: str, *dtypes: DType) -> DType:
     except TypeError:
         names = ", ".join([dtype.type.__name__ for dtype in dtypes])
         raise TypeError(f"{name}: dtypes {names} have no common dtype; convert one") from None
-
-
-def _broadcasts(own: Shape, shape: Shape) -> bool:
-    return len(own) <= len(shape) and all(
-        length in (1, whole) for length, whole in zip(own[::-1], shape[::-1], strict=False)
-    )
 
 
 # Results.
