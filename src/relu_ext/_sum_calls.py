@@ -84,9 +84,10 @@ def backward(
         np.copyto(learned_target, learned, casting="unsafe")
     operands = (grad, x, y)
     as_tensor = any(map(is_torch_tensor, operands))
+    of_number = isinstance(y, (int, float, np.generic))  # whose gradient is a scalar
     return (
         grad if in_place else _result(grad_x, outs[0], operands, as_tensor),
-        _result(learned, outs[1], operands, is_torch_tensor(y)),
+        _result(learned, outs[1], () if of_number else operands, is_torch_tensor(y)),
     )
 
 
@@ -102,9 +103,8 @@ def _sum(grad: Array, x: Array, grad_x: Array, shape: tuple[int, ...]) -> Array:
             start_of_run -= 1
         order[:start_of_run] = sorted(order[:start_of_run], key=lambda axis: kept[axis] != 1)
         back = np.argsort(order)
-        copies = [a.transpose(order).copy().transpose(back) for a in (grad, x)]
-        sums = sums.transpose(order).copy().transpose(back)
-        if not add(*copies, sums):
+        grad, x, sums = (a.transpose(order).copy().transpose(back) for a in (grad, x, sums))
+        if not add(grad, x, sums):
             raise SystemError("the sums were not laid out")
     return sums.reshape(shape)
 

@@ -22,7 +22,6 @@ ndarrays of all others.
 
 cimport numpy as cnp
 from cpython.float cimport PyFloat_CheckExact
-from cpython.long cimport PyLong_CheckExact
 from cpython.ref cimport PyObject
 from libc.math cimport fabs
 from libc.stdlib cimport free, malloc
@@ -97,7 +96,7 @@ cdef struct Job:
     Py_ssize_t sum_size  # of the dtype in which the terms are added
     bint whole  # nothing is summed: the result is a copy of what is computed, as its bits are
     bint along  # axis 0 is a run
-    Py_ssize_t at_once  # blocks that are computed so, because all rows lie end to end, or 0
+    Py_ssize_t chunk  # blocks that are computed as one run, because all rows lie end to end, or 0
     Py_ssize_t most  # columns of a tile
     Py_ssize_t cells  # sums
     Py_ssize_t pieces  # of a run
@@ -216,13 +215,12 @@ cdef bint lay(Job *job, int operation, const Operand **operands) noexcept nogil:
     job.blocks = (job.rows + FOLDED - 1) // FOLDED
     if not job.of_slope and not job.along and plan.shape[0] * job.sum_size < LEARN_BYTES:
         job.learn = NULL
-    job.at_once = 0
-    if (not job.along and not job.of_slope and job.learn == NULL and plan.shape[2] == 1
-            and plan.step[PARAMETER][0] == 0 and plan.step[PARAMETER][1] == 0):
-        job.at_once = max(FLAT_BYTES // (FOLDED * plan.shape[0] * plan.itemsize), <Py_ssize_t>1)
-    for role in range(PARAMETER):
-        if plan.step[role][1] != plan.shape[0] * plan.itemsize:
-            job.at_once = 0
+    job.chunk = 0
+    if not (job.along or job.of_slope or job.learn != NULL or plan.shape[2] > 1):
+        job.chunk = max(FLAT_BYTES // (FOLDED * plan.shape[0] * plan.itemsize), <Py_ssize_t>1)
+        for role in range(PARAMETER):
+            if plan.step[role][1] != plan.shape[0] * plan.itemsize:
+                job.chunk = 0
     return True
 
 
@@ -334,9 +332,9 @@ cdef void add_part(const Job *job, int part, int parts) noexcept nogil:
         for block in range(unit * job.unit, last + 1):
             row = block * FOLDED
             rows = min(<Py_ssize_t>FOLDED, job.rows - row)
-            if job.at_once > 0 and block >= computed:
+            if job.chunk > 0 and block >= computed:
                 # Row by row, (2000, 32) float16 takes 1.4 times as long.
-                computed = min(block + job.at_once, last + 1)
+                computed = min(block + job.chunk, last + 1)
                 place(job, 0, row, 0, at)
                 run_columns(plan, at, min((computed - block) * FOLDED, job.rows - row) * job.cells,
                             1)
@@ -510,16 +508,13 @@ def add(grad, x, learned):
 
 
 cdef object number_array(object value, int dtype):
-    """A number as an ndarray without dimensions: a Python number in a dtype, NumPy's own in its
-    own.  Return None for anything else, and for numbers about whose cast NumPy may warn."""
+    """A number as an ndarray without dimensions: a Python float in a dtype, NumPy's own in its own.
+    Return None for anything else, and for numbers about whose cast NumPy may warn."""
     cdef int number = load(bfloat16_number) if dtype == BFLOAT16 else numpy_dtypes[dtype]
     cdef double real
-    if not (PyFloat_CheckExact(value) or PyLong_CheckExact(value)):
+    if not PyFloat_CheckExact(value):
         return np.asarray(value) if isinstance(value, numpy_scalar) else None
-    try:
-        real = value
-    except OverflowError:
-        return None
+    real = value
     if number < 0 or real != 0 and not SMALLEST <= fabs(real) <= LARGEST:
         return None
     descr = cnp.PyArray_DescrFromType(number)
