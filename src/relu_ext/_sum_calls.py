@@ -11,6 +11,7 @@ import numpy as np
 
 from relu_ext import ufuncs
 from relu_ext._exporters import array_over, result_array, writeable_array
+from relu_ext._operations import AT_ZERO, OPERATIONS
 from relu_ext._sparse import is_sparse
 from relu_ext._sums import add
 from relu_ext._tensors import is_torch_tensor, new_result_of
@@ -21,10 +22,10 @@ DType = np.dtype[Any]
 
 @np.errstate(all="ignore")
 def backward(
-    ufunc_name: str, name: str, grad: Any, x: Any, parameter: Any, y: Any, out: Any
+    operation: int, name: str, grad: Any, x: Any, parameter: Any, y: Any, out: Any
 ) -> tuple[Any, Any]:
-    """Return both gradients.  The ufunc computes the first one; the other arguments are those of
-    `_sums.backward`."""
+    """Return both gradients.  The ufunc of an operation computes the first one; the other arguments
+    are those of `_sums.backward`."""
     in_place = name.endswith("_")
     of_slope = name.startswith("prelu")
     second, third = ("x", "slope") if of_slope else ("output", "y")
@@ -71,7 +72,8 @@ def backward(
     grad_x = np.empty_like(grad_array) if target is None else target
     widest = np.result_type(dtype, np.float32)
     factors = grad_array.astype(widest), x_array.astype(widest)  # before grad or x is overwritten
-    getattr(ufuncs, ufunc_name)(grad_array, x_array, parameter, out=grad_x, casting="unsafe")
+    ufunc = getattr(ufuncs, (*OPERATIONS, *AT_ZERO)[operation].ufunc_name)
+    ufunc(grad_array, x_array, parameter, out=grad_x, casting="unsafe")
     if not of_slope:
         each = (grad_x.dtype, own_dtype, like.dtype)
         widest = np.result_type(*[np.promote_types(dtype, np.float32) for dtype in each])
