@@ -160,12 +160,12 @@ cdef bint lay(Job *job, int operation, const Operand **operands) noexcept nogil:
             return False
         if length == 1:
             continue
+        for role in range(PARAMETER):
+            step[role] = operands[role].strides[axis] * operands[role].stride_unit
         merges = last >= 0
-        k = max(last, 0)
-        for role in range(WALKED):
-            if role < PARAMETER:
-                step[role] = operands[role].strides[axis] * operands[role].stride_unit
-            merges &= step[role] == plan.step[role][k] * plan.shape[k]
+        if merges:
+            for role in range(WALKED):
+                merges &= step[role] == plan.step[role][last] * plan.shape[last]
         if merges:
             plan.shape[last] *= length
         else:
