@@ -11,29 +11,30 @@ import numpy as np
 
 from relu_ext import ufuncs
 from relu_ext._exporters import array_over, result_array, writeable_array
+from relu_ext._operations import AT_ZERO, OPERATIONS
 from relu_ext._sparse import is_sparse
 from relu_ext._sums import add
 from relu_ext._tensors import is_torch_tensor, new_result_of
 
 Array = np.ndarray[Any, Any]
 DType = np.dtype[Any]
-Shape = tuple[int, ...]
 
 
 @np.errstate(all="ignore")
 def backward(
-    ufunc_name: str, name: str, grad: Any, x: Any, parameter: Any, y: Any, out: Any
+    operation: int, name: str, grad: Any, x: Any, parameter: Any, y: Any, out: Any
 ) -> tuple[Any, Any]:
-    """Return both gradients.  The ufunc computes the first one; the other arguments are those of
-    `_sums.backward`."""
+    """Return both gradients.  The ufunc of an operation computes the first one; the other arguments
+    are those of `_sums.backward`."""
     in_place = name.endswith("_")
     of_slope = name.startswith("prelu")
     second, third = ("x", "slope") if of_slope else ("output", "y")
     fourth = "slope" if of_slope else "negative_slope"
-    outs = (None, None) if in_place else _pair(name, out)
-
-    target = np.asarray(writeable_array(name, _no_sparse(name, "grad", grad))) if in_place else None
-    arrays = [_array(name, "grad", grad if target is None else target), _array(name, second, x)]
+    outs = _pair(name, out)
+    if in_place:
+        grad = _no_sparse(name, "grad", grad)
+        outs = np.asarray(writeable_array(name, grad)), None
+    arrays = [_array(name, "grad", outs[0] if in_place else grad), _array(name, second, x)]
     like = _array(name, third, _likeness(y, of_slope, arrays[0].dtype))
     if name.startswith("add_relu"):
         parameter = 0
@@ -51,66 +52,63 @@ def backward(
             f"{name}: grad of shape {shape} and {second} of shape {x_array.shape} differ"
         )
     for argument, array in ((third, like), (fourth, parameter)):
-        if not _broadcasts(array.shape, shape):
+        try:
+            np.broadcast_to(array, shape)
+        except ValueError:
             raise ValueError(
                 f"{name}: {argument} of shape {array.shape} does not broadcast to the shape "
                 f"{shape} of grad"
-            )
+            ) from None
     if not of_slope and np.any(parameter < 0):
         raise ValueError(
             f"{name}: negative_slope is less than 0, so that the output does not tell the sign of "
             f"the sum; keep the sum and call leaky_relu_backward"
         )
-    if in_place:
-        result_array(name, "grad", target, shape, dtype)
-    else:
-        target = result_array(name, "out[0]", outs[0], shape, dtype)
+    target = result_array(name, "grad" if in_place else "out[0]", outs[0], shape, dtype)
     learned_target = result_array(name, "out[1]", outs[1], like.shape, like.dtype)
     if target is not None and learned_target is not None and _share(target, learned_target):
         raise ValueError(f"{name}: out[0] and out[1] share memory")
 
     grad_x = np.empty_like(grad_array) if target is None else target
-    if of_slope:  # the terms of negative x and of NaN, before grad or x is overwritten
-        terms = np.empty_like(grad_x, np.result_type(dtype, np.float32))
-        np.multiply(grad_array, x_array, out=terms, dtype=terms.dtype)
-        ufuncs.relu_backward(terms, np.negative(x_array), 0, out=terms)
-    getattr(ufuncs, ufunc_name)(grad_array, x_array, parameter, out=grad_x, casting="unsafe")
+    widest = np.result_type(dtype, np.float32)
+    factors = grad_array.astype(widest), x_array.astype(widest)  # before grad or x is overwritten
+    ufunc = getattr(ufuncs, (*OPERATIONS, *AT_ZERO)[operation].ufunc_name)
+    ufunc(grad_array, x_array, parameter, out=grad_x, casting="unsafe")
     if not of_slope:
         each = (grad_x.dtype, own_dtype, like.dtype)
         widest = np.result_type(*[np.promote_types(dtype, np.float32) for dtype in each])
-        terms = grad_x.astype(widest, copy=False)
+        factors = np.negative(grad_x, dtype=widest), np.full_like(grad_x, -1, widest)
     if of_slope or prod(like.shape) != grad_array.size:
-        learned = _rounded_once(_sum(terms, like.shape), like.dtype)
+        learned = _rounded_once(_sum(*factors, grad_x, like.shape), like.dtype)
     else:
         learned = grad_x.astype(like.dtype).reshape(like.shape)
     if learned_target is not None:
         np.copyto(learned_target, learned, casting="unsafe")
     operands = (grad, x, y)
+    as_tensor = any(map(is_torch_tensor, operands))
+    of_number = isinstance(y, (int, float, np.generic))  # whose gradient is a scalar
     return (
-        grad
-        if in_place
-        else _result(grad_x, outs[0], operands, any(map(is_torch_tensor, operands))),
-        _result(learned, outs[1], operands, is_torch_tensor(y)),
+        grad if in_place else _result(grad_x, outs[0], operands, as_tensor),
+        _result(learned, outs[1], () if of_number else operands, is_torch_tensor(y)),
     )
 
 
-def _sum(terms: Array, shape: Shape) -> Array:
-    """Sum terms to a shape to which they were broadcast; of those that the kernels do not take as
-    they lie, a copy whose summed axes follow each other."""
-    sums = np.zeros(shape, terms.dtype)
-    if terms.size and not add(terms, sums):
-        kept = (1,) * (terms.ndim - sums.ndim) + sums.shape
-        order = sorted(range(terms.ndim), key=lambda axis: -abs(terms.strides[axis]))
+def _sum(grad: Array, x: Array, grad_x: Array, shape: tuple[int, ...]) -> Array:
+    """Sum grad * x where x < 0 to a shape that broadcasts, in the order of grad_x's memory: of
+    copies whose summed axes follow each other."""
+    kept = (1,) * (grad.ndim - len(shape)) + shape
+    sums = np.zeros(kept, grad.dtype)
+    if grad.size:
+        order = sorted(range(grad.ndim), key=lambda axis: -abs(grad_x.strides[axis]))
         start_of_run = len(order)
         while start_of_run and kept[order[start_of_run - 1]] == 1:
             start_of_run -= 1
         order[:start_of_run] = sorted(order[:start_of_run], key=lambda axis: kept[axis] != 1)
         back = np.argsort(order)
-        in_order = np.zeros([kept[axis] for axis in order], terms.dtype)
-        if not add(terms.transpose(order).copy().transpose(back), in_order.transpose(back)):
+        grad, x, sums = (a.transpose(order).copy().transpose(back) for a in (grad, x, sums))
+        if not add(grad, x, sums):
             raise SystemError("the sums were not laid out")
-        sums = in_order.transpose(back).reshape(shape)
-    return sums
+    return sums.reshape(shape)
 
 
 # Arguments.
@@ -175,12 +173,6 @@ def _common_dtype(name: str, *dtypes: DType) -> DType:
     except TypeError:
         names = ", ".join([dtype.type.__name__ for dtype in dtypes])
         raise TypeError(f"{name}: dtypes {names} have no common dtype; convert one") from None
-
-
-def _broadcasts(own: Shape, shape: Shape) -> bool:
-    return len(own) <= len(shape) and all(
-        length in (1, whole) for length, whole in zip(own[::-1], shape[::-1], strict=False)
-    )
 
 
 # Results.

@@ -323,19 +323,17 @@ cdef void add_run(accumulator *sums, const accumulator *terms, Py_ssize_t n) noe
     memcpy(sums, lanes, sizeof(lanes))
 
 
-cdef void fold_lanes(accumulator *sums, const accumulator *lanes, Py_ssize_t n) noexcept nogil:
-    cdef accumulator halves[LANES]
+cdef void fold_lanes(accumulator *sums, accumulator *lanes, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     cdef int width, k
     for i in range(n):
-        for k in range(LANES // 2):
-            halves[k] = lanes[i * LANES + k] + lanes[i * LANES + LANES // 2 + k]
-        width = LANES // 4
+        width = LANES // 2
         while width > 0:
             for k in range(width):
-                halves[k] += halves[width + k]
+                lanes[k] += lanes[width + k]
             width //= 2
-        sums[i] = halves[0]
+        sums[i] = lanes[0]
+        lanes += LANES
 
 
 cdef void add_row(accumulator *sums, const accumulator *earlier, Py_ssize_t n) noexcept nogil:

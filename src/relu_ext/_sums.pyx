@@ -22,7 +22,6 @@ ndarrays of all others.
 
 cimport numpy as cnp
 from cpython.float cimport PyFloat_CheckExact
-from cpython.long cimport PyLong_CheckExact
 from cpython.ref cimport PyObject
 from libc.math cimport fabs
 from libc.stdlib cimport free, malloc
@@ -35,7 +34,7 @@ from relu_ext._ndarrays cimport (
 )
 from relu_ext._operand cimport Operand
 from relu_ext._table cimport (
-    ADD_LEAKY_RELU_BACKWARD, ADD_RELU_BACKWARD, BFLOAT16, FLOAT32, FLOATS, FOLDED, LANES, LEARNED,
+    ADD_LEAKY_RELU_BACKWARD, ADD_RELU_BACKWARD, BFLOAT16, FLOAT32, FLOATS, FOLDED, LANES,
     LEAKY_RELU_BACKWARD, LEAKY_RELU_BACKWARD_0_AT_ZERO, LEAKY_RELU_BACKWARD_1_AT_ZERO, OUT,
     PARAMETER, PRELU_BACKWARD, PRELU_BACKWARD_0_AT_ZERO, RELU_BACKWARD, ROLES, RUN, SUMMED, A, B,
     Adders, Learn, Settle, Terms,
@@ -43,15 +42,12 @@ from relu_ext._table cimport (
 from relu_ext._tensors cimport borrow, has_exchange_table, is_value, new_tensor
 from relu_ext._threads cimport Part, share
 from relu_ext._walk cimport (
-    GIL_BYTES, MASK, WALKED, Plan, is_apart, is_safe, parts_of, run_columns, settle, size_of,
-    start_plan, swap_axes,
+    GIL_BYTES, MASK, MOST_AXES, WALKED, Plan, is_apart, parts_of, run_columns, size_of, swap_axes,
 )
 
 from importlib import import_module
 
 import numpy as np
-
-from relu_ext._operations import AT_ZERO, OPERATIONS
 
 cnp.import_array()
 
@@ -75,7 +71,7 @@ cdef extern from "numpy/ndarrayobject.h":
 cdef enum:
     SUMS = MASK  # the walker's plan has no mask here; in its place is what is learned
     LARGEST_ITEM = 16
-    # A call of up to this size is computed as one run, if its rows lie end to end, and then added.
+    # Up to this size blocks whose rows lie end to end are computed as one run, and then added.
     FLAT_BYTES = 32768
     # Shorter rows of a bias are computed end to end, and then added.
     LEARN_BYTES = 2048
@@ -97,32 +93,118 @@ cdef struct Job:
     Py_ssize_t sum_size  # of the dtype in which the terms are added
     bint whole  # nothing is summed: the result is a copy of what is computed, as its bits are
     bint along  # axis 0 is a run
-    bint end_to_end  # all rows lie so, and are computed so
-    bint computed  # only the sums are left
-    bint flat  # so that each block is folded as it lies
+    Py_ssize_t chunk  # blocks that are computed as one run, because all rows lie end to end, or 0
     Py_ssize_t most  # columns of a tile
     Py_ssize_t cells  # sums
     Py_ssize_t pieces  # of a run
     Py_ssize_t piece  # its length, but for the last one
     Py_ssize_t rows
     Py_ssize_t blocks
-    # Threads share units of blocks whose size does not depend on the number of threads in what they
-    # add up to, or, if there is one unit, cells.
+    # Threads share units of blocks, whose size does not change what they add up to.
     Py_ssize_t unit  # in blocks, a power of two
     Py_ssize_t units
     char *sums  # of each unit
     Py_ssize_t step  # from one unit's sums to the next one's
 
 
-cdef bint divide(Job *job, int dtype, int result_dtype) noexcept nogil:
-    """Count what a plan is divided into.  Return False where the sums are grad_x itself, but of
-    another dtype or order."""
+cdef inline bint broadcasts(const Operand *x, int axis, Py_ssize_t length,
+                            Py_ssize_t *step) noexcept nogil:
+    """Write the step in bytes along an axis, which is negative if the array has none there.  Return
+    False unless it broadcasts there or has as many elements, each in a place of its own."""
+    step[0] = 0
+    if axis < 0 or x.shape[axis] == 1:
+        return True
+    step[0] = x.strides[axis] * x.stride_unit
+    return x.shape[axis] == length and step[0] != 0
+
+
+cdef bint lay(Job *job, int operation, const Operand **operands) noexcept nogil:
+    """Lay out operands by role, of which grad and x have the shape of grad_x: its axes from the
+    innermost of its memory on.  Return False if the kernels do not take them as they lie."""
     cdef Plan *plan = &job.plan
-    cdef int role
-    job.cells = (1 if job.along else plan.shape[0]) * plan.shape[2]
-    job.whole = not job.of_slope and not job.computed and job.cells == size_of(plan)
-    if job.whole and (plan.shape[2] > 1 or result_dtype != dtype):
+    cdef const Operand *out = operands[OUT]
+    cdef Py_ssize_t result_size = active_table.itemsize[operands[SUMS].dtype]
+    cdef Py_ssize_t step[WALKED]
+    cdef Py_ssize_t extent, columns, length
+    cdef int order[MOST_AXES]
+    cdef int last = -1
+    cdef int axis, role, i, k
+    cdef bint merges, same
+    if out.axes > MOST_AXES or operands[PARAMETER].axes > out.axes or (
+            operands[SUMS].axes > out.axes):
         return False
+    plan.kernel = active_table.kernel[operation][out.dtype]
+    plan.itemsize = extent = active_table.itemsize[out.dtype]
+    plan.stream = False
+    plan.axes = 3
+    for role in range(WALKED):
+        plan.data[role] = operands[role].data
+        plan.size[role] = plan.itemsize
+        for axis in range(3):
+            plan.shape[axis] = 1
+            plan.step[role][axis] = 0
+    plan.size[SUMS] = result_size
+    for i in range(out.axes):
+        k, axis = i, out.axes - 1 - i
+        while k > 0 and out.strides[order[k - 1]] > out.strides[axis]:
+            order[k] = order[k - 1]
+            k -= 1
+        order[k] = axis
+    for i in range(out.axes):
+        axis = order[i]
+        length = out.shape[axis]
+        if not (broadcasts(operands[PARAMETER], axis + operands[PARAMETER].axes - out.axes, length,
+                           &step[PARAMETER])
+                and broadcasts(operands[SUMS], axis + operands[SUMS].axes - out.axes, length,
+                               &step[SUMS])):
+            return False
+        if length == 1:
+            continue
+        for role in range(PARAMETER):
+            step[role] = operands[role].strides[axis] * operands[role].stride_unit
+        merges = last >= 0
+        if merges:
+            for role in range(WALKED):
+                merges &= step[role] == plan.step[role][last] * plan.shape[last]
+        if merges:
+            plan.shape[last] *= length
+        else:
+            last += 1
+            if last == 3 or step[OUT] < extent:  # elements share memory, or it is reversed
+                return False
+            plan.shape[last] = length
+            for role in range(WALKED):
+                plan.step[role][last] = step[role]
+        extent += step[OUT] * (length - 1)
+    if size_of(plan) == 0:
+        return False
+    for role in range(A, WALKED):
+        same = role != SUMS and plan.data[role] == plan.data[OUT]
+        for axis in range(3):
+            same &= plan.step[role][axis] == plan.step[OUT][axis]
+        if not same and not is_apart(plan, role, 0, extent):
+            return False
+    plan.parameter_step = plan.step[PARAMETER][0] != 0
+    if plan.parameter_step and plan.step[PARAMETER][0] != plan.itemsize:
+        return False
+    for role in range(PARAMETER):
+        if plan.shape[0] > 1 and plan.step[role][0] != plan.itemsize:
+            return False
+    job.along = plan.step[SUMS][0] == 0
+    if job.along and plan.shape[1] > 1 and plan.step[SUMS][1] == 0:
+        return False
+    if plan.step[SUMS][1] != 0:
+        swap_axes(plan, 1, 2)
+    columns = 1 if job.along else plan.shape[0]
+    if (plan.step[SUMS][1] != 0 or columns > 1 and plan.step[SUMS][0] != result_size
+            or plan.shape[2] > 1 and plan.step[SUMS][2] != columns * result_size):
+        return False
+    # What it is divided into.
+    job.cells = columns * plan.shape[2]
+    job.whole = not job.of_slope and job.cells == size_of(plan)
+    if job.whole and (plan.shape[2] > 1 or operands[SUMS].dtype != out.dtype):
+        return False
+    job.most = TILE_BYTES // job.sum_size // FOLDED
     job.pieces = 1
     if job.along:
         job.pieces = (plan.shape[0] + RUN - 1) // RUN
@@ -131,113 +213,13 @@ cdef bint divide(Job *job, int dtype, int result_dtype) noexcept nogil:
     job.blocks = (job.rows + FOLDED - 1) // FOLDED
     if not job.of_slope and not job.along and plan.shape[0] * job.sum_size < LEARN_BYTES:
         job.learn = NULL
-    job.end_to_end = (
-        not job.along and not job.of_slope and job.learn == NULL and plan.shape[2] == 1
-        and plan.step[PARAMETER][0] == 0 and plan.step[PARAMETER][1] == 0)
-    for role in range(PARAMETER):
-        job.end_to_end &= plan.step[role][1] == plan.shape[0] * plan.itemsize
-    job.most = TILE_BYTES // job.sum_size // FOLDED
+    job.chunk = 0
+    if not (job.along or job.of_slope or job.learn != NULL or plan.shape[2] > 1):
+        job.chunk = max(FLAT_BYTES // (FOLDED * plan.shape[0] * plan.itemsize), <Py_ssize_t>1)
+        for role in range(PARAMETER):
+            if plan.step[role][1] != plan.shape[0] * plan.itemsize:
+                job.chunk = 0
     return True
-
-
-cdef inline Py_ssize_t bytes_of(const Operand *x) noexcept nogil:
-    """The bytes of an array whose elements follow each other in C's order, 0 for any other one."""
-    cdef Py_ssize_t bytes = active_table.itemsize[x.dtype]
-    cdef int axis
-    for axis in range(x.axes - 1, -1, -1):
-        if x.strides[axis] * x.stride_unit != bytes and x.shape[axis] != 1:
-            return 0
-        bytes *= x.shape[axis]
-    return bytes
-
-
-cdef bint lay_rows(Job *job, int operation, const Operand **operands) noexcept nogil:
-    """Lay out what a small layer has: rows of grad in place and of x, without gaps, and a bias or
-    slopes of columns.
-
-    Return False for anything else.  By `lay`, a bias takes 1.13 times as long for (64, 10), and
-    1.31 times for (32, 4) (float32, Zen 5).
-    """
-    cdef Plan *plan = &job.plan
-    cdef const Operand *grad = operands[A]
-    cdef const Operand *learned = operands[SUMS]
-    cdef const Operand *parameter = operands[PARAMETER]
-    cdef Py_ssize_t bytes = bytes_of(grad)
-    cdef Py_ssize_t columns
-    cdef int role
-    if (operands[OUT] != grad or bytes == 0 or grad.axes < 2 or learned.axes != 1
-            or parameter.axes > 1 or bytes_of(operands[B]) != bytes):
-        return False
-    columns = grad.shape[grad.axes - 1]
-    plan.itemsize = active_table.itemsize[grad.dtype]
-    plan.size[B] = plan.size[PARAMETER] = plan.itemsize
-    plan.size[SUMS] = active_table.itemsize[learned.dtype]
-    if (columns < 2 or bytes_of(learned) != columns * plan.size[SUMS]
-            or parameter.axes == 1 and bytes_of(parameter) != columns * plan.itemsize):
-        return False
-    plan.kernel = active_table.kernel[operation][grad.dtype]
-    plan.parameter_step = parameter.axes
-    plan.stream = False
-    plan.axes = 3
-    plan.shape[0], plan.shape[1], plan.shape[2] = columns, bytes // (columns * plan.itemsize), 1
-    for role in range(WALKED):
-        plan.data[role] = operands[role].data
-        plan.step[role][0], plan.step[role][1] = plan.itemsize, columns * plan.itemsize
-        plan.step[role][2] = 0
-    plan.step[PARAMETER][0] = parameter.axes * plan.itemsize
-    plan.step[PARAMETER][1] = plan.step[SUMS][1] = 0
-    plan.step[SUMS][0] = plan.size[SUMS]
-    job.along = False
-    return ((plan.data[B] == plan.data[A] or is_apart(plan, B, 0, bytes))
-            and is_apart(plan, PARAMETER, 0, bytes) and is_apart(plan, SUMS, 0, bytes)
-            and divide(job, grad.dtype, learned.dtype))
-
-
-cdef bint lay(Job *job, int operation, const Operand **operands) noexcept nogil:
-    """Lay out operands by role.  Return False if the kernels do not take them as they lie."""
-    cdef Plan *plan = &job.plan
-    cdef int dtype = operands[OUT].dtype
-    cdef int result_dtype = operands[SUMS].dtype
-    cdef Py_ssize_t extent = active_table.itemsize[dtype]
-    cdef Py_ssize_t result_size = active_table.itemsize[result_dtype]
-    cdef Py_ssize_t columns
-    cdef int axis, role
-    for axis in range(operands[SUMS].axes):
-        if operands[SUMS].strides[axis] == 0 and operands[SUMS].shape[axis] > 1:
-            return False
-    if not start_plan(plan, operation, dtype, operands, False):
-        return False
-    plan.stream = False
-    for axis in range(plan.axes):
-        if plan.step[OUT][axis] < 0:
-            return False
-        extent += plan.step[OUT][axis] * (plan.shape[axis] - 1)
-    settle(plan)
-    plan.has[A] = operands[A] != operands[OUT]
-    plan.has[SUMS] = False
-    plan.size[SUMS] = result_size
-    if (plan.axes > 3 or size_of(plan) == 0 or not is_safe(plan)
-            or not is_apart(plan, SUMS, 0, extent)
-            or plan.step[PARAMETER][0] != 0 and plan.step[PARAMETER][0] != plan.itemsize):
-        return False
-    for role in range(PARAMETER):
-        if plan.step[role][0] != plan.itemsize:
-            return False
-    job.along = plan.step[SUMS][0] == 0
-    if job.along and plan.axes > 1 and plan.step[SUMS][1] == 0:
-        return False
-    for axis in range(plan.axes, 3):
-        plan.shape[axis] = 1
-        for role in range(WALKED):
-            plan.step[role][axis] = 0
-    plan.axes = 3
-    if plan.step[SUMS][1] != 0:
-        swap_axes(plan, 1, 2)
-    columns = 1 if job.along else plan.shape[0]
-    if (plan.step[SUMS][1] != 0 or columns > 1 and plan.step[SUMS][0] != result_size
-            or plan.shape[2] > 1 and plan.step[SUMS][2] != columns * result_size):
-        return False
-    return divide(job, dtype, result_dtype)
 
 
 cdef inline void place(const Job *job, Py_ssize_t column, Py_ssize_t row, Py_ssize_t group,
@@ -255,59 +237,53 @@ cdef inline char *compute_terms(const Job *job, char *terms, char **at, Py_ssize
                                 Py_ssize_t rows, bint computed) noexcept nogil:
     """Compute some rows, if they are not yet computed.  Return where their terms are."""
     cdef const Plan *plan = &job.plan
-    cdef int role = A if job.of_slope else OUT
+    cdef const char *grad = at[A] if job.of_slope else at[OUT]
     cdef const char *x = at[B] if job.of_slope else NULL
-    cdef Py_ssize_t x_step = plan.step[B][1] if job.of_slope else plan.step[OUT][1]
+    cdef Py_ssize_t step = plan.step[A][1] if job.of_slope else plan.step[OUT][1]
+    cdef Py_ssize_t x_step = plan.step[B][1] if job.of_slope else 0
     cdef Py_ssize_t bytes = columns * plan.itemsize
+    cdef Py_ssize_t n = columns
     cdef Py_ssize_t i
     if not (job.of_slope or computed):
         run_columns(plan, at, columns, rows)
-    if job.terms != NULL and plan.step[role][1] == bytes and x_step == bytes:
-        # Row by row, (64, 10) float16 takes 3.2 times as long.
-        job.terms(terms, at[role], x, columns * rows)
-    elif job.terms != NULL:
-        for i in range(rows):
-            job.terms(terms + i * columns * job.sum_size, at[role] + i * plan.step[role][1],
-                      x + i * x_step if job.of_slope else x, columns)
-    if job.of_slope and not computed:
+    if job.terms == NULL:
+        return at[OUT]
+    if step == bytes and (x == NULL or x_step == bytes):
+        n *= rows  # Row by row, (64, 10) float16 takes 3.2 times as long.
+    for i in range(columns * rows // n):
+        job.terms(terms + i * n * job.sum_size, grad + i * step, x + i * x_step, n)
+    if job.of_slope:
         run_columns(plan, at, columns, rows)
-    return at[OUT] if job.terms == NULL else terms
+    return terms
 
 
-cdef void add_rows(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t first,
-                   Py_ssize_t last) noexcept nogil:
-    """Compute a block of up to FOLDED rows in the cells from `first` to `last`, and fold it."""
+cdef void add_rows(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows,
+                   bint computed) noexcept nogil:
+    """Compute a block of up to FOLDED rows, and fold it."""
     cdef Tile tile
     cdef char *at[WALKED]
     cdef char *terms
     cdef Py_ssize_t steps[ROLES]
-    cdef Py_ssize_t columns, column, step
-    cdef bint computed = job.computed
+    cdef Py_ssize_t columns, column, group, step
     cdef int role
     for role in range(ROLES):
         steps[role] = job.plan.step[role][1]
-    if job.end_to_end and not computed and last - first == job.cells:
-        # Row by row, (2000, 32) float16 takes 1.4 times as long.
-        place(job, 0, row, 0, at)
-        run_columns(&job.plan, at, rows * job.cells, 1)
-        computed = True
-    while first < last:
-        column = first % job.plan.shape[0]
-        columns = min(min(LEARNED, last - first), job.plan.shape[0] - column)
-        place(job, column, row, first // job.plan.shape[0], at)
-        if (job.learn == NULL or rows < FOLDED or not job.learn(
-                sums + first * job.sum_size, at, steps, job.plan.parameter_step, columns,
-                job.call)):
-            columns = min(columns, job.most)
-            terms = compute_terms(job, tile.bytes, at, columns, rows, computed)
-            step = steps[OUT] if job.terms == NULL else columns * job.sum_size
-            job.adders.fold_rows(sums + first * job.sum_size, terms, step, rows, columns)
-        first += columns
+    for group in range(job.plan.shape[2]):
+        column = 0
+        while column < job.plan.shape[0]:
+            columns = min(job.most, job.plan.shape[0] - column)
+            place(job, column, row, group, at)
+            if (job.learn == NULL or rows < FOLDED or not job.learn(
+                    sums, at, steps, job.plan.parameter_step, columns, job.call)):
+                terms = compute_terms(job, tile.bytes, at, columns, rows, computed)
+                step = steps[OUT] if job.terms == NULL else columns * job.sum_size
+                job.adders.fold_rows(sums, terms, step, rows, columns)
+            sums += columns * job.sum_size
+            column += columns
 
 
-cdef void add_runs(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t first,
-                   Py_ssize_t last) noexcept nogil:
-    """Add a block of pieces of runs in the cells from `first` to `last`, in the order of memory."""
+cdef void add_runs(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows) noexcept nogil:
+    """Add a block of pieces of runs, in the order of memory."""
     cdef Tile tile
     cdef Tile folded
     cdef char terms[RUN * LARGEST_ITEM]
@@ -316,8 +292,9 @@ cdef void add_runs(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, 
     cdef char *added
     cdef Py_ssize_t cells, run, start, n, i, k
     cdef Py_ssize_t width = LANES * job.sum_size
-    while first < last:
-        cells = min(job.most // LANES, last - first)
+    cdef Py_ssize_t first = 0
+    while first < job.cells:
+        cells = min(job.most // LANES, job.cells - first)
         for run in range(row // job.pieces, (row + rows - 1) // job.pieces + 1):
             for k in range(cells):
                 for i in range(max(row, run * job.pieces), min(row + rows, (run + 1) * job.pieces)):
@@ -326,7 +303,7 @@ cdef void add_runs(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, 
                     lanes = tile.bytes + ((i - row) * cells + k) * width
                     place(job, start, run, first + k, at)
                     if job.learn == NULL or not job.learn(lanes, at, NULL, 0, n, job.call):
-                        added = compute_terms(job, terms, at, n, 1, job.computed)
+                        added = compute_terms(job, terms, at, n, 1, False)
                         job.adders.add_run(lanes, added, n)
         job.adders.fold_rows(folded.bytes, tile.bytes, cells * width, rows, cells * LANES)
         job.adders.fold_lanes(sums + first * job.sum_size, folded.bytes, cells)
@@ -335,42 +312,41 @@ cdef void add_runs(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows, 
 
 # The whole.
 
-cdef void add_blocks(const Job *job, char *sums, Py_ssize_t block, Py_ssize_t blocks,
-                     Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    """Add some blocks in the cells from `first` to `last`: a binary tree, each of whose levels has
-    sums of its own behind those of the one above."""
-    cdef Py_ssize_t slot = job.cells * job.sum_size
-    cdef Py_ssize_t row = block * FOLDED
-    cdef Py_ssize_t rows = min(blocks * FOLDED, job.rows - row)
-    cdef Py_ssize_t half = 1
-    if blocks == 1 and job.flat:
-        # By `add_rows`, (64, 10) float32 takes 1.12 times as long.
-        job.adders.fold_rows(sums, job.plan.data[OUT] + row * job.plan.step[OUT][1],
-                             job.plan.step[OUT][1], rows, job.cells)
-    elif blocks == 1 and job.along:
-        add_runs(job, sums, row, rows, first, last)
-    elif blocks == 1:
-        add_rows(job, sums, row, rows, first, last)
-    else:
-        while 2 * half < blocks:
-            half *= 2
-        add_blocks(job, sums, block, half, first, last)
-        add_blocks(job, sums + slot, block + half, blocks - half, first, last)
-        sums += first * job.sum_size
-        job.adders.add_row(sums, sums + slot, last - first)
-
-
 cdef void add_part(const Job *job, int part, int parts) noexcept nogil:
-    cdef Py_ssize_t some = (job.cells + parts - 1) // parts
-    cdef Py_ssize_t unit
-    if job.units == 1:
-        if part * some < job.cells:
-            add_blocks(job, job.sums, 0, job.blocks, part * some,
-                       min(job.cells, (part + 1) * some))
-        return
+    """Add the blocks of some units, each in a binary tree: its sums hold what is complete, the
+    largest part first, and then the next block."""
+    cdef const Plan *plan = &job.plan
+    cdef char *at[WALKED]
+    cdef char *sums
+    cdef Py_ssize_t slot = job.cells * job.sum_size
+    cdef Py_ssize_t computed = 0
+    cdef Py_ssize_t unit, block, last, row, rows, added
     for unit in range(job.units * part // parts, job.units * (part + 1) // parts):
-        add_blocks(job, job.sums + unit * job.step, unit * job.unit,
-                   min(job.unit, job.blocks - unit * job.unit), 0, job.cells)
+        sums = job.sums + unit * job.step
+        last = min((unit + 1) * job.unit, job.blocks) - 1
+        for block in range(unit * job.unit, last + 1):
+            row = block * FOLDED
+            rows = min(<Py_ssize_t>FOLDED, job.rows - row)
+            if job.chunk > 0 and block >= computed:
+                # Row by row, (2000, 32) float16 takes 1.4 times as long.
+                computed = min(block + job.chunk, last + 1)
+                place(job, 0, row, 0, at)
+                run_columns(plan, at, min((computed - block) * FOLDED, job.rows - row) * job.cells,
+                            1)
+            if job.along:
+                add_runs(job, sums, row, rows)
+            elif block < computed and job.terms == NULL and job.cells <= job.most:
+                # By `add_rows`, (64, 10) float32 takes 1.15 times as long.
+                job.adders.fold_rows(sums, plan.data[OUT] + row * plan.step[OUT][1],
+                                     plan.step[OUT][1], rows, job.cells)
+            else:
+                add_rows(job, sums, row, rows, block < computed)
+            added = block - unit * job.unit + 1
+            while sums > job.sums + unit * job.step and (added % 2 == 0 or block == last):
+                sums -= slot
+                job.adders.add_row(sums, sums + slot, job.cells)
+                added //= 2
+            sums += slot
 
 
 cdef bint perform(Job *job) noexcept nogil:
@@ -383,14 +359,14 @@ cdef bint perform(Job *job) noexcept nogil:
         memcpy(job.plan.data[SUMS], job.plan.data[OUT], job.cells * job.plan.itemsize)
         return True
     job.unit = job.blocks
-    if parts > 1 and job.blocks >= 2 * parts:
+    if parts > 1:
         # Several units for each thread, so that none of them has much less to do.
         job.unit = 1
         while job.blocks // (2 * job.unit) >= 4 * parts:
             job.unit *= 2
     job.units = (job.blocks + job.unit - 1) // job.unit
     job.step = job.cells * job.sum_size
-    half = 1  # the levels of the tree
+    half = 1  # what is complete, and a block
     while half < job.unit:
         half *= 2
         job.step += job.cells * job.sum_size
@@ -399,11 +375,6 @@ cdef bint perform(Job *job) noexcept nogil:
         job.sums = <char *>malloc(job.units * job.step)
         if job.sums == NULL:
             return False
-    if (job.end_to_end and not job.computed
-            and size_of(&job.plan) * job.plan.itemsize <= FLAT_BYTES):
-        run_columns(&job.plan, job.plan.data, size_of(&job.plan), 1)
-        job.computed = True
-        job.flat = job.terms == NULL and job.cells <= job.most
     if parts > 1:
         share(<Part>add_part, job, parts)
     else:
@@ -430,7 +401,6 @@ operations[:] = [
     RELU_BACKWARD, LEAKY_RELU_BACKWARD, LEAKY_RELU_BACKWARD_0_AT_ZERO,
     LEAKY_RELU_BACKWARD_1_AT_ZERO, LEAKY_RELU_BACKWARD,
 ]
-cdef tuple ufunc_names = tuple([one.ufunc_name for one in (*OPERATIONS, *AT_ZERO)])
 cdef int numpy_dtypes[FLOATS]
 numpy_dtypes[:] = [cnp.NPY_FLOAT16, -1, cnp.NPY_FLOAT, cnp.NPY_DOUBLE, cnp.NPY_LONGDOUBLE]
 cdef object numpy_scalar = np.generic
@@ -438,10 +408,6 @@ cdef tuple REAL = (int, float, np.integer, np.floating, np.bool_)
 cdef char[LARGEST_ITEM] zero  # in every dtype
 cdef double LARGEST = 65504.0  # of float16
 cdef double SMALLEST = 1.1754943508222875e-38  # below, a cast to bfloat16 may report an underflow
-
-cdef enum:
-    LIKE = WALKED  # y or the slope: what is learned has its shape and its dtype
-    GIVEN
 
 
 cdef inline int summing_dtype(int dtype) noexcept nogil:
@@ -456,9 +422,9 @@ cdef inline Py_ssize_t count(const Operand *x) noexcept nogil:
     return size
 
 
-cdef inline bint is_taken(str name, object x, bint is_tensor) except -1:
-    """Whether `describe` takes an array or, if it has to be one, a tensor.  May run Python."""
-    return is_value(name, x) if is_tensor else cnp.PyArray_CheckExact(x)
+cdef inline bint is_taken(str name, object x) except -1:
+    """Whether `describe` takes an array or a tensor.  May run Python."""
+    return cnp.PyArray_CheckExact(x) or is_value(name, x)
 
 
 cdef inline bint describe(object x, Operand *operand) noexcept:
@@ -481,21 +447,20 @@ cdef inline bint are_alike(const Operand *x, const Operand *other) noexcept nogi
     return True
 
 
-cdef bint run(int call, object grad_x, object grad, object x, object parameter, object learned,
-              object like, bint computed) except -1:
-    """Compute on arrays or tensors, or only add.  The parameter may be None, which is 0.  Return
-    False, with nothing written, if the kernels do not take them as they lie."""
+cdef bint run(int call, object grad_x, object grad, object x, object parameter,
+              object learned) except -1:
+    """Compute on arrays or tensors.  The parameter may be None, which is 0.  Return False, with
+    nothing written, if the kernels do not take them as they lie."""
     cdef Job job
-    cdef Operand described[GIVEN]
-    cdef const Operand *operands[GIVEN]
-    cdef PyObject *given[GIVEN]
+    cdef Operand described[WALKED]
+    cdef const Operand *operands[WALKED]
+    cdef PyObject *given[WALKED]
     cdef int role, dtype, sums
     cdef bint done
     given[OUT], given[A], given[B] = <PyObject *>grad_x, <PyObject *>grad, <PyObject *>x
     given[PARAMETER], given[SUMS] = <PyObject *>parameter, <PyObject *>learned
-    given[LIKE] = <PyObject *>like
     # From here on nothing runs Python until all is computed.
-    for role in range(GIVEN):
+    for role in range(WALKED):
         operands[role] = &described[role]
         if role == A and grad is grad_x:
             operands[A] = operands[OUT]
@@ -507,8 +472,8 @@ cdef bint run(int call, object grad_x, object grad, object x, object parameter, 
     dtype = described[OUT].dtype
     sums = summing_dtype(dtype)
     if not (are_alike(operands[OUT], operands[A]) and are_alike(operands[OUT], operands[B])
-            and are_alike(operands[SUMS], operands[LIKE]) and described[OUT].writeable
-            and described[SUMS].writeable and described[PARAMETER].dtype == dtype
+            and described[OUT].writeable and described[SUMS].writeable
+            and described[PARAMETER].dtype == dtype
             and summing_dtype(described[SUMS].dtype) == sums):
         return False
     job.call = call
@@ -516,10 +481,9 @@ cdef bint run(int call, object grad_x, object grad, object x, object parameter, 
     job.sum_size = active_table.itemsize[sums]
     job.of_slope = call >= PRELU_BACKWARD_0_AT_ZERO
     job.terms = active_table.slope_terms[dtype] if job.of_slope or dtype != sums else NULL
-    job.learn = NULL if computed or call == ADD_LEAKY_RELU_BACKWARD else active_table.learn[dtype]
+    job.learn = NULL if call == ADD_LEAKY_RELU_BACKWARD else active_table.learn[dtype]
     job.settle = active_table.settle[described[SUMS].dtype]
-    job.computed, job.flat = computed, False
-    if not (lay_rows(&job, operations[call], operands) or lay(&job, operations[call], operands)):
+    if not lay(&job, operations[call], operands):
         return False
     if size_of(&job.plan) * job.plan.itemsize < GIL_BYTES:
         done = perform(&job)
@@ -531,25 +495,20 @@ cdef bint run(int call, object grad_x, object grad, object x, object parameter, 
     return True
 
 
-def add(terms, learned):
-    """Add the terms of an ndarray in the dtype of `learned`, where the kernels take them as they
-    lie; return whether they do."""
-    return run(ADD_RELU_BACKWARD, terms, terms, terms, None, learned, learned, True)
+def add(grad, x, learned):
+    """Add grad * x where x < 0, of ndarrays in the dtype of `learned`, where the kernels take them
+    as they lie; return whether they do.  grad is overwritten."""
+    return run(PRELU_BACKWARD, grad, grad, x, None, learned)
 
 
 cdef object number_array(object value, int dtype):
-    """A number as an ndarray without dimensions: a Python number in a dtype, NumPy's own in its
-    own.  Return None for anything else, and for numbers about whose cast NumPy may warn."""
+    """A number as an ndarray without dimensions: a Python float in a dtype, NumPy's own in its own.
+    Return None for anything else, and for numbers about whose cast NumPy may warn."""
     cdef int number = load(bfloat16_number) if dtype == BFLOAT16 else numpy_dtypes[dtype]
     cdef double real
-    cdef object descr, array
-    if PyFloat_CheckExact(value) or PyLong_CheckExact(value):
-        try:
-            real = value
-        except OverflowError:
-            return None
-    else:
+    if not PyFloat_CheckExact(value):
         return np.asarray(value) if isinstance(value, numpy_scalar) else None
+    real = value
     if number < 0 or real != 0 and not SMALLEST <= fabs(real) <= LARGEST:
         return None
     descr = cnp.PyArray_DescrFromType(number)
@@ -566,9 +525,10 @@ cdef object at_once(int call, str name, object grad, object x, object parameter,
     `parameter` is a slope, or None where there is none; y is what is learned.
     """
     cdef Operand whole, like
-    cdef bint are_tensors = not cnp.PyArray_CheckExact(grad)
+    cdef bint are_arrays = cnp.PyArray_CheckExact(grad)
     cdef bint is_slope = call >= PRELU_BACKWARD_0_AT_ZERO
-    cdef bint is_new, is_number
+    cdef bint is_new
+    cdef Py_ssize_t size
     grad_x, learned = (grad if in_place else None), None
     if out is not None:
         if type(out) is not tuple or len(<tuple>out) != 2:
@@ -577,40 +537,35 @@ cdef object at_once(int call, str name, object grad, object x, object parameter,
     is_new = learned is None
 
     # First what may run Python: questions to tensors, and new ones.
-    if not (is_taken(name, grad, are_tensors) and is_taken(name, x, are_tensors)):
+    if (not (is_taken(name, grad) and is_taken(name, x) and describe(grad, &whole))
+            or cnp.PyArray_CheckExact(x) != are_arrays):
         return None
-    # Its dtype, which numbers take.
-    if (not cnp.PyArray_CheckExact(y) or call == ADD_LEAKY_RELU_BACKWARD) and (
-            not describe(grad, &whole)):
-        return None
-    number = None if cnp.PyArray_CheckExact(y) else number_array(y, whole.dtype)
-    is_number = number is not None
-    if is_number:
-        y = number
-    elif not (has_exchange_table(y) if are_tensors else cnp.PyArray_CheckExact(y)):
-        return None
+    size = count(&whole) if whole.axes > 0 else 0
+    if not (cnp.PyArray_CheckExact(y) if are_arrays else has_exchange_table(y)):
+        y = number_array(y, whole.dtype)
     if is_slope:
         parameter = y
     elif call == ADD_LEAKY_RELU_BACKWARD:
-        number = number_array(parameter, whole.dtype)
-        # NaN, which NumPy's comparison may warn of, goes the other way.
-        if (number is None or not describe(number, &like) or parameter != parameter
-                or parameter < 0):
+        if not PyFloat_CheckExact(parameter) or not parameter >= 0:
             return None
-        parameter = number
-    if (not (describe(y, &like) and describe(grad, &whole)) or whole.axes == 0
-            or count(&like) > count(&whole)):
+        parameter = number_array(parameter, whole.dtype)
+    if y is None or parameter is None and call != ADD_RELU_BACKWARD or (
+            not describe(y, &like) or count(&like) > size):
         return None
     if is_new:
         learned = (new_array(PyArray_DESCR(<PyArrayObject *>y), like.axes, like.shape, NULL, False)
-                   if is_number or not are_tensors else new_tensor(name, y))
+                   if cnp.PyArray_CheckExact(y) else new_tensor(name, y))
     if grad_x is None:
-        grad_x = new_tensor(name, grad) if are_tensors else PyArray_NewLikeArray(
-            <PyArrayObject *>grad, cnp.NPY_KEEPORDER, NULL, 0)
-    if not ((grad_x is grad or is_taken(name, grad_x, are_tensors))
-            and is_taken(name, learned, are_tensors and not is_number)
-            and (not is_slope or is_taken(name, y, are_tensors and not is_number))
-            and run(call, grad_x, grad, x, parameter, learned, learned if is_new else y, False)):
+        grad_x = PyArray_NewLikeArray(
+            <PyArrayObject *>grad, cnp.NPY_KEEPORDER, NULL, 0
+        ) if are_arrays else new_tensor(name, grad)
+    if not ((grad_x is grad or is_taken(name, grad_x)) and is_taken(name, learned)
+            and (not is_slope or is_taken(name, y))):
+        return None
+    # From here on nothing runs Python.
+    if not (is_new or describe(y, &like) and describe(learned, &whole)
+            and are_alike(&like, &whole)) or (
+            not run(call, grad_x, grad, x, parameter, learned)):
         return None
     if is_new and cnp.PyArray_CheckExact(learned) and cnp.PyArray_NDIM(<cnp.ndarray>learned) == 0:
         learned = (<cnp.ndarray>learned)[()]  # a scalar, as NumPy's sums return
@@ -624,7 +579,7 @@ cdef object backward(int call, object grad, object x, object parameter, object y
     if result is not None:
         return result
     others = import_module("relu_ext._sum_calls")
-    return others.backward(ufunc_names[operations[call]], name, grad, x, parameter, y, out)
+    return others.backward(operations[call], name, grad, x, parameter, y, out)
 
 
 cdef int chosen_at_zero(str name, at_zero) except -1:

@@ -163,8 +163,8 @@ ctypedef void (*AddRun)(void *sums, const void *terms, Py_ssize_t n) noexcept no
 ctypedef void (*FoldRows)(void *sums, const void *rows, Py_ssize_t step, int count,
                           Py_ssize_t n) noexcept nogil
 
-# sums[i] = lanes[i * LANES] to the next one, folded.
-ctypedef void (*FoldLanes)(void *sums, const void *lanes, Py_ssize_t n) noexcept nogil
+# sums[i] = lanes[i * LANES] to the next one, folded, which overwrites them.
+ctypedef void (*FoldLanes)(void *sums, void *lanes, Py_ssize_t n) noexcept nogil
 
 # sums[i] = earlier[i] + sums[i]
 ctypedef void (*AddRow)(void *sums, const void *earlier, Py_ssize_t n) noexcept nogil
