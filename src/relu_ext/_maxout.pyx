@@ -20,7 +20,7 @@ from relu_ext._scalar cimport BFLOAT16_INFINITY, FLOAT16_INFINITY, uint8
 from relu_ext._table cimport BFLOAT16, FLOAT16, FLOAT32, LONGDOUBLE, OUT, UINT8, A, B, Pieces
 from relu_ext._tensors cimport is_torch_tensor, new_result_of
 from relu_ext._walk cimport (
-    GIL_BYTES, MOST_AXES, Plan, lay_axes, new_layout, row_step, size_of, walk_panels,
+    GIL_BYTES, MOST_AXES, WALKED, Plan, lay_axes, new_layout, row_step, size_of, walk_panels,
 )
 
 from importlib import import_module
@@ -37,6 +37,7 @@ cdef extern from "Python.h":
 cdef enum:
     NUMBERED = 256  # pieces that a byte can number; NumPy reduces more of them
     PACKED = 1 << 14  # bytes, which stay in the first-level cache
+    WIDEST = 64  # bytes of a vector at any level
 
 cdef enum:  # the arrays of a job as roles of the walker's plan, whose axes are in the order of Y
     Y = OUT
@@ -54,6 +55,7 @@ cdef struct Job:
     int axis[MOST_AXES]  # of the pieces
     Pieces pieces
     Py_ssize_t offset[NUMBERED]
+    const char *last  # of the first pieces in memory
     Operand first  # the first pieces: x without the axes of the pieces
     Py_ssize_t shape[MOST_AXES]
     Py_ssize_t strides[MOST_AXES]
@@ -69,29 +71,43 @@ cdef inline bint is_dense(const Plan *this, int role, Py_ssize_t size) noexcept 
 
 
 cdef void reduce_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
+    """Of rows that are shorter than a vector the kernels take those whose vectors lie in the memory
+    of x."""
     cdef const Job *job = <const Job *>this.job
-    active_table.maxout_rows[job.dtype](
-        start[Y], <uint8 *>start[WHICH] if this.has[WHICH] else NULL, start[X], &job.pieces,
-        this.shape[0], rows, row_step(this, X))
+    cdef Py_ssize_t n = this.shape[0]
+    cdef Py_ssize_t next_row = row_step(this, X)
+    cdef Py_ssize_t fitting = 0 if job.pieces.side < 0 else rows
+    cdef Py_ssize_t room
+    if fitting and n * this.itemsize < WIDEST:
+        room = job.last - start[X] - (WIDEST // this.itemsize - 1) * job.pieces.step
+        if room < 0 or job.pieces.step < 0:
+            fitting = 0
+        elif next_row > 0:
+            fitting = min(rows, room // next_row + 1)
+    if fitting:
+        active_table.maxout_rows[job.dtype](
+            start[Y], <uint8 *>start[WHICH] if this.has[WHICH] else NULL, start[X], &job.pieces, n,
+            fitting, next_row)
+    if fitting < rows:
+        reduce_packed(this, start, fitting * n, rows * n)
 
 
-cdef void reduce_packed(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
-    """Pieces that lie in another way, packed into rows."""
+cdef void reduce_packed(const Plan *this, char **start, Py_ssize_t done,
+                        Py_ssize_t all) noexcept nogil:
+    """The elements of a panel from some one on, whose pieces are packed into rows."""
     cdef const Job *job = <const Job *>this.job
-    cdef char memory[PACKED]
+    cdef char memory[PACKED + WIDEST]
     cdef Py_ssize_t offset[NUMBERED]
     cdef Pieces packed = job.pieces
     cdef Py_ssize_t n = this.shape[0]
     cdef Py_ssize_t size = this.itemsize
     cdef Py_ssize_t block = PACKED // (packed.count * size)
-    cdef Py_ssize_t done = 0
     cdef Py_ssize_t together, some, piece
     cdef const char *x
     packed.step, packed.run, packed.side, packed.offset = size, 1, 1, offset
-    packed.end = memory + block * size
-    while done < n * rows:
+    while done < all:
         x = start[X] + done // n * row_step(this, X) + done % n * job.pieces.step
-        together = min(rows - done // n, max(<Py_ssize_t>1, block // n))
+        together = min(all // n - done // n, max(<Py_ssize_t>1, block // n))
         some = min(n - done % n, block)
         for piece in range(packed.count):
             offset[piece] = piece * block * size
@@ -112,11 +128,13 @@ cdef void spread_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept
 
 # Jobs.
 
-cdef int side_of(const Pieces *pieces, Py_ssize_t size, bint is_float32) noexcept nogil:
-    """Pieces.side.  There is a kernel for 9 of float32 alone."""
+cdef int side_of(const Pieces *pieces, Py_ssize_t size, int dtype) noexcept nogil:
+    """Pieces.side.  There is a kernel for 9 of float32 alone, and for rows alone of LONGDOUBLE."""
     cdef Py_ssize_t side = pieces.step // size
+    if dtype == LONGDOUBLE:
+        return -1
     if side * size == pieces.step and side >= 1 and pieces.run % side == 0 and (
-            side == 1 or side == pieces.count and (side <= 5 or side == 9 and is_float32)
+            side == 1 or side == pieces.count and (side <= 5 or side == 9 and dtype == FLOAT32)
             or side * side == pieces.count and side <= 3):
         return <int>side
     return 0 if pieces.count >= 4 and (pieces.run == pieces.count or pieces.run % 4 == 0) else -1
@@ -177,18 +195,17 @@ cdef int perform(str name, Job *job, x, y, which, bint backward, bint is_describ
     bytes = size_of(this) * pieces.count * this.itemsize
     pieces.infinity = BFLOAT16_INFINITY if job.dtype == BFLOAT16 else FLOAT16_INFINITY
     pieces.step, pieces.offset = this.step[X][0], job.offset
-    pieces.end = this.data[X] + this.itemsize
+    job.last = this.data[X]
     for axis in range(this.axes):
-        pieces.end += max(<Py_ssize_t>0, (this.shape[axis] - 1) * this.step[X][axis])
+        job.last += max(<Py_ssize_t>0, (this.shape[axis] - 1) * this.step[X][axis])
     pieces.run = 1
     while pieces.run < pieces.count and (
             job.offset[pieces.run] == job.offset[pieces.run - 1] + this.itemsize):
         pieces.run += 1
     if pieces.count == 1 and not backward:  # compared with itself
         pieces.count, job.offset[1] = 2, 0
-    pieces.side = side_of(pieces, this.itemsize, job.dtype == FLOAT32)
-    this.panel = spread_panel if backward else (
-        reduce_packed if pieces.side < 0 and job.dtype != LONGDOUBLE else reduce_panel)
+    pieces.side = side_of(pieces, this.itemsize, job.dtype)
+    this.panel = spread_panel if backward else reduce_panel
     this.job = job
     if bytes >= GIL_BYTES:
         with nogil:

@@ -246,12 +246,11 @@ static CYTHON_INLINE __m128i relu_ext_part(const char *x, int part, ptrdiff_t st
 RELU_EXT_TAKES(RELU_EXT_DEFINE_TAKE)
 #endif
 
-/* rows[piece][i] = piece `piece` of element i, at x + offset[piece] + i * step; of `width` elements
- * alone where they are GATHERED one by one. */
-enum { RELU_EXT_ROWS, RELU_EXT_SIDE, RELU_EXT_APART, RELU_EXT_GATHERED };
+/* rows[piece][i] = piece `piece` of element i, at x + offset[piece] + i * step. */
+enum { RELU_EXT_ROWS, RELU_EXT_SIDE, RELU_EXT_APART };
 static CYTHON_INLINE void relu_ext_take(void *rows, const char *x, const ptrdiff_t *offset,
                                         const int pieces, const int layout, const int size,
-                                        const int lanes, ptrdiff_t step, int width)
+                                        const int lanes, ptrdiff_t step)
 {
     char *to = (char *)rows;
     const char *from = x + offset[0];
@@ -269,7 +268,7 @@ static CYTHON_INLINE void relu_ext_take(void *rows, const char *x, const ptrdiff
 #if RELU_EXT_SHUFFLES
     if (layout == RELU_EXT_SIDE && pieces % 2) RELU_EXT_KEEP(from);
 #define RELU_EXT_TAKE(BITS, BYTES, ...)                                                           \
-    if (layout != RELU_EXT_GATHERED && size == BITS / 8 && lanes == BYTES / size) {               \
+    if (size == BITS / 8 && lanes == BYTES / size) {               \
         char thirds[9 * BYTES];                                                                   \
         if (pieces < 9)                                                                           \
             relu_ext_take##BITS##_##BYTES(to, from, pieces, layout == RELU_EXT_APART, step, 1);   \
@@ -283,12 +282,7 @@ static CYTHON_INLINE void relu_ext_take(void *rows, const char *x, const ptrdiff
     }
     RELU_EXT_TAKES(RELU_EXT_TAKE)
 #endif
-    for (piece = 0; layout == RELU_EXT_GATHERED && piece < pieces; piece++)
-        for (i = 0, from = x + offset[piece]; i < width; i++, from += step) {
-            RELU_EXT_KEEP(from);
-            memcpy(to + (piece * lanes + i) * size, from, (size_t)size);
-        }
-    for (i = 0; layout != RELU_EXT_GATHERED && i < lanes; i++)
+    for (i = 0; i < lanes; i++)
         for (piece = 0; piece < pieces; piece++)
             memcpy(to + (piece * lanes + i) * size, from + i * step + piece * size, (size_t)size);
 }
