@@ -240,7 +240,7 @@ cdef void spread_rows(char *x, const number *grad, const uint8 *which, const Pie
     cdef Py_ssize_t start = 0
     cdef Py_ssize_t some, row
     cdef int piece, placed
-    if size > 8 or not 1 <= side <= 4 or side * size != pieces.step or pieces.run % side:
+    if size > 8 or not 1 <= side <= MOST_SIDE or side * size != pieces.step or pieces.run % side:
         side, block = 0, 4096 // (pieces.count * size) + 1
     while start < n:
         some = n - start if n - start <= block + MOST_LANES else block

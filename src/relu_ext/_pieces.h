@@ -58,7 +58,7 @@
 #define RELU_EXT_UNROLL(turns)
 #define RELU_EXT_KEEP(pointer) (void)(pointer)
 #endif
-#define RELU_EXT_EACH(i, n) RELU_EXT_UNROLL(8) for (i = 0; i < (n); i++)
+#define RELU_EXT_EACH(i, n) RELU_EXT_UNROLL(9) for (i = 0; i < (n); i++)
 #define RELU_EXT_LOOP(turns, i, first, end, statement)                                    \
     do {                                                                                  \
         RELU_EXT_UNROLL(turns) for ((i) = (first); (i) < (end); (i)++) statement;         \
@@ -103,7 +103,7 @@ static CYTHON_INLINE __m128i relu_ext_few(const uint8_t *which, const int lanes)
             const ptrdiff_t start = next < last ? next : last;                                    \
             const vector w = (vector)WIDEN(relu_ext_few(which + start, lanes));                   \
             char *to = x + start * side * (BITS / 8);                                             \
-            vector g, gs[4], ws[4];                                                               \
+            vector g, gs[9], ws[9];                                                               \
             memcpy(&g, grad + start * (BITS / 8), BYTES);                                         \
             RELU_EXT_EACH(i, side)                                                                \
             {                                                                                     \
@@ -159,6 +159,10 @@ static CYTHON_INLINE int relu_ext_put(char *x, const ptrdiff_t *offset, int piec
         RELU_EXT_PUT(BITS, 3, 1) RELU_EXT_PUT(BITS, 4, 1)                                     \
     }
     RELU_EXT_PUTS(8) RELU_EXT_PUTS(16) RELU_EXT_PUTS(32) RELU_EXT_PUTS(64)
+    if (size == 4 && n >= RELU_EXT_FEWEST(4)) {
+        RELU_EXT_PUT(32, 5, 1) RELU_EXT_PUT(32, 6, 1) RELU_EXT_PUT(32, 7, 1)
+        RELU_EXT_PUT(32, 8, 1) RELU_EXT_PUT(32, 9, 1)
+    }
 #endif
     return 0;
 }
