@@ -20,7 +20,7 @@ from relu_ext._scalar cimport BFLOAT16_INFINITY, FLOAT16_INFINITY, uint8
 from relu_ext._table cimport BFLOAT16, FLOAT16, FLOAT32, LONGDOUBLE, OUT, UINT8, A, B, Pieces
 from relu_ext._tensors cimport is_torch_tensor, new_result_of
 from relu_ext._walk cimport (
-    GIL_BYTES, MOST_AXES, WALKED, Plan, lay_axes, new_layout, row_step, size_of, walk_panels,
+    GIL_BYTES, MOST_AXES, Plan, lay_axes, new_layout, row_step, size_of, walk_panels,
 )
 
 from importlib import import_module
@@ -275,27 +275,25 @@ cdef inline bint has_shape(array, const Py_ssize_t *shape, int axes) noexcept:
         cnp.PyArray_DIMS(<cnp.ndarray>array), shape, axes * sizeof(Py_ssize_t)) == 0)
 
 
-cdef void find_span(array, char **low, char **high) noexcept:
+cdef void find_span(array, char **ends) noexcept:
     cdef Py_ssize_t reach
     cdef int axis
-    low[0] = <char *>cnp.PyArray_DATA(<cnp.ndarray>array)
-    high[0] = low[0] + cnp.PyArray_ITEMSIZE(<cnp.ndarray>array)
+    ends[0] = <char *>cnp.PyArray_DATA(<cnp.ndarray>array)
+    ends[1] = ends[0] + cnp.PyArray_ITEMSIZE(<cnp.ndarray>array)
     for axis in range(cnp.PyArray_NDIM(<cnp.ndarray>array)):
         reach = cnp.PyArray_STRIDES(<cnp.ndarray>array)[axis] * (
             cnp.PyArray_DIMS(<cnp.ndarray>array)[axis] - 1)
-        low[0] += min(reach, <Py_ssize_t>0)
-        high[0] += max(reach, <Py_ssize_t>0)
+        ends[0] += min(reach, <Py_ssize_t>0)
+        ends[1] += max(reach, <Py_ssize_t>0)
 
 
 cdef bint may_share(one, other) noexcept:
     """As np.may_share_memory, which takes 0.3 us and may run Python."""
-    cdef char *low
-    cdef char *high
-    cdef char *other_low
-    cdef char *other_high
-    find_span(one, &low, &high)
-    find_span(other, &other_low, &other_high)
-    return low < other_high and other_low < high
+    cdef char *ends[2]
+    cdef char *others[2]
+    find_span(one, ends)
+    find_span(other, others)
+    return ends[0] < others[1] and others[0] < ends[1]
 
 
 cdef bint fits(out, int flags, PyArray_Descr *dtype, const Py_ssize_t *shape, int axes, input,
