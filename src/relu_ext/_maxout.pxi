@@ -11,12 +11,11 @@ cdef extern from "_pieces.h" nogil:
     int lanes_of "RELU_EXT_LANES"(int size)
     void copy_vector "relu_ext_copy_vector"(void *to, const void *source, int bytes)
     void take "relu_ext_take"(void *rows, const char *x, const Py_ssize_t *offset, int pieces,
-                              int layout, int size, int lanes, Py_ssize_t step, int width)
+                              int layout, int size, int lanes, Py_ssize_t step)
     enum:
         ROWS "RELU_EXT_ROWS"  # each piece in a row of its own
         SIDE "RELU_EXT_SIDE"  # pieces side by side, and next to those of the next element
         APART "RELU_EXT_APART"  # pieces side by side
-        GATHERED "RELU_EXT_GATHERED"  # in any other way, and rows of any length
     void loop "RELU_EXT_LOOP"(int turns, Py_ssize_t i, Py_ssize_t first, Py_ssize_t end,
                               int statement)
     void keep "RELU_EXT_KEEP"(void *pointer)
@@ -69,10 +68,10 @@ cdef inline int meet_all(number *best, number *winner, const number *items, int 
 cdef inline int compare_group(const Py_ssize_t *offset, number *best, number *winner,
                               const char *x, int first, const int some, const int layout,
                               const bint champion, const bint counted, const int lanes,
-                              Py_ssize_t step, int width, uint16 infinity) noexcept nogil:
+                              Py_ssize_t step, uint16 infinity) noexcept nogil:
     cdef number items[MOST_SIDE * MOST_LANES]
     cdef int lane = 0
-    take(items, x, offset + first, some, layout, sizeof(number), lanes, step, width)
+    take(items, x, offset + first, some, layout, sizeof(number), lanes, step)
     loop(1, lane, 0, lanes, meet_all(best + lane, winner + lane, items + lane, first,
                                      min(some, 5), champion, counted, lanes, infinity))
     if some > 5:  # in two halves, so that fewer comparisons wait for each other
@@ -87,7 +86,6 @@ cdef inline void compare(const Pieces *pieces, number *out, number *winners, con
                          const int lanes) noexcept nogil:
     """`some` pieces at a time, of which there are `groups`, or, if that is 0, any number; then the
     last ones may meet again."""
-    cdef int width = <int>min(n, lanes) if layout == GATHERED else lanes
     cdef int bytes = lanes * sizeof(number)
     cdef number best[MOST_LANES]
     cdef number winner[MOST_LANES]
@@ -108,15 +106,15 @@ cdef inline void compare(const Pieces *pieces, number *out, number *winners, con
         while i < n:
             place = min(i, last)  # the last vector overlaps the one before it, if there is one
             compare_group(offset, best, winner, x + place * step, 0, some, layout, False, counted,
-                          lanes, step, width, infinity)
+                          lanes, step, infinity)
             loop(4, group, 1, groups, compare_group(
                 offset, best, winner, x + place * step, group * some, some, layout, True, counted,
-                lanes, step, width, infinity))
+                lanes, step, infinity))
             next = some
             while groups == 0 and next < count:
                 compare_group(pieces.offset, best, winner, x + place * step,
                               min(next, count - some), some, layout, True, counted, lanes, step,
-                              width, infinity)
+                              infinity)
                 next += some
             copy_vector(out + place, best, bytes)
             if counted:
@@ -128,18 +126,21 @@ cdef inline void compare(const Pieces *pieces, number *out, number *winners, con
 
 
 cdef inline void compare_all(const Pieces *pieces, number *out, number *winners, const char *x,
-                             Py_ssize_t n, Py_ssize_t rows, Py_ssize_t row_step, int side,
+                             Py_ssize_t n, Py_ssize_t rows, Py_ssize_t row_step,
                              const bint counted) noexcept nogil:
     """Each layout that is a kernel of its own, and the others by any number of groups."""
     cdef int lanes = lanes_of(sizeof(number))
     cdef int count = pieces.count
+    cdef int side = pieces.side
     # For windows in short rows: 8 windows of 3 by 3 take 0.74 (int32) and 0.78 (int16) of the time
     # with 8 lanes instead of 16, and 12 of 2 by 2 with three times 4 instead of twice 8 (Zen 5).
     cdef int few = 8 if sizeof(number) == 2 else lanes // 2
     cdef bint is_short = sizeof(number) < 8 and (
         n <= few and lanes * sizeof(number) >= 32
         or lanes < n <= lanes + few and lanes * sizeof(number) == 32)
-    if side == 0:
+    if number is longdouble:
+        compare(pieces, out, winners, x, n, rows, row_step, 2, ROWS, 0, counted, lanes)
+    elif side == 0:
         compare(pieces, out, winners, x, n, rows, row_step, 4, APART, 0, counted, lanes)
     elif side == 1 and count == 2:
         compare(pieces, out, winners, x, n, rows, row_step, 2, ROWS, 1, counted, lanes)
@@ -177,35 +178,22 @@ cdef void maxout_rows(number *out, uint8 *which, const char *x, const Pieces *pi
     cdef number short_rows[ROW_BLOCK + MOST_LANES]
     cdef number *best
     cdef Py_ssize_t together, start, count, i
-    cdef int lanes = lanes_of(sizeof(number))
-    cdef int side = pieces.side
-    cdef Py_ssize_t spare = (lanes - 1) // n  # rows into which the vector of a row before may reach
-    cdef Py_ssize_t fitting = rows  # up to here a whole vector lies in the memory of x
-    if n < lanes and (side < 0 or pieces.step < 0):
-        fitting = 0
-    elif n < lanes:
-        fitting = pieces.end - x - (lanes - 1) * pieces.step - <Py_ssize_t>sizeof(number)
-        fitting = 0 if fitting < 0 else min(rows, fitting // row_step + 1) if row_step > 0 else rows
+    cdef bint is_short = n < lanes_of(sizeof(number))
     while rows > 0:
-        if fitting <= 0:
-            side, fitting = -1, rows
-        together = min(fitting, max(<Py_ssize_t>1, ROW_BLOCK // n))
+        together = min(rows, max(<Py_ssize_t>1, ROW_BLOCK // n))
         start = 0
         while start < n:
             # What is left for the next block is never less than a vector.
             count = n - start if n - start <= ROW_BLOCK + MOST_LANES else ROW_BLOCK
-            best = out + start if rows - together >= spare else &short_rows[0]
+            best = &short_rows[0] if is_short else out + start
             keep(best)  # GCC 12, which knows both arrays, takes 1.1 times as long over rows (v2)
-            if number is longdouble or side < 0:
-                compare(pieces, best, winners, x + start * pieces.step, count, together, row_step,
-                        2, GATHERED, 0, True, lanes)
-            elif which == NULL:
+            if which == NULL:
                 compare_all(pieces, best, winners, x + start * pieces.step, count, together,
-                            row_step, side, False)
+                            row_step, False)
             else:
                 compare_all(pieces, best, winners, x + start * pieces.step, count, together,
-                            row_step, side, True)
-            if best == short_rows:
+                            row_step, True)
+            if is_short:
                 memcpy(out, short_rows, together * n * sizeof(number))
             if which != NULL:
                 for i in range(together * count):
@@ -216,7 +204,6 @@ cdef void maxout_rows(number *out, uint8 *which, const char *x, const Pieces *pi
         if which != NULL:
             which += together * n
         rows -= together
-        fitting -= together
 
 
 cdef inline int place(number *to, number grad) noexcept nogil:
@@ -253,7 +240,7 @@ cdef void spread_rows(char *x, const number *grad, const uint8 *which, const Pie
     cdef Py_ssize_t start = 0
     cdef Py_ssize_t some, row
     cdef int piece, placed
-    if size > 8 or not 1 <= side <= 4 or side * size != pieces.step or pieces.run % side:
+    if size > 8 or not 1 <= side <= MOST_SIDE or side * size != pieces.step or pieces.run % side:
         side, block = 0, 4096 // (pieces.count * size) + 1
     while start < n:
         some = n - start if n - start <= block + MOST_LANES else block

@@ -2,8 +2,8 @@
 
 Contract: nothing outside the result is written, whatever `which` holds and whatever other threads
 do to its memory meanwhile: the kernels read each number once, and every byte is the number of some
-piece.  What the axes are is decided before an array is looked at, and the shape and the strides of
-an array are read again once everything is allocated, because Python may run until then.
+piece.  All Python of the arguments has run before an array is looked at: from there to the end of
+the kernels only C runs, or NumPy on arrays that nobody else has.
 """
 
 cimport numpy as cnp
@@ -12,8 +12,8 @@ from cpython.ref cimport PyObject
 from libc.string cimport memcmp, memset
 from relu_ext._dispatch cimport active_table
 from relu_ext._ndarrays cimport (
-    PyArray_DESCR, PyArray_Descr, PyArrayObject, describe_ndarray, is_bfloat16, is_writeable,
-    native_dtype, new_array, remember_bfloat16,
+    PyArray_DESCR, PyArray_Descr, PyArrayObject, describe_ndarray, is_bfloat16, native_dtype,
+    new_array, remember_bfloat16,
 )
 from relu_ext._operand cimport Operand
 from relu_ext._scalar cimport BFLOAT16_INFINITY, FLOAT16_INFINITY, uint8
@@ -37,6 +37,8 @@ cdef extern from "Python.h":
 cdef enum:
     NUMBERED = 256  # pieces that a byte can number; NumPy reduces more of them
     PACKED = 1 << 14  # bytes, which stay in the first-level cache
+    WIDEST = 64  # bytes of a vector at any level
+    DENSE = cnp.NPY_ARRAY_WRITEABLE | cnp.NPY_ARRAY_C_CONTIGUOUS  # flags of an `out`
 
 cdef enum:  # the arrays of a job as roles of the walker's plan, whose axes are in the order of Y
     Y = OUT
@@ -52,46 +54,57 @@ cdef struct Job:
     int dtype
     int axes
     int axis[MOST_AXES]  # of the pieces
+    uint8 pooled[MOST_AXES]  # whether an axis of x is one of them
     Pieces pieces
     Py_ssize_t offset[NUMBERED]
+    const char *last  # of the first pieces in memory
     Operand first  # the first pieces: x without the axes of the pieces
     Py_ssize_t shape[MOST_AXES]
     Py_ssize_t strides[MOST_AXES]
     Plan laid  # y, the first pieces and, if there is one, which
 
 
-# Panels: some rows of n elements, along axes 0 and 1 of the plan.
-
-cdef inline bint is_dense(const Plan *this, int role, Py_ssize_t size) noexcept nogil:
-    """Whether the items of y or which follow each other, through all rows of a panel."""
-    return (this.shape[0] == 1 or this.step[role][0] == size) and (
-        this.axes == 1 or row_step(this, role) == this.shape[0] * size)
-
+# Panels: some rows of n elements, along axes 0 and 1 of the plan.  Those of y and which lie end to
+# end.
 
 cdef void reduce_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
+    """Of rows that are shorter than a vector the kernels take those whose vectors lie in the memory
+    of x."""
     cdef const Job *job = <const Job *>this.job
-    active_table.maxout_rows[job.dtype](
-        start[Y], <uint8 *>start[WHICH] if this.has[WHICH] else NULL, start[X], &job.pieces,
-        this.shape[0], rows, row_step(this, X))
+    cdef Py_ssize_t n = this.shape[0]
+    cdef Py_ssize_t next_row = row_step(this, X)
+    cdef Py_ssize_t fitting = 0 if job.pieces.side < 0 else rows
+    cdef Py_ssize_t room
+    if fitting and n * this.itemsize < WIDEST:
+        room = job.last - start[X] - (WIDEST // this.itemsize - 1) * job.pieces.step
+        if room < 0 or job.pieces.step < 0:
+            fitting = 0
+        elif next_row > 0:
+            fitting = min(rows, room // next_row + 1)
+    if fitting:
+        active_table.maxout_rows[job.dtype](
+            start[Y], <uint8 *>start[WHICH] if this.has[WHICH] else NULL, start[X], &job.pieces, n,
+            fitting, next_row)
+    if fitting < rows:
+        reduce_packed(this, start, fitting * n, rows * n)
 
 
-cdef void reduce_packed(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
-    """Pieces that lie in another way, packed into rows."""
+cdef void reduce_packed(const Plan *this, char **start, Py_ssize_t done,
+                        Py_ssize_t all) noexcept nogil:
+    """The elements of a panel from some one on, whose pieces are packed into rows."""
     cdef const Job *job = <const Job *>this.job
-    cdef char memory[PACKED]
+    cdef char memory[PACKED + WIDEST]
     cdef Py_ssize_t offset[NUMBERED]
     cdef Pieces packed = job.pieces
     cdef Py_ssize_t n = this.shape[0]
     cdef Py_ssize_t size = this.itemsize
     cdef Py_ssize_t block = PACKED // (packed.count * size)
-    cdef Py_ssize_t done = 0
     cdef Py_ssize_t together, some, piece
     cdef const char *x
     packed.step, packed.run, packed.side, packed.offset = size, 1, 1, offset
-    packed.end = memory + block * size
-    while done < n * rows:
+    while done < all:
         x = start[X] + done // n * row_step(this, X) + done % n * job.pieces.step
-        together = min(rows - done // n, max(<Py_ssize_t>1, block // n))
+        together = min(all // n - done // n, max(<Py_ssize_t>1, block // n))
         some = min(n - done % n, block)
         for piece in range(packed.count):
             offset[piece] = piece * block * size
@@ -112,36 +125,31 @@ cdef void spread_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept
 
 # Jobs.
 
-cdef int side_of(const Pieces *pieces, Py_ssize_t size, bint is_float32) noexcept nogil:
-    """Pieces.side.  There is a kernel for 9 of float32 alone."""
+cdef int side_of(const Pieces *pieces, Py_ssize_t size, int dtype) noexcept nogil:
+    """Pieces.side.  There is a kernel for 9 of float32 alone, and for rows alone of LONGDOUBLE."""
     cdef Py_ssize_t side = pieces.step // size
+    if dtype == LONGDOUBLE:
+        return -1
     if side * size == pieces.step and side >= 1 and pieces.run % side == 0 and (
-            side == 1 or side == pieces.count and (side <= 5 or side == 9 and is_float32)
+            side == 1 or side == pieces.count and (side <= 5 or side == 9 and dtype == FLOAT32)
             or side * side == pieces.count and side <= 3):
         return <int>side
     return 0 if pieces.count >= 4 and (pieces.run == pieces.count or pieces.run % 4 == 0) else -1
 
 
 cdef Py_ssize_t describe_pieces(Job *job, x) noexcept:
-    """Describe the first pieces, and where up to NUMBERED others lie.  Return their number, or -1
-    if x does not have the axes."""
+    """Describe the first pieces, and where up to NUMBERED others lie.  Return their number."""
     cdef Operand *first = &job.first
     cdef Py_ssize_t pieces = 1
     cdef Py_ssize_t piece, length
     cdef int axis, k
-    cdef bint pooled
     describe_ndarray(x, job.dtype, first)
     shape, strides, axes = first.shape, first.strides, first.axes
     first.axes, first.shape, first.strides = 0, job.shape, job.strides
     for axis in range(axes):
-        pooled = False
-        for k in range(job.axes):
-            pooled |= job.axis[k] == axis
-        if not pooled:
+        if not job.pooled[axis]:
             job.shape[first.axes], job.strides[first.axes] = shape[axis], strides[axis]
             first.axes += 1
-    if first.axes + job.axes != axes:
-        return -1
     job.offset[0] = 0
     for k in range(job.axes - 1, -1, -1):
         length = shape[job.axis[k]]
@@ -151,51 +159,40 @@ cdef Py_ssize_t describe_pieces(Job *job, x) noexcept:
     return pieces
 
 
-cdef int perform(str name, Job *job, x, y, which, bint backward, bint is_described) except -1:
-    """Describe all arrays, when no more Python will run, and compute.  The pieces may be described,
-    if no Python has run since."""
+cdef void perform(Job *job, y, which, Py_ssize_t count, bint backward) noexcept:
+    """Compute, after x has been described.  y and which, which may be None, are dense."""
     cdef Operand operands[2]
     cdef Plan *this = &job.laid
     cdef Pieces *pieces = &job.pieces
     cdef Py_ssize_t bytes
     cdef int axis
-    cdef bint valid
-    if backward:  # what `which` may hold while others change it
-        memset(job.offset + pieces.count, 0, (NUMBERED - pieces.count) * sizeof(Py_ssize_t))
-    valid = is_described or describe_pieces(job, x) == pieces.count
     describe_ndarray(y, job.dtype, &operands[0])
     if which is not None:
         describe_ndarray(which, UINT8, &operands[1])
-    valid = (
-        valid and native_dtype(PyArray_DESCR(<PyArrayObject *>x)) == job.dtype
-        and lay_axes(this, active_table.itemsize[job.dtype], &operands[0], &job.first,
-                     NULL if which is None else &operands[1], NULL)
-        and (size_of(this) == 0 or is_dense(this, Y, this.itemsize) and (
-            which is None or is_dense(this, WHICH, 1))))
-    if not valid:
-        raise RuntimeError(f"{name}: an array changed its shape or its dtype during the call")
-    bytes = size_of(this) * pieces.count * this.itemsize
+    lay_axes(this, active_table.itemsize[job.dtype], &operands[0], &job.first,
+             NULL if which is None else &operands[1], NULL)
+    bytes = size_of(this) * count * this.itemsize
     pieces.infinity = BFLOAT16_INFINITY if job.dtype == BFLOAT16 else FLOAT16_INFINITY
-    pieces.step, pieces.offset = this.step[X][0], job.offset
-    pieces.end = this.data[X] + this.itemsize
+    pieces.count, pieces.step, pieces.offset = <int>count, this.step[X][0], job.offset
+    job.last = this.data[X]
     for axis in range(this.axes):
-        pieces.end += max(<Py_ssize_t>0, (this.shape[axis] - 1) * this.step[X][axis])
+        job.last += max(<Py_ssize_t>0, (this.shape[axis] - 1) * this.step[X][axis])
     pieces.run = 1
-    while pieces.run < pieces.count and (
+    while pieces.run < count and (
             job.offset[pieces.run] == job.offset[pieces.run - 1] + this.itemsize):
         pieces.run += 1
-    if pieces.count == 1 and not backward:  # compared with itself
+    if backward:  # what `which` may hold while others change it
+        memset(job.offset + count, 0, (NUMBERED - count) * sizeof(Py_ssize_t))
+    elif count == 1:  # compared with itself
         pieces.count, job.offset[1] = 2, 0
-    pieces.side = side_of(pieces, this.itemsize, job.dtype == FLOAT32)
-    this.panel = spread_panel if backward else (
-        reduce_packed if pieces.side < 0 and job.dtype != LONGDOUBLE else reduce_panel)
+    pieces.side = side_of(pieces, this.itemsize, job.dtype)
+    this.panel = spread_panel if backward else reduce_panel
     this.job = job
     if bytes >= GIL_BYTES:
         with nogil:
             walk_panels(this, bytes)
     elif bytes:
         walk_panels(this, bytes)
-    return 0
 
 
 # Arguments.
@@ -217,25 +214,19 @@ cdef tuple as_numbers(str name, str what, numbers):
 
 cdef int find_axes(str name, tuple numbers, int axes, Job *job) except -1:
     cdef int overflow = 0
-    cdef int i
     cdef long axis
     job.axes = 0
+    memset(job.pooled, 0, sizeof(job.pooled))
     for number in numbers:
         axis = PyLong_AsLongAndOverflow(number, &overflow)
         if overflow or not -axes <= axis < axes:
             raise np.exceptions.AxisError(number, axes, name)
         axis += axes if axis < 0 else 0
-        for i in range(job.axes):
-            if job.axis[i] == axis:
-                raise ValueError(f"{name}: axis {numbers} names axis {axis} twice")
-        job.axis[job.axes] = axis
+        if job.pooled[axis]:
+            raise ValueError(f"{name}: axis {numbers} names axis {axis} twice")
+        job.axis[job.axes], job.pooled[axis] = axis, True
         job.axes += 1
     return 0
-
-
-cdef tuple as_tuple(const Py_ssize_t *shape, int axes):
-    cdef int axis
-    return tuple([shape[axis] for axis in range(axes)])
 
 
 cdef exporters():
@@ -262,7 +253,7 @@ cdef native_array(str name, x, int *dtype):
         return native_array(name, array.astype(array.dtype.newbyteorder("=")), dtype)
     if dtype[0] < 0 and is_bfloat16(array.dtype):
         remember_bfloat16(array.dtype)
-        dtype[0] = BFLOAT16
+        return native_array(name, array, dtype)
     if dtype[0] < 0:
         raise TypeError(f"{name}: dtype {array.dtype.type.__name__} is not supported")
     return array
@@ -270,13 +261,13 @@ cdef native_array(str name, x, int *dtype):
 
 # Results.
 
-cdef tuple outputs(str name, out, int number):
-    """Return the two arrays of `out`, each of which may be None."""
+cdef output(str name, out, int i, int number):
+    """Array `i` of the `number` that `out` has, or None."""
     if not isinstance(out, tuple):
-        return out, None
+        return out if i == 0 else None
     if len(<tuple>out) != number:
         raise ValueError(f"{name}: expected {number} arrays in out, not {len(out)}")
-    return (<tuple>out + (None,))[:2]
+    return (<tuple>out)[i] if i < number else None
 
 
 cdef inline bint has_shape(array, const Py_ssize_t *shape, int axes) noexcept:
@@ -284,52 +275,51 @@ cdef inline bint has_shape(array, const Py_ssize_t *shape, int axes) noexcept:
         cnp.PyArray_DIMS(<cnp.ndarray>array), shape, axes * sizeof(Py_ssize_t)) == 0)
 
 
-cdef checked_out(str name, out, dtype, const Py_ssize_t *shape, int axes):
-    """Return an exact ndarray over the memory of `out`, which holds a result of `dtype`."""
-    if out is None or cnp.PyArray_CheckExact(out) and out.dtype is dtype and is_writeable(out) and (
-            has_shape(out, shape, axes)):
-        return out
-    return exporters().result_array(name, "out", out, as_tuple(shape, axes), dtype, "SUTmMV")
-
-
-cdef inline void find_span(array, char **low, char **high) noexcept:
+cdef void find_span(array, char **ends) noexcept:
     cdef Py_ssize_t reach
     cdef int axis
-    low[0] = <char *>cnp.PyArray_DATA(<cnp.ndarray>array)
-    high[0] = low[0] + cnp.PyArray_ITEMSIZE(<cnp.ndarray>array)
+    ends[0] = <char *>cnp.PyArray_DATA(<cnp.ndarray>array)
+    ends[1] = ends[0] + cnp.PyArray_ITEMSIZE(<cnp.ndarray>array)
     for axis in range(cnp.PyArray_NDIM(<cnp.ndarray>array)):
         reach = cnp.PyArray_STRIDES(<cnp.ndarray>array)[axis] * (
             cnp.PyArray_DIMS(<cnp.ndarray>array)[axis] - 1)
-        low[0] += min(reach, <Py_ssize_t>0)
-        high[0] += max(reach, <Py_ssize_t>0)
+        ends[0] += min(reach, <Py_ssize_t>0)
+        ends[1] += max(reach, <Py_ssize_t>0)
 
 
 cdef bint may_share(one, other) noexcept:
-    """As np.may_share_memory, which takes 0.3 us."""
-    cdef char *low
-    cdef char *high
-    cdef char *other_low
-    cdef char *other_high
-    find_span(one, &low, &high)
-    find_span(other, &other_low, &other_high)
-    return low < other_high and other_low < high
+    """As np.may_share_memory, which takes 0.3 us and may run Python."""
+    cdef char *ends[2]
+    cdef char *others[2]
+    find_span(one, ends)
+    find_span(other, others)
+    return ends[0] < others[1] and others[0] < ends[1]
 
 
-cdef bint takes(out, dtype, bint dense, input, other) except -1:
-    """Whether a result of the dtype can be computed in `out`, which shares no memory with the other
-    arrays, and is dense if it has to be."""
-    return (out is not None and out.dtype == dtype
-            and (not dense or cnp.PyArray_FLAGS(<cnp.ndarray>out) & cnp.NPY_ARRAY_C_CONTIGUOUS)
-            and not may_share(out, input) and (other is None or not may_share(out, other)))
+cdef bint fits(out, int flags, PyArray_Descr *dtype, const Py_ssize_t *shape, int axes, input,
+               other) noexcept:
+    """Whether a result can be computed in `out`, which shares no memory with the other arrays, or
+    there is none to compute it in."""
+    return out is None or (
+        cnp.PyArray_CheckExact(out) and PyArray_DESCR(<PyArrayObject *>out) == dtype
+        and cnp.PyArray_FLAGS(<cnp.ndarray>out) & flags == flags and has_shape(out, shape, axes)
+        and not may_share(out, input) and (other is None or not may_share(out, other)))
 
 
-cdef object delivered(result, out, array, tuple operands):
-    """Return what the caller gets: `out`, after copying the result to `array` if it is not there
-    already, or a new result.  `array` lies over the memory of `out`."""
+cdef object target_of(str name, out, result):
+    """An array over the memory of `out`, if the result has to be copied there."""
+    if out is None or out is result:
+        return None
+    return exporters().result_array(name, "out", out, result.shape, result.dtype, "SUTmMV")
+
+
+cdef object delivered(result, out, target, tuple operands):
+    """Return what the caller gets: `out`, after copying the result to its target if there is one,
+    or a new result."""
     if out is None:
         return new_result_of(result if result.ndim else result[()], operands)
-    if result is not array:
-        np.copyto(array, result, casting="unsafe")  # checked_out has allowed the cast
+    if target is not None:
+        np.copyto(target, result, casting="unsafe")  # result_array has allowed the cast
     return out
 
 
@@ -358,7 +348,8 @@ cdef tuple reduce_many(array, tuple axes, bint is_half):
     pieces = pieces.reshape(prod(shape), prod(lengths))
     # ml_dtypes has no argmax, and NumPy's of float16 is slow; widened, both keep their order.
     which = (pieces.astype(np.float32) if is_half else pieces).argmax(1)
-    return pieces[np.arange(len(pieces)), which].reshape(shape), which.reshape(shape)
+    return (pieces[np.arange(len(pieces)), which].reshape(shape),
+            which.reshape(shape).astype(np.min_scalar_type(pieces.shape[1] - 1)))
 
 
 def maxout(x, /, axis=-1, *, out=None, return_which=False):
@@ -441,89 +432,79 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
     cdef bint counted = return_which
     cdef bint in_c_order
     cdef Py_ssize_t pieces
+    cdef PyArray_Descr *dtype
     cdef tuple numbers = as_numbers("maxout", "axis", axis)
     array = native_array("maxout", x, &job.dtype)
     find_axes("maxout", numbers, cnp.PyArray_NDIM(<cnp.ndarray>array), &job)
     pieces = describe_pieces(&job, array)
     if pieces <= 0:
         raise ValueError(f"maxout: axis {axis} has length 0, so there is no maximum")
-
-    y = which = y_out = which_out = y_given = which_given = None
-    if out is not None:
-        y_given, which_given = outputs("maxout", out, 1 + counted)
-        y_out = checked_out("maxout", y_given, array.dtype, job.shape, job.first.axes)
-        which_out = checked_out("maxout", which_given, uint8_dtype, job.shape, job.first.axes)
-        if which_out is not None and (which_out.dtype.kind not in "iu"
-                                      or np.iinfo(which_out.dtype).max < pieces - 1):
-            raise TypeError(f"maxout: out of dtype {which_out.dtype} for which cannot number "
-                            f"{pieces} pieces")
-        y = y_out if takes(y_out, array.dtype, True, array, which_out) else None
-        which = which_out if takes(which_out, uint8_dtype, True, array, y_out) else None
+    y_out = output("maxout", out, 0, 1 + counted)
+    which_out = output("maxout", out, 1, 1 + counted)
     if pieces > NUMBERED:
         y, which = reduce_many(array, numbers, job.dtype in (FLOAT16, BFLOAT16))
-        if which_given is None:
-            which = which.astype(np.min_scalar_type(pieces - 1))
     else:
+        y, which = y_out, which_out
+        dtype = PyArray_DESCR(<PyArrayObject *>array)
+        if not (fits(y, DENSE, dtype, job.shape, job.first.axes, array, None)
+                and fits(which, DENSE, <PyArray_Descr *>uint8_dtype, job.shape, job.first.axes,
+                         array, y)):
+            y = which = None
         in_c_order = out is not None or (
             cnp.PyArray_FLAGS(<cnp.ndarray>array) & cnp.NPY_ARRAY_C_CONTIGUOUS)
         if y is None:
-            y = new_result(&job, PyArray_DESCR(<PyArrayObject *>array),
-                           active_table.itemsize[job.dtype], in_c_order)
+            y = new_result(&job, dtype, active_table.itemsize[job.dtype], in_c_order)
         if counted and which is None:
             which = new_result(&job, <PyArray_Descr *>uint8_dtype, 1, in_c_order)
-        job.pieces.count = <int>pieces
-        perform("maxout", &job, array, y, which if counted else None, False,
-                out is None and x is array)
+        perform(&job, y, which, pieces, False)
     if out is not None or x is not array or cnp.PyArray_NDIM(<cnp.ndarray>y) == 0:
-        y = delivered(y, y_given, y_out, (x,))
-        which = delivered(which, which_given, which_out, (x,)) if counted else None
+        y_target = target_of("maxout", y_out, y)
+        which_target = target_of("maxout", which_out, which)
+        if which_target is not None and (which_target.dtype.kind not in "iu"
+                                         or np.iinfo(which_target.dtype).max < pieces - 1):
+            raise TypeError(f"maxout: out of dtype {which_target.dtype} for which cannot number "
+                            f"{pieces} pieces")
+        y = delivered(y, y_out, y_target, (x,))
+        which = delivered(which, which_out, which_target, (x,)) if counted else None
     return (y, which) if counted else y
 
 
 # Backward.
 
-cdef extern from *:
-    """
-    /* In C, because GCC may not vectorise the branch that Cython writes: then the gradient of
-     * (256, 100, 4) float32 takes 2.5 times as long (Zen 5). */
-    static unsigned char relu_ext_highest(const unsigned char *which, Py_ssize_t n)
-    {
-        unsigned char most = 0;
-        Py_ssize_t i;
-        for (i = 0; i < n; i++)
-            most = which[i] > most ? which[i] : most;
-        return most;
-    }
-    """
-    uint8 highest "relu_ext_highest"(const uint8 *which, Py_ssize_t n) noexcept nogil
+cdef bint is_plain(grad, which, const Py_ssize_t *shape, int axes, Py_ssize_t pieces) noexcept:
+    """Whether the kernels take the arrays as they are: dense, of that shape, and all of `which` is
+    in range."""
+    cdef const uint8 *numbers = <const uint8 *>cnp.PyArray_DATA(<cnp.ndarray>which)
+    cdef Py_ssize_t n = cnp.PyArray_SIZE(<cnp.ndarray>which)
+    cdef Py_ssize_t i
+    cdef uint8 last = <uint8>(pieces - 1)
+    cdef uint8 outside = n > 0 and pieces == 0
+    if pieces > NUMBERED or cnp.PyArray_TYPE(<cnp.ndarray>which) != cnp.NPY_UINT8 or not (
+            cnp.PyArray_FLAGS(<cnp.ndarray>grad) & cnp.PyArray_FLAGS(<cnp.ndarray>which)
+            & cnp.NPY_ARRAY_C_CONTIGUOUS and has_shape(grad, shape, axes)
+            and has_shape(which, shape, axes)):
+        return False
+    for i in range(n):
+        outside |= numbers[i] > last
+    return not outside
 
 
-cdef object numbered(which, Py_ssize_t pieces):
-    """Return `which`, as uint8 if that can number the pieces, if all of it is in range."""
-    cdef bint is_uint8 = cnp.PyArray_TYPE(<cnp.ndarray>which) == cnp.NPY_UINT8
-    if is_uint8 and cnp.PyArray_FLAGS(<cnp.ndarray>which) & cnp.NPY_ARRAY_C_CONTIGUOUS and highest(
-            <const uint8 *>cnp.PyArray_DATA(<cnp.ndarray>which),
-            cnp.PyArray_SIZE(<cnp.ndarray>which)) < pieces:
-        return which
-    least, most = int(which.min()), int(which.max())
-    if least < 0 or most >= pieces:
-        raise IndexError(f"maxout_backward: which has {least if least < 0 else most}, "
-                         f"out of bounds for {pieces} pieces")
-    return which if is_uint8 or pieces > NUMBERED else which.astype(np.uint8)
-
-
-cdef object contiguous(array, const Py_ssize_t *shape, int axes):
-    """Return the array, broadcast and in C's order."""
-    if (cnp.PyArray_FLAGS(<cnp.ndarray>array) & cnp.NPY_ARRAY_C_CONTIGUOUS
-            and has_shape(array, shape, axes)):
-        return array
-    return np.broadcast_to(array, as_tuple(shape, axes)).copy()
+cdef tuple made_plain(grad, which, const Py_ssize_t *shape, int axes, Py_ssize_t pieces):
+    """Return copies that the kernels take, or NumPy if there are more pieces."""
+    cdef int axis
+    whole = tuple([shape[axis] for axis in range(axes)])
+    for wrong in (which.min(), which.max()) if which.size and prod(whole) else ():
+        if not 0 <= wrong < pieces:
+            raise IndexError(f"maxout_backward: which has {wrong}, "
+                             f"out of bounds for {pieces} pieces")
+    return (np.broadcast_to(grad, whole).copy(), np.broadcast_to(which, whole).astype(
+        np.uint8 if pieces <= NUMBERED else np.intp, order="C"))
 
 
 cdef object spread_many(grad, which, tuple lengths, tuple axes):
     """The gradient of more pieces than a byte can number, by NumPy; in C's order."""
     x = np.zeros((grad.size, prod(lengths)), grad.dtype)
-    x[np.arange(grad.size), which.reshape(-1).astype(np.intp)] = grad.reshape(-1)
+    x[np.arange(grad.size), which.reshape(-1)] = grad.reshape(-1)
     x = x.reshape(grad.shape + lengths)
     return np.ascontiguousarray(x.transpose(np.argsort(pieces_last(x.ndim, axes))))
 
@@ -596,13 +577,11 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
     cdef Job job
     cdef Operand operands[2]
     cdef Py_ssize_t kept[MOST_AXES]
-    cdef Py_ssize_t x_shape[MOST_AXES]
-    cdef Py_ssize_t length
+    cdef Py_ssize_t shape[MOST_AXES]
     cdef Py_ssize_t total = 1
-    cdef double size = 1
-    cdef double bytes
+    cdef double bytes = 1
     cdef int axes, i
-    cdef int number = 0
+    cdef int next = 0
     cdef tuple numbers = as_numbers("maxout_backward", "axis", axis)
     cdef tuple lengths = as_numbers("maxout_backward", "pieces", pieces)
     if isinstance(axis, tuple) != isinstance(pieces, tuple):
@@ -615,18 +594,13 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
             raise ValueError(f"maxout_backward: expected at least 0 pieces, not {min(lengths)}")
     grad_array = native_array("maxout_backward", grad, &job.dtype)
     which_array = as_array("maxout_backward", which)
-    is_plain = grad is grad_array and which is which_array
+    grad_array = native_array("maxout_backward", grad_array, &job.dtype)  # as that has left it
     if not cnp.PyArray_ISINTEGER(<cnp.ndarray>which_array):
         raise TypeError("maxout_backward: which has dtype "
                         f"{which_array.dtype.type.__name__}, not an integer one")
     describe_ndarray(grad_array, job.dtype, &operands[0])
     describe_ndarray(which_array, UINT8, &operands[1])
-    axes = operands[0].axes
-    if has_shape(which_array, operands[0].shape, axes):
-        for i in range(axes):
-            kept[i] = operands[0].shape[i]
-    else:
-        axes = new_layout(kept, x_shape, 1, &operands[0], &operands[1])
+    axes = new_layout(kept, shape, 1, &operands[0], &operands[1])
     if axes < 0:
         raise ValueError(f"maxout_backward: grad of shape {grad_array.shape} and "
                          f"which of shape {which_array.shape} do not broadcast")
@@ -635,36 +609,32 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
         raise ValueError(f"maxout_backward: the result would have {axes} axes; NumPy has at most "
                          f"{MOST_AXES}")
     find_axes("maxout_backward", numbers, axes, &job)
-    for i in range(axes - job.axes):
-        size *= kept[i]
-    memset(x_shape, -1, sizeof(x_shape))
-    bytes = max(size, 1.0)
+    for i in range(axes):
+        if not job.pooled[i]:
+            shape[i] = kept[next]
+            bytes *= max(shape[i], 1)
+            next += 1
     for i in range(job.axes):
-        length = PyNumber_AsSsize_t(lengths[i], NULL)  # at most what it holds
-        bytes *= max(length, 1)
+        shape[job.axis[i]] = PyNumber_AsSsize_t(lengths[i], NULL)  # at most what it holds
+        bytes *= max(shape[job.axis[i]], 1)
         if bytes >= 1 << 62:
             raise ValueError(
                 f"maxout_backward: a result of {prod(lengths)} pieces is too large")
-        total *= length
-        x_shape[job.axis[i]] = length
-    for i in range(axes):
-        if x_shape[i] < 0:
-            x_shape[i] = kept[number]
-            number += 1
-    if size:
-        which_array = contiguous(numbered(which_array, total), kept, axes - job.axes)
-        grad_array = contiguous(grad_array, kept, axes - job.axes)
-
-    given = None if out is None else outputs("maxout_backward", out, 1)[0]
-    x_out = None if given is None else checked_out(
-        "maxout_backward", given, grad_array.dtype, x_shape, axes)
-    if total > NUMBERED and size:
+        total *= shape[job.axis[i]]
+    if not is_plain(grad_array, which_array, kept, next, total):
+        grad_array, which_array = made_plain(grad_array, which_array, kept, next, total)
+        grad_array = native_array("maxout_backward", grad_array, &job.dtype)
+    x_out = output("maxout_backward", out, 0, 1)
+    if total > NUMBERED:
         x = spread_many(grad_array, which_array, lengths, numbers)
     else:
         x = x_out
-        if x is None or not takes(x_out, grad_array.dtype, False, grad_array, which_array):
-            x = new_array(PyArray_DESCR(<PyArrayObject *>grad_array), axes, x_shape, NULL, False)
-        if size:
-            job.pieces.count = <int>total
-            perform("maxout_backward", &job, x, grad_array, which_array, True, False)
-    return x if given is None and is_plain else delivered(x, given, x_out, (grad, which))
+        if x is None or not fits(
+                x, cnp.NPY_ARRAY_WRITEABLE, PyArray_DESCR(<PyArrayObject *>grad_array), shape,
+                axes, grad_array, which_array):
+            x = new_array(PyArray_DESCR(<PyArrayObject *>grad_array), axes, shape, NULL, False)
+        describe_pieces(&job, x)
+        perform(&job, grad_array, which_array, total, True)
+    if x is x_out or out is None and grad is grad_array and which is which_array:
+        return x
+    return delivered(x, x_out, target_of("maxout_backward", x_out, x), (grad, which))

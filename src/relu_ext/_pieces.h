@@ -58,7 +58,7 @@
 #define RELU_EXT_UNROLL(turns)
 #define RELU_EXT_KEEP(pointer) (void)(pointer)
 #endif
-#define RELU_EXT_EACH(i, n) RELU_EXT_UNROLL(8) for (i = 0; i < (n); i++)
+#define RELU_EXT_EACH(i, n) RELU_EXT_UNROLL(9) for (i = 0; i < (n); i++)
 #define RELU_EXT_LOOP(turns, i, first, end, statement)                                    \
     do {                                                                                  \
         RELU_EXT_UNROLL(turns) for ((i) = (first); (i) < (end); (i)++) statement;         \
@@ -103,7 +103,7 @@ static CYTHON_INLINE __m128i relu_ext_few(const uint8_t *which, const int lanes)
             const ptrdiff_t start = next < last ? next : last;                                    \
             const vector w = (vector)WIDEN(relu_ext_few(which + start, lanes));                   \
             char *to = x + start * side * (BITS / 8);                                             \
-            vector g, gs[4], ws[4];                                                               \
+            vector g, gs[9], ws[9];                                                               \
             memcpy(&g, grad + start * (BITS / 8), BYTES);                                         \
             RELU_EXT_EACH(i, side)                                                                \
             {                                                                                     \
@@ -159,6 +159,10 @@ static CYTHON_INLINE int relu_ext_put(char *x, const ptrdiff_t *offset, int piec
         RELU_EXT_PUT(BITS, 3, 1) RELU_EXT_PUT(BITS, 4, 1)                                     \
     }
     RELU_EXT_PUTS(8) RELU_EXT_PUTS(16) RELU_EXT_PUTS(32) RELU_EXT_PUTS(64)
+    if (size == 4 && n >= RELU_EXT_FEWEST(4)) {
+        RELU_EXT_PUT(32, 5, 1) RELU_EXT_PUT(32, 6, 1) RELU_EXT_PUT(32, 7, 1)
+        RELU_EXT_PUT(32, 8, 1) RELU_EXT_PUT(32, 9, 1)
+    }
 #endif
     return 0;
 }
@@ -246,12 +250,11 @@ static CYTHON_INLINE __m128i relu_ext_part(const char *x, int part, ptrdiff_t st
 RELU_EXT_TAKES(RELU_EXT_DEFINE_TAKE)
 #endif
 
-/* rows[piece][i] = piece `piece` of element i, at x + offset[piece] + i * step; of `width` elements
- * alone where they are GATHERED one by one. */
-enum { RELU_EXT_ROWS, RELU_EXT_SIDE, RELU_EXT_APART, RELU_EXT_GATHERED };
+/* rows[piece][i] = piece `piece` of element i, at x + offset[piece] + i * step. */
+enum { RELU_EXT_ROWS, RELU_EXT_SIDE, RELU_EXT_APART };
 static CYTHON_INLINE void relu_ext_take(void *rows, const char *x, const ptrdiff_t *offset,
                                         const int pieces, const int layout, const int size,
-                                        const int lanes, ptrdiff_t step, int width)
+                                        const int lanes, ptrdiff_t step)
 {
     char *to = (char *)rows;
     const char *from = x + offset[0];
@@ -259,17 +262,12 @@ static CYTHON_INLINE void relu_ext_take(void *rows, const char *x, const ptrdiff
     if (layout == RELU_EXT_ROWS) {
         RELU_EXT_EACH(piece, pieces)
         relu_ext_copy_vector(to + piece * lanes * size, x + offset[piece], lanes * size);
-        /* With a request for each cache line, NHWC windows of 2 by 2 take 0.88 of the time (v4). */
-        if (pieces == 2 && lanes * size == 64) {
-            RELU_EXT_PREFETCH(x + offset[0] + 2048);
-            RELU_EXT_PREFETCH(x + offset[1] + 2048);
-        }
         return;
     }
 #if RELU_EXT_SHUFFLES
     if (layout == RELU_EXT_SIDE && pieces % 2) RELU_EXT_KEEP(from);
 #define RELU_EXT_TAKE(BITS, BYTES, ...)                                                           \
-    if (layout != RELU_EXT_GATHERED && size == BITS / 8 && lanes == BYTES / size) {               \
+    if (size == BITS / 8 && lanes == BYTES / size) {               \
         char thirds[9 * BYTES];                                                                   \
         if (pieces < 9)                                                                           \
             relu_ext_take##BITS##_##BYTES(to, from, pieces, layout == RELU_EXT_APART, step, 1);   \
@@ -283,12 +281,7 @@ static CYTHON_INLINE void relu_ext_take(void *rows, const char *x, const ptrdiff
     }
     RELU_EXT_TAKES(RELU_EXT_TAKE)
 #endif
-    for (piece = 0; layout == RELU_EXT_GATHERED && piece < pieces; piece++)
-        for (i = 0, from = x + offset[piece]; i < width; i++, from += step) {
-            RELU_EXT_KEEP(from);
-            memcpy(to + (piece * lanes + i) * size, from, (size_t)size);
-        }
-    for (i = 0; layout != RELU_EXT_GATHERED && i < lanes; i++)
+    for (i = 0; i < lanes; i++)
         for (piece = 0; piece < pieces; piece++)
             memcpy(to + (piece * lanes + i) * size, from + i * step + piece * size, (size_t)size);
 }

@@ -96,14 +96,13 @@ cdef struct Pieces:
     int run
     Py_ssize_t step
     const Py_ssize_t *offset  # to the 256th for the gradient, 0 behind `count`
-    const char *end  # of the memory of all first pieces; unread for the gradient
     unsigned short infinity  # its bits in float16 or bfloat16, which share kernels
     # How many lie side by side and next to those of the next element; 0 if four of them lie side by
     # side at least, and -1 if they lie in another way.
     int side
 
 # out and which are `rows` rows of n elements, end to end; which may be NULL.  Rows of x begin
-# row_step bytes apart.
+# row_step bytes apart; up to 64 bytes of items are read at a time, also behind the end of a row.
 ctypedef void (*MaxoutRows)(void *out, unsigned char *which, const char *x, const Pieces *pieces,
                             Py_ssize_t n, Py_ssize_t rows, Py_ssize_t row_step) noexcept nogil
 
