@@ -114,7 +114,7 @@ MISTAKES = [
     (
         lambda: relu_ext.relu_subgradient_(np.array(["a"])),
         TypeError,
-        "relu_subgradient_: dtype str_ is not supported",
+        "relu_subgradient_: dtype str_ of x is not supported; use a floating or an integer dtype",
     ),
     (
         lambda: relu_ext.relu_(ROWS, out=ROWS),

@@ -245,17 +245,19 @@ cdef as_array(str name, x):
     return array
 
 
-cdef native_array(str name, x, int *dtype):
+cdef native_array(str name, str argument, x, int *dtype):
     """Return an array in the machine's byte order, and write the kernels' dtype for it."""
     array = as_array(name, x)
     dtype[0] = native_dtype(PyArray_DESCR(<PyArrayObject *>array))
     if dtype[0] < 0 and not array.dtype.isnative:
-        return native_array(name, array.astype(array.dtype.newbyteorder("=")), dtype)
+        array = array.astype(array.dtype.newbyteorder("="))
+        return native_array(name, argument, array, dtype)
     if dtype[0] < 0 and is_bfloat16(array.dtype):
         remember_bfloat16(array.dtype)
-        return native_array(name, array, dtype)
+        return native_array(name, argument, array, dtype)
     if dtype[0] < 0:
-        raise TypeError(f"{name}: dtype {array.dtype.type.__name__} is not supported")
+        raise TypeError(f"{name}: dtype {array.dtype.type.__name__} of {argument} is not supported; "
+                        "use a floating, integer or bool dtype")
     return array
 
 
@@ -434,7 +436,7 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
     cdef Py_ssize_t pieces
     cdef PyArray_Descr *dtype
     cdef tuple numbers = as_numbers("maxout", "axis", axis)
-    array = native_array("maxout", x, &job.dtype)
+    array = native_array("maxout", "x", x, &job.dtype)
     find_axes("maxout", numbers, cnp.PyArray_NDIM(<cnp.ndarray>array), &job)
     pieces = describe_pieces(&job, array)
     if pieces <= 0:
@@ -592,9 +594,10 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
     for one in lengths:
         if PyNumber_AsSsize_t(one, NULL) < 0:
             raise ValueError(f"maxout_backward: expected at least 0 pieces, not {min(lengths)}")
-    grad_array = native_array("maxout_backward", grad, &job.dtype)
+    grad_array = native_array("maxout_backward", "grad", grad, &job.dtype)
     which_array = as_array("maxout_backward", which)
-    grad_array = native_array("maxout_backward", grad_array, &job.dtype)  # as that has left it
+    # As that has left it.
+    grad_array = native_array("maxout_backward", "grad", grad_array, &job.dtype)
     if not cnp.PyArray_ISINTEGER(<cnp.ndarray>which_array):
         raise TypeError("maxout_backward: which has dtype "
                         f"{which_array.dtype.type.__name__}, not an integer one")
@@ -623,7 +626,7 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
         total *= shape[job.axis[i]]
     if not is_plain(grad_array, which_array, kept, next, total):
         grad_array, which_array = made_plain(grad_array, which_array, kept, next, total)
-        grad_array = native_array("maxout_backward", grad_array, &job.dtype)
+        grad_array = native_array("maxout_backward", "grad", grad_array, &job.dtype)
     x_out = output("maxout_backward", out, 0, 1)
     if total > NUMBERED:
         x = spread_many(grad_array, which_array, lengths, numbers)

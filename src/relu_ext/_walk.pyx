@@ -11,7 +11,7 @@ scratch buffer; a result is computed in one and copied back.  Bytes between the 
 are never written.
 
 Maxout lays out its arrays by `lay_axes` and has `walk_panels` call a function of its own; the sums
-lay out theirs by `start_plan` and `settle`, and compute tiles of them by `run_columns`.
+lay out theirs by themselves, and compute tiles of them by `run_columns`.
 """
 
 from libc.stdint cimport uintptr_t

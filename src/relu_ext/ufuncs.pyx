@@ -99,6 +99,7 @@ cdef void loop(char **operands, const cnp.npy_intp *dimensions, const cnp.npy_in
 cdef class _Operation:
     """What a ufunc points to for as long as the process runs."""
     cdef str public_name  # of the function, which errors name
+    cdef tuple operands  # their names
     cdef bytes name, doc, types
     cdef int inputs
     cdef set dtypes
@@ -172,20 +173,23 @@ cdef int promote(PyObject *c_ufunc, PyObject **operand_dtypes, PyObject **fixed,
     cdef int inputs = this.inputs
     cdef int first = 0 if operand_dtypes[0] != NULL else 1  # `reduce` leaves the first open
     cdef int i
-    dtypes = [<object>operand_dtypes[i] for i in range(first, inputs)]
     if fixed[inputs] != NULL:
-        dtypes = [<object>fixed[inputs]]  # that was asked for
-    unsupported = [dtype for dtype in dtypes if not is_supported(dtype)]
+        dtypes = {"": <object>fixed[inputs]}  # that was asked for
+    else:
+        dtypes = {
+            f" of {this.operands[i]}": <object>operand_dtypes[i] for i in range(first, inputs)}
+    unsupported = {operand: dtype for operand, dtype in dtypes.items() if not is_supported(dtype)}
     try:
-        dtype = None if unsupported else common_dtype(dtypes)
+        dtype = None if unsupported else common_dtype(list(dtypes.values()))
     except TypeError:
         dtype = None
     if dtype is not None and is_bfloat16(dtype) and dtype not in this.dtypes:
         register_bfloat16(ufunc, this, dtype)
     if dtype not in this.dtypes:
         # If each of them is supported, the dtype to which they promote is not.
-        names = ", ".join(dict.fromkeys(map(name_of, unsupported or dtypes)))
-        raise TypeError(f"{this.public_name}: dtype {names} is not supported")
+        names = [name_of(dtype) + operand for operand, dtype in (unsupported or dtypes).items()]
+        raise TypeError(f"{this.public_name}: dtype {', '.join(names)} is not supported; "
+                        "use a floating or an integer dtype")
     for i in range(inputs + 1):
         chosen[i] = fixed[i] if fixed[i] != NULL else <PyObject *>dtype
         cnp.Py_INCREF(<object>chosen[i])
@@ -222,6 +226,7 @@ cdef define(int operation, description):
     operands = description.operands
     this.inputs = len(operands)
     this.public_name = name
+    this.operands = operands
     this.name = description.ufunc_name.encode()
     this.doc = documentation(name, operands).encode()
     dtypes = [numpy_dtypes[character] for character in description.dtypes]
