@@ -378,7 +378,7 @@ def test_bool(operation):
         return
     if operation.parameter is None:
         for door in (operation.front, operation.in_place, operation.direct):
-            with pytest.raises(TypeError, match=f"dtype bool of {operation.description.operands[0]}.* is not supported"):
+            with pytest.raises(TypeError, match=r"dtype bool of \w+.* is not supported"):
                 door(*arrays)
         return
     for parameter in (0, 1, 0.5, np.float32(0.5), np.int8(2)):
@@ -732,9 +732,10 @@ def test_dtypes_of_the_newer_kind(operation):
 
 @each_with_parameter
 def test_the_unsupported_dtype_is_named(operation):
-    """That one alone."""
+    """That one alone, with its argument."""
+    words = rf"\b{operation.name}_?: dtype str_ of {operation.parameter} is"
     for door in (operation.front, operation.in_place, operation.direct):
-        with pytest.raises(TypeError, match=rf"\b{operation.name}_?: dtype str_ is"):
+        with pytest.raises(TypeError, match=words):
             door(*[np.ones(2)] * operation.arity, parameter="a")
 
 

@@ -104,12 +104,12 @@ MISTAKES = [
     (
         lambda: relu_ext.relu(ROWS, dtype=complex),
         TypeError,
-        "relu: dtype complex128 is not supported",
+        "relu: dtype complex128 is not supported; use a floating or an integer dtype",
     ),
     (
         lambda: relu_ext.leaky_relu(ROWS, dtype=object),
         TypeError,
-        "leaky_relu: dtype object_ is not supported",
+        "leaky_relu: dtype object_ is not supported; use a floating or an integer dtype",
     ),
     (
         lambda: relu_ext.relu_subgradient_(np.array(["a"])),

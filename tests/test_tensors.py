@@ -1380,6 +1380,27 @@ def test_the_slope_of_a_sparse_array_becomes_a_number(scipy_sparse, torch):
                 getattr(relu_ext, name)(matrix.copy(), slope)
 
 
+@pytest.mark.parametrize(
+    ("argument", "call"),
+    [
+        ("x", lambda dense, sparse: relu_ext.maxout(sparse)),
+        ("grad", lambda dense, sparse: relu_ext.maxout_backward(sparse, [0] * 3, 2)),
+        ("which", lambda dense, sparse: relu_ext.maxout_backward(dense, sparse, 2)),
+        ("output", lambda dense, sparse: relu_ext.add_relu_backward_(dense, sparse, dense[0])),
+        ("slope", lambda dense, sparse: relu_ext.prelu_backward(dense, dense, sparse)),
+    ],
+)
+def test_a_sparse_argument_that_is_not_taken_is_named(argument, call, scipy_sparse):
+    dense = np.eye(3)
+    for wrong, words in (
+        (scipy_sparse.csr_array(dense), r"x\.toarray\(\)"),
+        (object(), "an array"),
+    ):
+        with pytest.raises(TypeError, match=rf": {argument} is a \w+; use {words}"):
+            call(dense, wrong)
+    assert dense.tolist() == np.eye(3).tolist()
+
+
 @pytest.mark.parametrize("name", ["add_relu_", "relu_backward_", "leaky_relu_", "add_relu"])
 def test_a_sparse_operand_beside_a_dense_one_is_named(name, scipy_sparse):
     dense = np.eye(3)

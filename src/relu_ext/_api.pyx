@@ -388,6 +388,15 @@ cdef object compute_walked(int operation, object x, PyObject *y, PyObject *param
                         &described[role]):
             return None
         one_run &= role == B
+        if (kinds[role] == SCALAR and in_place and operation != ADD_LEAKY_RELU
+                and described[A].dtype == FLOAT32 and described[role].dtype == FLOAT64):
+            # Float32, if that holds it: a product of two float32 is exact in float64, and a sum is
+            # rounded there so late that rounding it again changes nothing.  A sum that takes part
+            # in a product is another matter.
+            number = (<double *>described[role].data)[0]
+            if <float>number == number:
+                numbers[role].float32 = <float>number
+                described[role].data, described[role].dtype = <char *>&numbers[role], FLOAT32
         if agree(x, &described[A], <object>given[role], &described[role]):
             continue
         if role == B and backward:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from relu_ext._dlpack import array_over_capsule, has_buffer
+from relu_ext._sparse import is_sparse
 from relu_ext._tensors import capsule_of, is_torch_tensor
 
 _CPU = 1
@@ -42,6 +43,16 @@ def array_over(name: str, target: Any, *, writing: bool = False) -> np.ndarray[A
         f"{name}: {kind.__name__} cannot be written in place; "
         f"use {name.rstrip('_')}, which returns a new array, or pass a writeable ndarray"
     )
+
+
+def array_of(name: str, argument: str, x: Any) -> np.ndarray[Any, Any]:
+    """Return an exact ndarray: over the memory of a tensor, or what NumPy makes of another
+    object."""
+    array = np.asarray(array_over(name, x) if is_torch_tensor(x) else x)
+    if array.dtype == object and array.ndim == 0:
+        what = "x.toarray()" if is_sparse(x) else "an array of numbers"
+        raise TypeError(f"{name}: {argument} is a {type(x).__name__}; use {what}")
+    return array
 
 
 def writeable_array(name: str, target: object) -> np.ndarray[Any, Any]:

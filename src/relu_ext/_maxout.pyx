@@ -18,7 +18,7 @@ from relu_ext._ndarrays cimport (
 from relu_ext._operand cimport Operand
 from relu_ext._scalar cimport BFLOAT16_INFINITY, FLOAT16_INFINITY, uint8
 from relu_ext._table cimport BFLOAT16, FLOAT16, FLOAT32, LONGDOUBLE, OUT, UINT8, A, B, Pieces
-from relu_ext._tensors cimport is_torch_tensor, new_result_of
+from relu_ext._tensors cimport new_result_of
 from relu_ext._walk cimport (
     GIL_BYTES, MOST_AXES, Plan, lay_axes, new_layout, row_step, size_of, walk_panels,
 )
@@ -234,20 +234,13 @@ cdef exporters():
     return import_module("relu_ext._exporters")
 
 
-cdef as_array(str name, x):
-    """Return an exact ndarray: over the memory of a tensor, or what NumPy makes of x."""
-    if cnp.PyArray_CheckExact(x):
-        return x
-    array = np.asarray(exporters().array_over(name, x) if is_torch_tensor(x) else x)
-    if array.dtype == object and array.ndim == 0:
-        raise TypeError(f"{name}: NumPy makes no array of numbers of a {type(x).__name__}; "
-                        "convert it first")
-    return array
+cdef as_array(str name, str argument, x):
+    return x if cnp.PyArray_CheckExact(x) else exporters().array_of(name, argument, x)
 
 
 cdef native_array(str name, str argument, x, int *dtype):
     """Return an array in the machine's byte order, and write the kernels' dtype for it."""
-    array = as_array(name, x)
+    array = as_array(name, argument, x)
     dtype[0] = native_dtype(PyArray_DESCR(<PyArrayObject *>array))
     if dtype[0] < 0 and not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
@@ -256,8 +249,8 @@ cdef native_array(str name, str argument, x, int *dtype):
         remember_bfloat16(array.dtype)
         return native_array(name, argument, array, dtype)
     if dtype[0] < 0:
-        raise TypeError(f"{name}: dtype {array.dtype.type.__name__} of {argument} is not supported; "
-                        "use a floating, integer or bool dtype")
+        raise TypeError(f"{name}: dtype {array.dtype.type.__name__} of {argument} is not "
+                        "supported; use a floating, integer or bool dtype")
     return array
 
 
@@ -595,7 +588,7 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
         if PyNumber_AsSsize_t(one, NULL) < 0:
             raise ValueError(f"maxout_backward: expected at least 0 pieces, not {min(lengths)}")
     grad_array = native_array("maxout_backward", "grad", grad, &job.dtype)
-    which_array = as_array("maxout_backward", which)
+    which_array = as_array("maxout_backward", "which", which)
     # As that has left it.
     grad_array = native_array("maxout_backward", "grad", grad_array, &job.dtype)
     if not cnp.PyArray_ISINTEGER(<cnp.ndarray>which_array):

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from relu_ext import ufuncs
-from relu_ext._exporters import array_over, result_array, writeable_array
+from relu_ext._exporters import array_of, result_array, writeable_array
 from relu_ext._operations import AT_ZERO, OPERATIONS
-from relu_ext._sparse import is_sparse
 from relu_ext._sums import add
 from relu_ext._tensors import is_torch_tensor, new_result_of
 
@@ -32,7 +31,6 @@ def backward(
     fourth = "slope" if of_slope else "negative_slope"
     outs = _pair(name, out)
     if in_place:
-        grad = _no_sparse(name, "grad", grad)
         outs = np.asarray(writeable_array(name, grad)), None
     arrays = [_array(name, "grad", outs[0] if in_place else grad), _array(name, second, x)]
     like = _array(name, third, _likeness(y, of_slope, arrays[0].dtype))
@@ -125,17 +123,9 @@ def _pair(name: str, out: Any) -> tuple[Any, Any]:
     return out
 
 
-def _no_sparse(name: str, argument: str, x: Any) -> Any:
-    if is_sparse(x):
-        raise TypeError(f"{name}: {argument} is sparse; use x.toarray()")
-    return x
-
-
 def _array(name: str, argument: str, x: Any) -> Array:
-    """Return an exact ndarray of floats in the machine's byte order: over the memory of a tensor,
-    or what NumPy makes of another object."""
-    x = _no_sparse(name, argument, x)
-    array = np.asarray(array_over(name, x) if is_torch_tensor(x) else x)
+    """Return an exact ndarray of floats in the machine's byte order."""
+    array = array_of(name, argument, x)
     if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
         raise TypeError(
             f"{name}: dtype {array.dtype.type.__name__} of {argument} is not supported; "
