@@ -739,6 +739,14 @@ def test_the_unsupported_dtype_is_named(operation):
             door(*[np.ones(2)] * operation.arity, parameter="a")
 
 
+@pytest.mark.skipif(np.finfo("g").nmant < 63, reason="longdouble holds no more than float64")
+@pytest.mark.parametrize("slope", [np.uint64(2**63 + 1), np.array(2**63 + 1, "Q")])
+def test_a_slope_keeps_the_digits_that_longdouble_holds(slope):
+    x = np.array([-1, 2], "g")
+    for result in (relu_ext.leaky_relu(x, slope), relu_ext.leaky_relu_(x.copy(), slope)):
+        assert result.tolist() == [-np.longdouble(2**63 + 1), 2]
+
+
 @each_operation
 def test_no_elements_broadcast(operation):
     for x, other in (((3, 0), (0,)), ((3, 0, 5), (1, 0, 1)), ((5, 0), (5, 1)), ((0, 5), (5,))):

@@ -138,12 +138,16 @@ cdef inline int kernel_dtype(const Tensor *tensor) noexcept:
     takes it."""
     cdef int size
     for size in range(4):
-        if tensor.dtype_bits == 8 << size and tensor.dtype_lanes == 1:
-            return (INT8 + size if tensor.dtype_code == INT
-                    else UINT8 + size if tensor.dtype_code == UINT
-                    else BFLOAT16 if tensor.dtype_code == BFLOAT and size == 1
-                    else -1 if tensor.dtype_code != FLOAT or size == 0
-                    else FLOAT16 if size == 1 else FLOAT32 + size - 2)
+        if tensor.dtype_bits != 8 << size or tensor.dtype_lanes != 1:
+            continue
+        if tensor.dtype_code == INT:
+            return INT8 + size
+        if tensor.dtype_code == UINT:
+            return UINT8 + size
+        if tensor.dtype_code == BFLOAT and size == 1:
+            return BFLOAT16
+        if tensor.dtype_code == FLOAT and size > 0:
+            return FLOAT16 if size == 1 else FLOAT32 + size - 2
     return -1
 
 
