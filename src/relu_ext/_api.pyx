@@ -348,6 +348,7 @@ cdef object compute_walked(int operation, object x, PyObject *y, PyObject *param
     cdef bint in_place = out is x
     cdef str name = (in_place_names if in_place else names)[operation]
     cdef bint is_tensor, new_is_array, one_run
+    cdef bint chooses = False  # between grad and 0, by signs alone
     cdef bint by_signs = False
     cdef double number = 0
     cdef int dtype, role, raised
@@ -389,10 +390,11 @@ cdef object compute_walked(int operation, object x, PyObject *y, PyObject *param
             return None
         one_run &= role == B
         if (kinds[role] == SCALAR and in_place and operation != ADD_LEAKY_RELU
+                and (role == PARAMETER or parameter == NULL)
                 and described[A].dtype == FLOAT32 and described[role].dtype == FLOAT64):
             # Float32, if that holds it: a product of two float32 is exact in float64, and a sum is
-            # rounded there so late that rounding it again changes nothing.  A sum that takes part
-            # in a product is another matter.
+            # rounded there so late that rounding it again changes nothing.  That is not so of a sum
+            # that takes part in a product, nor of an x beside a number, which is then a float64.
             number = (<double *>described[role].data)[0]
             if <float>number == number:
                 numbers[role].float32 = <float>number
@@ -400,10 +402,11 @@ cdef object compute_walked(int operation, object x, PyObject *y, PyObject *param
         if agree(x, &described[A], <object>given[role], &described[role]):
             continue
         if role == B and backward:
-            by_signs = (operation == RELU_BACKWARD and kinds[PARAMETER] == NUMBER
-                        and read_number(<object>parameter, &number)
-                        and (number == 0 or number == 1))
-            if is_sign(<object>y, &described[B], x, &described[A], by_signs and in_place):
+            chooses = (operation == RELU_BACKWARD and kinds[PARAMETER] == NUMBER
+                       and read_number(<object>parameter, &number)
+                       and (number == 0 or number == 1))
+            if is_sign(<object>y, &described[B], x, &described[A], chooses and in_place):
+                by_signs = chooses
                 continue
         if not (in_place and where is True and kinds[A] == ARRAY and described[A].dtype == FLOAT32
                 and described[role].dtype == FLOAT64):
@@ -556,7 +559,9 @@ cdef object call(int operation, bint in_place, object x, PyObject *y, PyObject *
         plain = plain and is_plain(one)
     if plain:
         try:
-            return ufunc(*operands, **keywords)
+            result = ufunc(*operands, **keywords)
+            if not in_place or result is x:  # a subclass of a scalar may return anything
+                return result
         except (TypeError, ValueError):
             pass  # _calls says what to mend
     calls = import_module("relu_ext._calls")  # only now: an import takes 0.3 ms
