@@ -739,6 +739,32 @@ def test_the_unsupported_dtype_is_named(operation):
             door(*[np.ones(2)] * operation.arity, parameter="a")
 
 
+@pytest.mark.parametrize("x", [-0.1, 1e-320, 2.0**128, -(2.0**128), np.nan, 0.25, -1.0, 0.0])
+@pytest.mark.parametrize("at_zero", [0, 1, 0.1])
+def test_a_float64_scalar_as_the_x_of_a_gradient(x, at_zero):
+    """In place on float32: its own sign decides, and a number beside it is a float64."""
+    grad = np.random.default_rng(0).standard_normal(1000).astype("f4")
+    for function in ("relu_backward", "leaky_relu_backward"):
+        ufunc = getattr(relu_ext.ufuncs, function)
+        with np.errstate(all="ignore"):
+            expected = ufunc(grad, np.float64(x), at_zero, out=grad.copy())
+        written = grad.copy()
+        keywords = {"at_zero" if function == "relu_backward" else "negative_slope": at_zero}
+        getattr(relu_ext, function + "_")(written, np.float64(x), **keywords)
+        assert_same_bits(written, expected)
+
+
+def test_what_a_subclass_of_a_scalar_returns_is_not_taken_for_x():
+    class Number(np.float64):
+        def __array_ufunc__(self, *inputs, **keywords):
+            return 5
+
+    x = np.array([1.0, -2.0], "f4")
+    for function in (relu_ext.leaky_relu_, relu_ext.add_relu_, relu_ext.prelu_):
+        with pytest.raises(TypeError, match="returned an object other than the one to write"):
+            function(x, Number(0.1))
+
+
 @pytest.mark.skipif(np.finfo("g").nmant < 63, reason="longdouble holds no more than float64")
 @pytest.mark.parametrize("slope", [np.uint64(2**63 + 1), np.array(2**63 + 1, "Q")])
 def test_a_slope_keeps_the_digits_that_longdouble_holds(slope):

@@ -1380,6 +1380,30 @@ def test_the_slope_of_a_sparse_array_becomes_a_number(scipy_sparse, torch):
                 getattr(relu_ext, name)(matrix.copy(), slope)
 
 
+def test_a_subclass_that_detaches_a_copy(torch):
+    """What is written is the tensor's own memory."""
+
+    class Copied(torch.Tensor):
+        def detach(self):
+            return super().detach().clone()
+
+    def tensor(*numbers):
+        return torch.tensor(numbers).as_subclass(Copied)
+
+    x, y, grad = tensor(-1.0, 2.0), tensor(0.0, 0.0), tensor(1.0, 2.0)
+    relu_ext.relu_(x)
+    relu_ext.maxout(np.ones((2, 2), "f4"), out=y)
+    relu_ext.add_relu_backward_(grad, np.array([-1, 1], "f4"), np.ones(2, "f4"))
+    assert [x.tolist(), y.tolist(), grad.tolist()] == [[0, 2], [1, 1], [0, 2]]
+
+
+def test_a_float64_tensor_as_the_x_of_a_float32_gradient(torch):
+    x = torch.tensor([0.1, -0.1, 1e-60, -1e-60], dtype=torch.float64)
+    for at_zero in (0, 1):
+        grad = np.arange(1, 5, dtype="f4")
+        assert relu_ext.relu_backward_(grad, x, at_zero=at_zero).tolist() == [1, 0, 3, 0]
+
+
 @pytest.mark.parametrize(
     ("argument", "call"),
     [

@@ -69,15 +69,16 @@ def backward(
 
     grad_x = np.empty_like(grad_array) if target is None else target
     widest = np.result_type(dtype, np.float32)
-    factors = grad_array.astype(widest), x_array.astype(widest)  # before grad or x is overwritten
+    if of_slope:  # before grad or x is overwritten
+        factors = grad_array.astype(widest), x_array.astype(widest)
     ufunc = getattr(ufuncs, (*OPERATIONS, *AT_ZERO)[operation].ufunc_name)
     ufunc(grad_array, x_array, parameter, out=grad_x, casting="unsafe")
     if not of_slope:
         each = (grad_x.dtype, own_dtype, like.dtype)
         widest = np.result_type(*[np.promote_types(dtype, np.float32) for dtype in each])
-        factors = np.negative(grad_x, dtype=widest), np.full_like(grad_x, -1, widest)
+        factors = grad_x.astype(widest, copy=False), np.ones_like(grad_x, widest)
     if of_slope or prod(like.shape) != grad_array.size:
-        learned = _rounded_once(_sum(*factors, grad_x, like.shape), like.dtype)
+        learned = _rounded_once(_sum(*factors, grad_x, like.shape, of_slope), like.dtype)
     else:
         learned = grad_x.astype(like.dtype).reshape(like.shape)
     if learned_target is not None:
@@ -91,12 +92,13 @@ def backward(
     )
 
 
-def _sum(grad: Array, x: Array, grad_x: Array, shape: tuple[int, ...]) -> Array:
-    """Sum grad * x where x < 0 to a shape that broadcasts, in the order of grad_x's memory: of
-    copies whose summed axes follow each other."""
+def _sum(grad: Array, x: Array, grad_x: Array, shape: tuple[int, ...], of_slope: bool) -> Array:
+    """Sum what `add` adds to a shape that broadcasts, in the order of grad_x's memory: of copies
+    whose summed axes follow each other, unless grad lies as grad_x and is taken so."""
     kept = (1,) * (grad.ndim - len(shape)) + shape
     sums = np.zeros(kept, grad.dtype)
-    if grad.size:
+    items = [[step // a.itemsize for step in a.strides] for a in (grad, grad_x)]
+    if grad.size and not (items[0] == items[1] and add(grad, x, sums, of_slope)):
         order = sorted(range(grad.ndim), key=lambda axis: -abs(grad_x.strides[axis]))
         start_of_run = len(order)
         while start_of_run and kept[order[start_of_run - 1]] == 1:
@@ -104,7 +106,7 @@ def _sum(grad: Array, x: Array, grad_x: Array, shape: tuple[int, ...]) -> Array:
         order[:start_of_run] = sorted(order[:start_of_run], key=lambda axis: kept[axis] != 1)
         back = np.argsort(order)
         grad, x, sums = (a.transpose(order).copy().transpose(back) for a in (grad, x, sums))
-        if not add(grad, x, sums):
+        if not add(grad, x, sums, of_slope):
             raise SystemError("the sums were not laid out")
     return sums.reshape(shape)
 

@@ -13,7 +13,7 @@ First = TypeVar("First", bound=NDArray[Any] | DLPack, default=Any)
 Second = TypeVar("Second", bound=NDArray[Any] | DLPack, default=Any)
 AtZero: TypeAlias = Literal[0, 1] | None
 
-def add(grad: NDArray[Any], x: NDArray[Any], learned: NDArray[Any]) -> bool: ...
+def add(grad: NDArray[Any], x: NDArray[Any], learned: NDArray[Any], of_slope: bool) -> bool: ...
 @overload
 def add_relu_backward(
     grad: NDArray[Float], output: NDArray[Float], y: NDArray[Learned], /

@@ -22,6 +22,7 @@ ndarrays of all others.
 
 cimport numpy as cnp
 from cpython.float cimport PyFloat_CheckExact
+from cpython.long cimport PyLong_CheckExact
 from cpython.ref cimport PyObject
 from libc.math cimport fabs
 from libc.stdlib cimport free, malloc
@@ -495,20 +496,24 @@ cdef bint run(int call, object grad_x, object grad, object x, object parameter,
     return True
 
 
-def add(grad, x, learned):
-    """Add grad * x where x < 0, of ndarrays in the dtype of `learned`, where the kernels take them
-    as they lie; return whether they do.  grad is overwritten."""
-    return run(PRELU_BACKWARD, grad, grad, x, None, learned)
+def add(grad, x, learned, bint of_slope):
+    """Add grad * x where x < 0, or grad where x > 0, of ndarrays in the dtype of `learned`, where
+    the kernels take them as they lie; return whether they do.  The terms of a slope are lost."""
+    return run(PRELU_BACKWARD if of_slope else ADD_RELU_BACKWARD, grad, grad, x,
+               None, learned)
 
 
 cdef object number_array(object value, int dtype):
-    """A number as an ndarray without dimensions: a Python float in a dtype, NumPy's own in its own.
-    Return None for anything else, and for numbers about whose cast NumPy may warn."""
+    """A number as an ndarray without dimensions: a Python number in a dtype, NumPy's own in its
+    own.  Return None for anything else, and for numbers about whose cast NumPy may warn."""
     cdef int number = load(bfloat16_number) if dtype == BFLOAT16 else numpy_dtypes[dtype]
     cdef double real
-    if not PyFloat_CheckExact(value):
+    if not (PyFloat_CheckExact(value) or PyLong_CheckExact(value)):
         return np.asarray(value) if isinstance(value, numpy_scalar) else None
-    real = value
+    try:
+        real = value
+    except OverflowError:
+        return None
     if number < 0 or real != 0 and not SMALLEST <= fabs(real) <= LARGEST:
         return None
     descr = cnp.PyArray_DescrFromType(number)
@@ -546,7 +551,8 @@ cdef object at_once(int call, str name, object grad, object x, object parameter,
     if is_slope:
         parameter = y
     elif call == ADD_LEAKY_RELU_BACKWARD:
-        if not PyFloat_CheckExact(parameter) or not parameter >= 0:
+        # NaN, which NumPy's comparison may warn of, goes the other way.
+        if not isinstance(parameter, REAL) or parameter != parameter or parameter < 0:
             return None
         parameter = number_array(parameter, whole.dtype)
     if y is None or parameter is None and call != ADD_RELU_BACKWARD or (

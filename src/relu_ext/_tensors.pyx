@@ -225,8 +225,14 @@ def capsule_of(str name, x):
         return None
     if not (is_value(name, x) and borrow(x, &operand)):
         refuse_tensor(name, x)
-    # The capsule keeps a tensor, to which somebody may give other memory, but not to this one.
-    return sys.modules["torch"].utils.dlpack.to_dlpack(x.detach())
+    torch = sys.modules["torch"]
+    plainly = torch._C.DisableTorchFunctionSubclass()  # as in `refuse_tensor`
+    plainly.__enter__()
+    try:
+        # The capsule keeps a tensor, to which somebody may give other memory, but not to this one.
+        return torch.utils.dlpack.to_dlpack(torch.Tensor.detach(x))
+    finally:
+        plainly.__exit__(None, None, None)
 
 
 cdef object new_tensor(str name, object x):
