@@ -305,7 +305,7 @@ def leak(call, count):
     # Again and again, between full collections: they free what hangs together in circles, and empty
     # the interpreter's free lists, which calls then fill with hundreds of blocks, once. What each
     # call leaves is found every time.
-    for finish in (bool, gc.collect, gc.collect):
+    for finish in (bool, *[gc.collect] * 4):
         finish()
         found = grown(call, count, finish)
         if not found:
