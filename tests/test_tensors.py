@@ -1397,6 +1397,18 @@ def test_a_subclass_that_detaches_a_copy(torch):
     assert [x.tolist(), y.tolist(), grad.tolist()] == [[0, 2], [1, 1], [0, 2]]
 
 
+def test_a_dual_tensor_beside_a_plain_one_is_refused(torch):
+    from torch.autograd import forward_ad
+
+    with forward_ad.dual_level():
+        x = forward_ad.make_dual(torch.ones(3), torch.ones(3))
+        for function in (relu_ext.relu_backward_, relu_ext.add_relu):
+            grad = torch.full((3,), 2.0)
+            with pytest.raises(BufferError):
+                function(grad, x)
+            assert grad.tolist() == [2, 2, 2]
+
+
 def test_a_float64_tensor_as_the_x_of_a_float32_gradient(torch):
     x = torch.tensor([0.1, -0.1, 1e-60, -1e-60], dtype=torch.float64)
     for at_zero in (0, 1):

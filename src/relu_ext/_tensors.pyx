@@ -107,9 +107,10 @@ cdef bint has_exchange_table(object x) except -1:
 cdef bint is_value(str name, object x, bint beside_another=False) except -1:
     if not has_exchange_table(x):
         return False
-    if not (x.requires_grad is False and is_neg(x) is False and (beside_another or (
-            is_tracing() is False and dispatch_modes["_is_in_torch_dispatch_mode"] is False
-            and forward_ad["_current_level"] == -1))):  # no dual tensors live
+    if not (x.requires_grad is False and is_neg(x) is False
+            and forward_ad["_current_level"] == -1  # no dual tensors live
+            and (beside_another or is_tracing() is False
+                 and dispatch_modes["_is_in_torch_dispatch_mode"] is False)):
         refuse_tensor(name, x)  # It returns if nothing is wrong with the tensor after all.
     return True
 
