@@ -482,17 +482,18 @@ cdef inline bint are_defaults(casting, order, dtype, subok) noexcept:
 
 
 cdef inline int common_dtype(int operation, bint in_place, object x, PyObject *y,
-                             PyObject *parameter, object out, Number *number) noexcept:
-    """The kernels' dtype of the common call, or -1 for any other.  Write its parameter."""
+                             PyObject *parameter, object out, Number *number,
+                             Py_ssize_t *size) noexcept:
+    """The kernels' dtype of the common call, or -1 for any other.  Write its parameter and size."""
     if not (cnp.PyArray_CheckExact(x) and cnp.PyArray_FLAGS(<cnp.ndarray>x) & ORDERS):
         return -1
     cdef int dtype = array_dtype(x, operation == RELU)
     cdef bint fresh = not in_place and out is None
-    cdef Py_ssize_t size = count(x)
+    size[0] = count(x)
     if (dtype >= 0 and (in_place or cnp.PyArray_NDIM(<cnp.ndarray>x) > 0) and (
-            fresh or (in_place or match(x, out, size)) and is_writeable(out))
-            and (y == NULL or match(x, <object>y, size)
-                 and (fresh or in_place or match(out, <object>y, size)))
+            fresh or (in_place or match(x, out, size[0])) and is_writeable(out))
+            and (y == NULL or match(x, <object>y, size[0])
+                 and (fresh or in_place or match(out, <object>y, size[0])))
             and (parameter == NULL or pack(<object>parameter, dtype, x, number))):
         return dtype
     return -1
@@ -501,16 +502,17 @@ cdef inline int common_dtype(int operation, bint in_place, object x, PyObject *y
 cdef object evaluate(int operation, object x, PyObject *y, PyObject *parameter, object out, where,
                      casting, order, dtype, subok):
     cdef Number number
+    cdef Py_ssize_t size
     cdef int common = -1
     result = None
     if are_defaults(casting, order, dtype, subok):
         if where is True:
-            common = common_dtype(operation, False, x, y, parameter, out, &number)
+            common = common_dtype(operation, False, x, y, parameter, out, &number, &size)
         if common >= 0:
             result = new_like(x) if out is None else out
             compute(operation, common, data_of(result), data_of(x),
                     NULL if y == NULL else data_of(<object>y),
-                    NULL if parameter == NULL else &number, count(x), out is None)
+                    NULL if parameter == NULL else &number, size, out is None)
             return result
         result = compute_walked(operation, x, y, parameter, out, where)
     if result is None:
@@ -520,11 +522,12 @@ cdef object evaluate(int operation, object x, PyObject *y, PyObject *parameter, 
 
 cdef inline object evaluate_in_place(int operation, object x, PyObject *y, PyObject *parameter):
     cdef Number number
-    cdef int common = common_dtype(operation, True, x, y, parameter, x, &number)
+    cdef Py_ssize_t size
+    cdef int common = common_dtype(operation, True, x, y, parameter, x, &number, &size)
     if common >= 0:
         compute(operation, common, data_of(x), data_of(x),
                 NULL if y == NULL else data_of(<object>y),
-                NULL if parameter == NULL else &number, count(x), False)
+                NULL if parameter == NULL else &number, size, False)
         return x
     if compute_walked(operation, x, y, parameter, x, True) is not None:
         return x

@@ -126,9 +126,9 @@ RELU_EXT_SECOND(32, 0x5555, _mm512_cvtepi64_epi32, _mm512_cvtepu32_epi64,
 #define relu_ext_scatter_second64(to, from, n) 0
 
 /* Transposes square blocks of as many items as a vector holds: from[i, j] at `from + j * size + i *
- * column` goes to `to + i * size + j * to_row`. Interleaving the first half of the vectors
- * with the second half moves one bit of the place within a vector to the number of the vector, so
- * that as many rounds as there are such bits exchange the two. The last block of a row or column
+ * column` goes to `to + i * size + j * to_row`. Interleaving the first half of the vectors with the
+ * second half moves one bit of the place within a vector to the number of the vector, so that
+ * as many rounds as there are such bits exchange the two. The last block of a row or column
  * overlaps the one before it. Returns whether both sides are long enough for a block. */
 #if defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)
 #define RELU_EXT_LOWER16 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23

@@ -466,7 +466,7 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
 
 # Backward.
 
-cdef bint is_plain(grad, which, const Py_ssize_t *shape, int axes, Py_ssize_t pieces) noexcept:
+cdef bint can_spread(grad, which, const Py_ssize_t *shape, int axes, Py_ssize_t pieces) noexcept:
     """Whether the kernels take the arrays as they are: dense, of that shape, and all of `which` is
     in range."""
     cdef const uint8 *numbers = <const uint8 *>cnp.PyArray_DATA(<cnp.ndarray>which)
@@ -484,7 +484,7 @@ cdef bint is_plain(grad, which, const Py_ssize_t *shape, int axes, Py_ssize_t pi
     return not outside
 
 
-cdef tuple made_plain(grad, which, const Py_ssize_t *shape, int axes, Py_ssize_t pieces):
+cdef tuple copied_to_spread(grad, which, const Py_ssize_t *shape, int axes, Py_ssize_t pieces):
     """Return copies that the kernels take, or NumPy if there are more pieces."""
     cdef int axis
     whole = tuple([shape[axis] for axis in range(axes)])
@@ -617,8 +617,8 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
             raise ValueError(
                 f"maxout_backward: a result of {prod(lengths)} pieces is too large")
         total *= shape[job.axis[i]]
-    if not is_plain(grad_array, which_array, kept, next, total):
-        grad_array, which_array = made_plain(grad_array, which_array, kept, next, total)
+    if not can_spread(grad_array, which_array, kept, next, total):
+        grad_array, which_array = copied_to_spread(grad_array, which_array, kept, next, total)
         grad_array = native_array("maxout_backward", "grad", grad_array, &job.dtype)
     x_out = output("maxout_backward", out, 0, 1)
     if total > NUMBERED:

@@ -267,7 +267,7 @@ static CYTHON_INLINE void relu_ext_take(void *rows, const char *x, const ptrdiff
 #if RELU_EXT_SHUFFLES
     if (layout == RELU_EXT_SIDE && pieces % 2) RELU_EXT_KEEP(from);
 #define RELU_EXT_TAKE(BITS, BYTES, ...)                                                           \
-    if (size == BITS / 8 && lanes == BYTES / size) {               \
+    if (size == BITS / 8 && lanes == BYTES / size) {                                              \
         char thirds[9 * BYTES];                                                                   \
         if (pieces < 9)                                                                           \
             relu_ext_take##BITS##_##BYTES(to, from, pieces, layout == RELU_EXT_APART, step, 1);   \

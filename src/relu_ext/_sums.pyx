@@ -423,9 +423,9 @@ cdef inline Py_ssize_t count(const Operand *x) noexcept nogil:
     return size
 
 
-cdef inline bint is_taken(str name, object x) except -1:
+cdef inline bint is_taken(str name, object x, bint beside_tensor) except -1:
     """Whether `describe` takes an array or a tensor.  May run Python."""
-    return cnp.PyArray_CheckExact(x) or is_value(name, x)
+    return cnp.PyArray_CheckExact(x) or is_value(name, x, beside_tensor)
 
 
 cdef inline bint describe(object x, Operand *operand) noexcept:
@@ -499,8 +499,7 @@ cdef bint run(int call, object grad_x, object grad, object x, object parameter,
 def add(grad, x, learned, bint of_slope):
     """Add grad * x where x < 0, or grad where x > 0, of ndarrays in the dtype of `learned`, where
     the kernels take them as they lie; return whether they do.  The terms of a slope are lost."""
-    return run(PRELU_BACKWARD if of_slope else ADD_RELU_BACKWARD, grad, grad, x,
-               None, learned)
+    return run(PRELU_BACKWARD if of_slope else ADD_RELU_BACKWARD, grad, grad, x, None, learned)
 
 
 cdef object number_array(object value, int dtype):
@@ -542,7 +541,8 @@ cdef object at_once(int call, str name, object grad, object x, object parameter,
     is_new = learned is None
 
     # First what may run Python: questions to tensors, and new ones.
-    if (not (is_taken(name, grad) and is_taken(name, x) and describe(grad, &whole))
+    if (not (is_taken(name, grad, False) and is_taken(name, x, not are_arrays)
+             and describe(grad, &whole))
             or cnp.PyArray_CheckExact(x) != are_arrays):
         return None
     size = count(&whole) if whole.axes > 0 else 0
@@ -565,8 +565,9 @@ cdef object at_once(int call, str name, object grad, object x, object parameter,
         grad_x = PyArray_NewLikeArray(
             <PyArrayObject *>grad, cnp.NPY_KEEPORDER, NULL, 0
         ) if are_arrays else new_tensor(name, grad)
-    if not ((grad_x is grad or is_taken(name, grad_x)) and is_taken(name, learned)
-            and (not is_slope or is_taken(name, y))):
+    if not ((grad_x is grad or is_taken(name, grad_x, not are_arrays))
+            and is_taken(name, learned, not are_arrays)
+            and (not is_slope or is_taken(name, y, not are_arrays))):
         return None
     # From here on nothing runs Python.
     if not (is_new or describe(y, &like) and describe(learned, &whole)

@@ -481,8 +481,8 @@ cdef void run_end_to_end(const Plan *this, char **start, Py_ssize_t rows) noexce
     cdef Py_ssize_t head = -<uintptr_t>start[OUT] % CACHE_LINE
     cdef Py_ssize_t position = 0
     cdef Py_ssize_t offset, count
-    cdef bint aligned = head % this.itemsize == 0 and LARGEST_BLOCK % this.itemsize == 0
     cdef bint repeated[ROLES]
+    cdef bint aligned = head % this.itemsize == 0 and LARGEST_BLOCK % this.itemsize == 0
     cdef int role
     head = head // this.itemsize if aligned else 0
     at[MASK] = NULL
