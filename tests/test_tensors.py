@@ -7,12 +7,14 @@ import io
 import json
 import sys
 import warnings
-from itertools import chain
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 import relu_ext
+from relu_ext._operations import OPERATIONS
 
 import reference
 import samples
@@ -1483,3 +1485,65 @@ def test_sparse_formats_and_dtypes_refused(name, scipy_sparse):
         with pytest.raises(TypeError, match="complex128"):
             call(x)
     assert x.toarray().tolist() == [[-2j, 0, 3]]
+
+
+# Arguments whose Python takes the memory of a tensor, which is another argument
+
+
+def taking(tensor, array, kind):
+    """Something that NumPy makes the array of, once its Python has taken the memory of a tensor."""
+
+    def take(self, *arguments, **keywords):
+        tensor.untyped_storage().resize_(0)
+        return array[0].item() if kind is float else array
+
+    methods = {float: "__float__", object: "__array__"}
+    made = type("Taking", (kind,), {methods[kind]: take})
+    return made(0.5) if kind is float else made()
+
+
+def calls_on(tensor):
+    """Calls of which one argument is the tensor, and the others are array_likes that take it."""
+    ones = np.ones(tensor.shape, np.float32)
+    anything = taking(tensor, ones, object)
+    number = taking(tensor, ones, float)
+    mask = taking(tensor, ones > 0, object)
+    for operation in OPERATIONS:
+        function = getattr(relu_ext, operation.name)
+        in_place = getattr(relu_ext, f"{operation.name}_")
+        arrays = [tensor] * len(operation.arrays)
+        yield partial(function, *arrays, where=mask)
+        yield partial(function, anything, *arrays[1:], out=tensor)
+        if operation.parameter:
+            for one in (anything, number):
+                named = {operation.parameter: one}
+                yield partial(function, *arrays, **named)
+                yield partial(in_place, *arrays, **named)
+        if len(operation.arrays) > 1:
+            yield partial(function, tensor, anything)
+            yield partial(function, anything, tensor)
+            yield partial(function, tensor, [anything])
+            yield partial(in_place, tensor, anything)
+    for name in ("add_relu_backward", "add_leaky_relu_backward", "prelu_backward"):
+        for suffix in ("", "_"):
+            function = getattr(relu_ext, name + suffix)
+            yield partial(function, tensor, anything, 1.0)
+            yield partial(function, tensor, tensor, anything)
+        yield partial(getattr(relu_ext, name), anything, tensor, 1.0)
+        yield partial(getattr(relu_ext, name), ones, anything, 1.0, out=(tensor, None))
+    for one in (anything, number):
+        yield partial(relu_ext.add_leaky_relu_backward, tensor, tensor, 1.0, one)
+    yield partial(relu_ext.prelu_backward, tensor, tensor, number)
+    which = taking(tensor, ones.astype(np.int64), object)
+    yield partial(relu_ext.maxout_backward, tensor, which, 2)
+    yield partial(relu_ext.maxout_backward, tensor, [which], 2)
+
+
+def test_memory_taken_by_an_argument(torch):
+    """It is an error: Python of the arguments runs before a tensor is looked at."""
+    count = sum(1 for _ in calls_on(torch.ones(1)))
+    for i in range(count):
+        tensor = -torch.ones(1 << 16)
+        call = next(islice(calls_on(tensor), i, None))
+        with pytest.raises(BufferError, match="no memory of its own"):
+            call()

@@ -17,18 +17,33 @@ from relu_ext._tensors import is_torch_tensor, new_result_of
 _DESCRIBED = {operation.ufunc_name: operation for operation in (*OPERATIONS, *AT_ZERO)}
 
 
-def arrays_of(name: str, operands: tuple[Any, ...], like: object = None) -> tuple[Any, ...]:
+def arrays_of(name: str, operands: tuple[Any, ...], target: object = None) -> tuple[Any, ...]:
     """Return the operands of a ufunc, with ndarrays instead of those that NumPy would not take.
 
     Every tensor is replaced, because NumPy takes no tensor of bfloat16, and warns when it turns the
     result into a tensor.  Other exporters are replaced if NumPy would take them for Python objects,
-    or if they have the type of `like`, the object that is written.
+    or if they have the type of `target`, the object that is written.
+
+    Tensors are replaced last, and beside them everything whose conversion may run Python, which
+    could free their memory.
     """
-    kind = type(like) if hasattr(type(like), "__dlpack__") else None
-    return tuple(
-        array_over(name, x) if is_torch_tensor(x) or type(x) is kind or needs_dlpack(x) else x
-        for x in operands
-    )
+    kind = type(target) if hasattr(type(target), "__dlpack__") else None
+    beside_tensor = any(map(is_torch_tensor, (*operands, target)))
+
+    def settled(x: Any) -> Any:
+        if is_torch_tensor(x):
+            return x
+        if type(x) is kind or needs_dlpack(x):
+            return array_over(name, x)
+        if not beside_tensor or isinstance(x, (np.ndarray, np.generic, int)) or _decides_itself(x):
+            return x
+        if isinstance(x, float):
+            return float(x)  # NumPy calls the __float__ of a subclass, too
+        array = np.asarray(x)
+        return x if array.dtype == object else array  # no ufunc computes on objects
+
+    arrays = [settled(x) for x in operands]
+    return tuple(array_over(name, x) if is_torch_tensor(x) else x for x in arrays)
 
 
 def call_ufunc(ufunc: np.ufunc, operands: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
@@ -38,12 +53,21 @@ def call_ufunc(ufunc: np.ufunc, operands: tuple[Any, ...], keywords: dict[str, A
     A new result is a tensor if an operand is one.
     """
     name = _DESCRIBED[ufunc.__name__].name
-    arrays = arrays_of(name, operands)
-    if any(map(is_sparse, operands)):
-        return call_on_sparse(name, ufunc, arrays, keywords)
     out = keywords.get("out")
     target = _target_of(out)
-    if is_torch_tensor(target):
+    into_tensor = is_torch_tensor(target)
+    # An object may have a dtype, which NumPy asks for; a class of dtypes is no dtype.
+    if not isinstance(keywords.get("dtype"), (type(None), str, type(np.dtype))):
+        keywords["dtype"] = np.dtype(keywords["dtype"])
+    *rest, where = arrays_of(
+        name, (*operands, keywords.get("where", True)), target if into_tensor else None
+    )
+    arrays = tuple(rest)
+    if "where" in keywords:
+        keywords["where"] = where
+    if any(map(is_sparse, operands)):
+        return call_on_sparse(name, ufunc, arrays, keywords)
+    if into_tensor:
         keywords["out"] = array = writeable_array(name, target)
         result = _call(name, ufunc, arrays, keywords)
         return target if result is array else result
@@ -64,7 +88,10 @@ def call_ufunc_in_place(ufunc: np.ufunc, operands: tuple[Any, ...]) -> Any:
         write_sparse(name, ufunc, (target, *arrays_of(name, operands[1:])))
         return target
     array = writeable_array(name, target)
-    if _call(name, ufunc, arrays_of(name, (array, *operands[1:]), target), {"out": array}) is array:
+    others = arrays_of(name, operands[1:], target)
+    if others and is_torch_tensor(target):  # as their Python has left it
+        array = writeable_array(name, target)
+    if _call(name, ufunc, (array, *others), {"out": array}) is array:
         return target
     raise TypeError(
         f"{name}: an __array_ufunc__ or __array_wrap__ of the operands returned "

@@ -18,7 +18,7 @@ from relu_ext._ndarrays cimport (
 from relu_ext._operand cimport Operand
 from relu_ext._scalar cimport BFLOAT16_INFINITY, FLOAT16_INFINITY, uint8
 from relu_ext._table cimport BFLOAT16, FLOAT16, FLOAT32, LONGDOUBLE, OUT, UINT8, A, B, Pieces
-from relu_ext._tensors cimport new_result_of
+from relu_ext._tensors cimport is_torch_tensor, new_result_of
 from relu_ext._walk cimport (
     GIL_BYTES, MOST_AXES, Plan, lay_axes, new_layout, row_step, size_of, walk_panels,
 )
@@ -587,6 +587,8 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
     for one in lengths:
         if PyNumber_AsSsize_t(one, NULL) < 0:
             raise ValueError(f"maxout_backward: expected at least 0 pieces, not {min(lengths)}")
+    if is_torch_tensor(grad):  # whose memory the Python of which could free
+        which = as_array("maxout_backward", "which", which)
     grad_array = native_array("maxout_backward", "grad", grad, &job.dtype)
     which_array = as_array("maxout_backward", "which", which)
     # As that has left it.

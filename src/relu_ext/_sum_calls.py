@@ -30,18 +30,27 @@ def backward(
     second, third = ("x", "slope") if of_slope else ("output", "y")
     fourth = "slope" if of_slope else "negative_slope"
     outs = _pair(name, out)
-    if in_place:
-        outs = np.asarray(writeable_array(name, grad)), None
-    arrays = [_array(name, "grad", outs[0] if in_place else grad), _array(name, second, x)]
-    like = _array(name, third, _likeness(y, of_slope, arrays[0].dtype))
+    given = {"grad": grad, second: x}
+    if not _is_number(y):
+        given[third] = y if of_slope else _unread(y)
     if name.startswith("add_relu"):
-        parameter = 0
-    if not _is_number(parameter):
-        arrays.append(like if of_slope else _array(name, fourth, parameter))
-    own_dtype = arrays[0].dtype
+        number = np.asarray(0.0)
+    elif _is_number(parameter):
+        number = _number(name, fourth, parameter)
+    else:
+        given[fourth] = parameter
+    # Tensors last: the Python of another argument could free their memory.
+    for argument in sorted(given, key=lambda argument: is_torch_tensor(given[argument])):
+        if in_place and argument == "grad":
+            given["grad"] = writeable_array(name, grad)
+            outs = np.asarray(given["grad"]), None
+        given[argument] = _array(name, argument, given[argument])
+    own_dtype = given["grad"].dtype
+    like = given.get(third, np.empty((), own_dtype))
+    arrays = [given[argument] for argument in ("grad", second, fourth) if argument in given]
     dtype = _common_dtype(name, *(array.dtype for array in arrays))
     if len(arrays) == 2:
-        arrays.append(_number(name, fourth, parameter, dtype))
+        arrays.append(number)
     grad_array, x_array, parameter = (array.astype(dtype, copy=False) for array in arrays)
 
     shape = grad_array.shape
@@ -136,14 +145,10 @@ def _array(name: str, argument: str, x: Any) -> Array:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _likeness(y: Any, of_slope: bool, dtype: DType) -> Any:
-    """Something that has the shape and the dtype of y: a Python number takes that of an array, and
-    a bias that is a tensor may require a gradient, because it is not read."""
-    if _is_number(y):
-        return np.empty((), dtype)
-    if not of_slope and is_torch_tensor(y):
-        return y.detach().new_empty(()).expand(y.shape)
-    return y
+def _unread(y: Any) -> Any:
+    """Something that has the shape and the dtype of a bias, which may be a tensor that requires a
+    gradient, because it is not read."""
+    return y.detach().new_empty(()).expand(y.shape) if is_torch_tensor(y) else y
 
 
 def _is_number(x: object) -> bool:
@@ -151,10 +156,9 @@ def _is_number(x: object) -> bool:
     return isinstance(x, (int, float)) and not isinstance(x, (np.generic, bool))
 
 
-def _number(name: str, argument: str, value: Any, dtype: DType) -> Array:
-    """A Python number as an array of a dtype; one that is out of range is infinite there."""
+def _number(name: str, argument: str, value: Any) -> Array:
     try:
-        return np.asarray(float(value)).astype(dtype)
+        return np.asarray(float(value))
     except OverflowError:
         raise OverflowError(f"{name}: {argument} is out of range") from None
 
