@@ -3,11 +3,12 @@
 import time
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 
 def digits():
     """1,797 images of 8 x 8 pixels in 0 to 1, and what they show."""
+    from sklearn.datasets import load_digits  # which the other programs do without
+
     images, labels = load_digits(return_X_y=True)
     return (images / 16).astype("f4"), labels
 

@@ -113,8 +113,10 @@ def remarks(data: dict[str, Any], cells: Cells, most: int | None = None) -> Iter
     """What the tables do not show; at most `most` of the cells that lose are named."""
     lost = results.lost(cells)
     rivals = sum(bool(m.rivals) for m in cells.values())
-    passes = all(m.limit for m, _ in lost[:most]) * "; behind each, a pass that adds or copies:"
-    yield f"{len(lost)} of {rivals} cells lose to a rival{(passes or ':') if lost[:most] else '.'}"
+    worst = f"; the {most} worst" if most and most < len(lost) else ""
+    passes = all(m.limit for m, _ in lost[:most]) * ", each before a pass that adds or copies"
+    named_below = f"{worst}{passes}:" if lost[:most] else "."
+    yield f"{len(lost)} of {rivals} cells lose to a rival{named_below}"
     for m, timing in lost[:most]:
         yield f"* {m.cell}: {named(timing)}{f'; {named(m.limit)}' if m.limit else ''}"
     bound = [cells[cell] for cell in plan.MEMORY_BOUND if cell in cells and cells[cell].limit]
