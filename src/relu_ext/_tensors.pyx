@@ -162,21 +162,25 @@ cpdef bint is_torch_tensor(object x) except -1:
     return isinstance(tensor, type) and issubclass(type(x), tensor)
 
 
-cdef int refuse_tensor(str name, object x) except -1:
-    """Raise if the memory of a tensor does not hold its value, or something else depends on it."""
-    torch = sys.modules["torch"]
-    # Otherwise each question would run Python.  Cython's `with` crashes where the error gets no
-    # traceback because there is no memory for one.
-    plainly = torch._C.DisableTorchFunctionSubclass()
+cdef object call_plainly(function, tuple arguments):
+    """Call a function of PyTorch while no subclass of Tensor runs Python of its own."""
+    # Cython's `with` crashes where an error gets no traceback because there is no memory for one.
+    plainly = sys.modules["torch"]._C.DisableTorchFunctionSubclass()
     plainly.__enter__()
     try:
-        refuse_plain_tensor(name, x, torch)
+        return function(*arguments)
     finally:
         plainly.__exit__(None, None, None)
+
+
+cdef int refuse_tensor(str name, object x) except -1:
+    """Raise if the memory of a tensor does not hold its value, or something else depends on it."""
+    call_plainly(_refuse_plain_tensor, (name, x))
     return 0
 
 
-cdef int refuse_plain_tensor(str name, object x, object torch) except -1:
+def _refuse_plain_tensor(str name, object x):
+    torch = sys.modules["torch"]
     if torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack() > 0:
         raise BufferError(
             f"{name}: PyTorch records its operations (torch.jit.trace, torch.onnx.export, make_fx, "
@@ -214,7 +218,6 @@ cdef int refuse_plain_tensor(str name, object x, object torch) except -1:
     if unpack_dual(x).tangent is not None:
         raise BufferError(
             f"{name}: the tensor has a tangent; use torch.autograd.forward_ad.unpack_dual(x)")
-    return 0
 
 
 # Capsules and new tensors.
@@ -227,13 +230,9 @@ def capsule_of(str name, x):
     if not (is_value(name, x) and borrow(x, &operand)):
         refuse_tensor(name, x)
     torch = sys.modules["torch"]
-    plainly = torch._C.DisableTorchFunctionSubclass()  # as in `refuse_tensor`
-    plainly.__enter__()
-    try:
-        # The capsule keeps a tensor, to which somebody may give other memory, but not to this one.
-        return torch.utils.dlpack.to_dlpack(torch.Tensor.detach(x))
-    finally:
-        plainly.__exit__(None, None, None)
+    # The capsule keeps a tensor, to which somebody may give other memory, but not to this one.
+    kept = call_plainly(torch.Tensor.detach, (x,))
+    return call_plainly(torch.utils.dlpack.to_dlpack, (kept,))
 
 
 cdef object new_tensor(str name, object x):
