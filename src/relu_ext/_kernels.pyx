@@ -20,7 +20,7 @@ from relu_ext._table cimport (
     A, ADD_LEAKY_RELU, ADD_RELU, ADD_RELU_BACKWARD, B, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, INT16,
     INT32, INT64, INT8, LANES, LEAKY_RELU, LEAKY_RELU_BACKWARD, LEAKY_RELU_BACKWARD_0_AT_ZERO,
     LEAKY_RELU_BACKWARD_1_AT_ZERO, LEAKY_RELU_SUBGRADIENT, LEAKY_RELU_SUBGRADIENT_0_AT_ZERO,
-    LEAKY_RELU_SUBGRADIENT_1_AT_ZERO, LEARNED, LONGDOUBLE, OUT, PARAMETER, PRELU_BACKWARD,
+    LEAKY_RELU_SUBGRADIENT_1_AT_ZERO, LEARNED, LONGDOUBLE, OPERATIONS, OUT, PARAMETER, PRELU_BACKWARD,
     PRELU_BACKWARD_0_AT_ZERO, PRELU_BACKWARD_1_AT_ZERO, RELU, RELU_BACKWARD, RELU_SUBGRADIENT,
     SLOPE_AT_ZERO, UINT16, UINT32, UINT64, UINT8, AddRow, AddRun, Copy, CopyBox, CopyWhere, Decode,
     Encode, FoldLanes, FoldRows, Kernel, KernelTable, Learn, Narrow, Rows, Settle, StreamCopy,
@@ -51,16 +51,72 @@ cdef extern from "_copies.h" nogil:
     void keep_scalar "RELU_EXT_KEEP_SCALAR"()
 
 cdef enum:
-    SUMS = 1024  # numbers of half precision that are added before a kernel reads the sums
+    PASS_GRAD = OPERATIONS  # relu's gradient, where b is codes
 
-# What a kernel does to one row.  at_zero is a constant, for operations that choose.
-ctypedef void (*Row)(void *out, const void *a, const void *b, const void *parameter,
-                     Py_ssize_t step, Py_ssize_t n, int at_zero) noexcept nogil
+# What a kernel does to one row.  The operation is a constant, and at_zero is one or 0 or 1.
+ctypedef void (*Row)(int operation, int at_zero, void *out, const void *a, const void *b,
+                     const void *parameter, Py_ssize_t step, Py_ssize_t n) noexcept nogil
 
-# Half precision, a block at a time: an operation on BLOCK numbers.  `factors` are the parameters in
-# float32, `any_nan` says whether one of them may be NaN.  The pointers are to one type of `half`.
-ctypedef void (*BlockFunction)(void *out, const void *a, const void *b, const void *parameters,
-                               const float *factors, bint any_nan, int at_zero) noexcept nogil
+
+# Operations.  With a derivative at 0 of its own, `at_zero` is 0 or 1, or else SLOPE_AT_ZERO: then
+# the parameter tells.
+
+cdef inline bint has_two(int operation) noexcept nogil:
+    """Whether there is a `b`."""
+    return (operation == RELU_BACKWARD or operation == LEAKY_RELU_BACKWARD or operation == PASS_GRAD
+            or is_on_sums(operation))
+
+
+cdef inline bint is_on_sums(int operation) noexcept nogil:
+    return operation == ADD_RELU or operation == ADD_LEAKY_RELU
+
+
+cdef inline bint has_parameter(int operation, int at_zero) noexcept nogil:
+    if operation == RELU_SUBGRADIENT or operation == RELU_BACKWARD:
+        return at_zero == SLOPE_AT_ZERO
+    return operation != RELU and operation != ADD_RELU and operation != PASS_GRAD
+
+
+cdef inline bint is_leaky(int operation) noexcept nogil:
+    return operation == LEAKY_RELU or operation == ADD_LEAKY_RELU
+
+
+cdef inline number choice(int operation, int at_zero, number a, number b, number parameter,
+                          number a_times_parameter) noexcept nogil:
+    """The result of an operation that has its product, and in `a` its sum."""
+    if operation == RELU or operation == ADD_RELU:
+        return _scalar.relu(a)
+    if is_leaky(operation):
+        return _scalar.leaky_relu(a, a_times_parameter)
+    if operation == RELU_SUBGRADIENT:
+        return (_scalar.relu_subgradient(a, parameter) if at_zero == SLOPE_AT_ZERO
+                else _scalar.relu_subgradient_0_at_zero(a))
+    if operation == LEAKY_RELU_SUBGRADIENT:
+        return _scalar.leaky_relu_subgradient(a, parameter, at_zero)
+    if operation == LEAKY_RELU_BACKWARD:
+        return _scalar.leaky_relu_backward(a, b, a_times_parameter, at_zero)
+    if at_zero != SLOPE_AT_ZERO:
+        return choose(_scalar.stops(b, at_zero), <number>0, a)
+    return _scalar.relu_backward(a, b, _scalar.grad_at_zero(a, parameter, a_times_parameter))
+
+
+cdef inline number operate(int operation, int at_zero, number a, number b,
+                           number parameter) noexcept nogil:
+    """The result for one number; of half precision if it needs neither a sum nor a product."""
+    if is_on_sums(operation):
+        a = total(a, b)
+    if is_leaky(operation):
+        return choice(operation, at_zero, a, b, parameter, product(a, parameter))
+    return choice(operation, at_zero, a, b, parameter, scaled(a, parameter))
+
+
+# Half precision, a block at a time.
+
+cdef inline bint is_in_blocks(int operation, int at_zero) noexcept nogil:
+    """Whether numbers of half precision are added or multiplied."""
+    if operation == RELU_BACKWARD:
+        return at_zero == SLOPE_AT_ZERO
+    return operation not in (RELU, RELU_SUBGRADIENT, LEAKY_RELU_SUBGRADIENT, PASS_GRAD)
 
 
 cdef inline const HalfFormat *format_of(const half *unused) noexcept nogil:
@@ -73,259 +129,96 @@ cdef inline void nans_first(half *results, const half *firsts) noexcept nogil:
         results[i] = _scalar.nan_first(firsts[i], results[i])
 
 
-cdef inline void multiply_block(half *out, const half *a, const half *parameters,
-                                const float *factors, bint any_nan) noexcept nogil:
-    """`product` of _scalar.  Of one NaN a CPU makes what NumPy does in float16, but not bfloat16's
-    own."""
-    format_of(a).multiply(out, a, factors)
-    if any_nan and half is bfloat16:
-        nans_first(out, parameters)
-
-
-cdef inline void scale_block(half *out, const half *grad, const half *parameters,
-                             const float *factors, bint any_nan) noexcept nogil:
-    """`scaled` of _scalar.  grad may be NaN, too."""
-    format_of(grad).multiply(out, grad, factors)
-    if any_nan or half is bfloat16:
-        nans_first(out, parameters)
-
-
-cdef inline void add_block(half *out, const half *a, const half *b, const half *unused_parameters,
-                           const float *unused_factors, bint unused_nan,
-                           int unused_choice) noexcept nogil:
-    """`total` of _scalar."""
+cdef inline void operate_block(int operation, int at_zero, half *out, const half *a, const half *b,
+                               const half *parameters, const float *factors,
+                               bint any_nan) noexcept nogil:
+    """`factors` are the parameters in float32; `any_nan` says whether one of them may be NaN."""
+    cdef half sums[BLOCK]
+    cdef half products[BLOCK]
     cdef float addends[BLOCK]
-    format_of(b).expand(addends, b)
-    format_of(a).add(out, a, addends)
-    nans_first(out, a)
+    cdef int i
+    if is_on_sums(operation):
+        format_of(b).expand(addends, b)
+        format_of(a).add(sums, a, addends)
+        nans_first(sums, a)
+        a = sums
+    if operation != ADD_RELU:
+        format_of(a).multiply(products, a, factors)
+        # Of one NaN a CPU makes what NumPy does in float16, but not bfloat16's own.  A gradient may
+        # be NaN beside a parameter that is.
+        if half is bfloat16 and (any_nan or not is_leaky(operation)) or (
+                any_nan and not is_leaky(operation)):
+            nans_first(products, parameters)
+    for i in range(BLOCK):
+        out[i] = choice(operation, at_zero, a[i], b[i], parameters[i], products[i])
 
 
-cdef inline void run_blocks(BlockFunction function, half *out, const half *a, const half *b,
-                            const half *parameter, Py_ssize_t step, Py_ssize_t n,
-                            int at_zero) noexcept nogil:
-    """A row of half precision, block by block.
+cdef inline void run_blocks(int operation, int at_zero, half *out, const half *a, const half *b,
+                            const half *parameter, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
+    """A row, block by block.
 
     The last block is copied to where a whole one fits, so that no result depends on its place.
     """
     cdef half last[4][BLOCK]
     cdef half parameters[BLOCK]
     cdef float factors[BLOCK]
+    cdef half *block
     cdef bint any_nan = True
-    cdef Py_ssize_t start = 0
-    cdef Py_ssize_t count = n % BLOCK
     cdef int i
     if step == 0:
         for i in range(BLOCK):
-            parameters[i] = parameter[0]
+            parameters[i] = parameter[0] if has_parameter(operation, at_zero) else 0
         parameter = parameters
         format_of(parameter).expand(factors, parameter)
         any_nan = factors[0] != factors[0]
     else:
         memset(factors, 0, sizeof(factors))  # GCC does not see that each block sets them
-    while start + BLOCK <= n:
+    while n > 0:
+        block = out
+        if n < BLOCK:
+            memset(last, 0, sizeof(last))
+            memcpy(last[1], a, n * sizeof(half))
+            memcpy(last[2], b, n * sizeof(half))
+            block, a, b = last[0], last[1], last[2]
+            if step != 0:
+                memcpy(last[3], parameter, n * sizeof(half))
+                parameter = last[3]
         if step != 0:
-            format_of(parameter).expand(factors, parameter + start)
-        function(out + start, a + start, b + start, parameter + start * step, factors, any_nan,
-                 at_zero)
-        start += BLOCK
-    if count > 0:
-        memset(last, 0, sizeof(last))
-        memcpy(last[1], a + start, count * sizeof(half))
-        memcpy(last[2], b + start, count * sizeof(half))
-        if step != 0:
-            memcpy(last[3], parameter + start, count * sizeof(half))
-            parameter = last[3]
             format_of(parameter).expand(factors, parameter)
-        function(last[0], last[1], last[2], parameter, factors, any_nan, at_zero)
-        memcpy(out + start, last[0], count * sizeof(half))
+        operate_block(operation, at_zero, block, a, b, parameter, factors, any_nan)
+        if n < BLOCK:
+            memcpy(out, block, n * sizeof(half))
+        out += BLOCK
+        a += BLOCK
+        b += BLOCK
+        parameter += step * BLOCK
+        n -= BLOCK
 
 
-cdef inline void run_on_sums(Row row, half *out, const half *x, const half *y,
-                             const half *parameter, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
-    """An operation on x + y, a piece at a time, so that the sums are still in the cache."""
-    cdef half sums[SUMS]
-    cdef Py_ssize_t start = 0
-    cdef Py_ssize_t count
-    while start < n:
-        count = min(n - start, <Py_ssize_t>SUMS)
-        run_blocks(<BlockFunction>add_block[half], sums, x + start, y + start, x, 0, count,
-                   SLOPE_AT_ZERO)
-        row(out + start, sums, sums, parameter + start * step, step, count, SLOPE_AT_ZERO)
-        start += count
+# Rows.
 
-
-cdef void relu_backward_block(half *out, const half *grad, const half *x, const half *at_zero,
-                              const float *factors, bint any_nan, int unused_choice) noexcept nogil:
-    cdef half products[BLOCK]
-    cdef int i
-    scale_block(products, grad, at_zero, factors, any_nan)
-    for i in range(BLOCK):
-        out[i] = _scalar.relu_backward(
-            grad[i], x[i], _scalar.grad_at_zero(grad[i], at_zero[i], products[i]))
-
-
-cdef void leaky_relu_block(half *out, const half *x, const half *unused_array, const half *slopes,
-                           const float *factors, bint any_nan, int unused_choice) noexcept nogil:
-    cdef half products[BLOCK]
-    cdef int i
-    multiply_block(products, x, slopes, factors, any_nan)
-    for i in range(BLOCK):
-        out[i] = _scalar.leaky_relu(x[i], products[i])
-
-
-cdef void leaky_relu_backward_block(half *out, const half *grad, const half *x, const half *slopes,
-                                    const float *factors, bint any_nan, int at_zero) noexcept nogil:
-    cdef half products[BLOCK]
-    cdef int i
-    scale_block(products, grad, slopes, factors, any_nan)
-    for i in range(BLOCK):
-        out[i] = _scalar.leaky_relu_backward(grad[i], x[i], products[i], at_zero)
-
-
-cdef inline void copy_row(number *out, const number *x, Py_ssize_t n) noexcept nogil:
-    """relu and leaky_relu where no number is negative."""
-    if out != x:
-        memcpy(out, x, n * sizeof(number))
-
-
-cdef inline void relu_row(number *out, const number *x, const number *unused_array,
-                          const number *unused_parameter, Py_ssize_t unused_step,
-                          Py_ssize_t n, int unused_choice) noexcept nogil:
-    cdef Py_ssize_t i
-    if _scalar.is_unsigned(<number>0):
-        copy_row(out, x, n)
-    else:
-        for i in range(n):
-            out[i] = _scalar.relu(x[i])
-
-
-cdef inline void relu_subgradient_row(number *out, const number *x, const number *unused_array,
-                                      const number *at_zero, Py_ssize_t step,
-                                      Py_ssize_t n, int unused_choice) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef number value
-    memset(&value, 0, sizeof(number))  # with the padding of a longdouble
-    if step == 0 and memcmp(at_zero, &value, sizeof(number)) == 0:
-        for i in range(n):
-            out[i] = _scalar.relu_subgradient_0_at_zero(x[i])
-    elif step == 0:
-        value = at_zero[0]
-        for i in range(n):
-            out[i] = _scalar.relu_subgradient(x[i], value)
-    else:
-        for i in range(n):
-            out[i] = _scalar.relu_subgradient(x[i], at_zero[i])
-
-
-cdef inline void relu_backward_choice_row(
-        number *out, const number *grad, const number *x, const number *unused_parameter,
-        Py_ssize_t unused_step, Py_ssize_t n, int at_zero) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(n):
-        out[i] = choose(_scalar.stops(x[i], at_zero), <number>0, grad[i])
-
-
-cdef inline void relu_backward_row(number *out, const number *grad, const number *x,
-                                   const number *at_zero, Py_ssize_t step,
-                                   Py_ssize_t n, int unused_choice) noexcept nogil:
+cdef inline void operate_row(int operation, int at_zero, number *out, const number *a,
+                             const number *b, const number *parameter, Py_ssize_t step,
+                             Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     cdef number value
     if number is float16 or number is bfloat16:
-        run_blocks(<BlockFunction>relu_backward_block[number], out, grad, x, at_zero, step, n,
-                   unused_choice)
+        if is_in_blocks(operation, at_zero):
+            run_blocks(operation, at_zero, out, a, b, parameter, step, n)
+            return
+    if operation == PASS_GRAD:
+        for i in range(n):
+            out[i] = choose((<const int8 *>b)[i] != 0, a[i], <number>0)
+    elif _scalar.is_unsigned(<number>0) and (operation == RELU or operation == LEAKY_RELU):
+        if out != a:  # no number is negative
+            memcpy(out, a, n * sizeof(number))
     elif step == 0:
-        value = at_zero[0]
+        value = parameter[0] if has_parameter(operation, at_zero) else 0
         for i in range(n):
-            out[i] = _scalar.relu_backward(
-                grad[i], x[i],
-                _scalar.grad_at_zero(grad[i], value, scaled(grad[i], value)))
+            out[i] = operate(operation, at_zero, a[i], b[i], value)
     else:
         for i in range(n):
-            out[i] = _scalar.relu_backward(
-                grad[i], x[i],
-                _scalar.grad_at_zero(grad[i], at_zero[i], scaled(grad[i], at_zero[i])))
-
-
-cdef inline void leaky_relu_row(number *out, const number *x, const number *unused_array,
-                                const number *slope, Py_ssize_t step, Py_ssize_t n,
-                                int unused_choice) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef number value
-    if _scalar.is_unsigned(<number>0):
-        copy_row(out, x, n)
-    elif number is float16 or number is bfloat16:
-        run_blocks(<BlockFunction>leaky_relu_block[number], out, x, x, slope, step, n,
-                   unused_choice)
-    elif step == 0:
-        value = slope[0]
-        for i in range(n):
-            out[i] = _scalar.leaky_relu(x[i], product(x[i], value))
-    else:
-        for i in range(n):
-            out[i] = _scalar.leaky_relu(x[i], product(x[i], slope[i]))
-
-
-cdef inline void leaky_relu_subgradient_row(
-        number *out, const number *x, const number *unused_array, const number *slope,
-        Py_ssize_t step, Py_ssize_t n, int at_zero) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef number value
-    if step == 0:
-        value = slope[0]
-        for i in range(n):
-            out[i] = _scalar.leaky_relu_subgradient(x[i], value, at_zero)
-    else:
-        for i in range(n):
-            out[i] = _scalar.leaky_relu_subgradient(x[i], slope[i], at_zero)
-
-
-cdef inline void leaky_relu_backward_row(number *out, const number *grad, const number *x,
-                                         const number *slope, Py_ssize_t step,
-                                         Py_ssize_t n, int at_zero) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef number value
-    if number is float16 or number is bfloat16:
-        run_blocks(<BlockFunction>leaky_relu_backward_block[number], out, grad, x, slope, step, n,
-                   at_zero)
-    elif step == 0:
-        value = slope[0]
-        for i in range(n):
-            out[i] = _scalar.leaky_relu_backward(
-                grad[i], x[i], scaled(grad[i], value), at_zero)
-    else:
-        for i in range(n):
-            out[i] = _scalar.leaky_relu_backward(
-                grad[i], x[i], scaled(grad[i], slope[i]), at_zero)
-
-
-cdef inline void add_relu_row(number *out, const number *x, const number *y,
-                              const number *unused_parameter, Py_ssize_t unused_step,
-                              Py_ssize_t n, int unused_choice) noexcept nogil:
-    cdef Py_ssize_t i
-    if number is float16 or number is bfloat16:
-        run_on_sums(<Row>relu_row[number], out, x, y, x, 0, n)
-    else:
-        for i in range(n):
-            out[i] = _scalar.relu(total(x[i], y[i]))
-
-
-cdef inline void add_leaky_relu_row(number *out, const number *x, const number *y,
-                                    const number *slope, Py_ssize_t step,
-                                    Py_ssize_t n, int unused_choice) noexcept nogil:
-    cdef Py_ssize_t i
-    cdef number z
-    cdef number value
-    if number is float16 or number is bfloat16:
-        run_on_sums(<Row>leaky_relu_row[number], out, x, y, slope, step, n)
-    elif step == 0:
-        value = slope[0]
-        for i in range(n):
-            z = total(x[i], y[i])
-            out[i] = _scalar.leaky_relu(z, product(z, value))
-    else:
-        for i in range(n):
-            z = total(x[i], y[i])
-            out[i] = _scalar.leaky_relu(z, product(z, slope[i]))
+            out[i] = operate(operation, at_zero, a[i], b[i], parameter[i])
 
 
 # Signs.
@@ -339,19 +232,6 @@ cdef void encode(int8 *codes, const number *x, int at_zero, int8 passed,
     else:
         for i in range(n):
             codes[i] = choose(_scalar.stops(x[i], at_zero != 0), <int8>0, passed)
-
-
-cdef inline void pass_grad_row(number *out, const number *grad, const int8 *codes,
-                               const void *unused_parameter, Py_ssize_t unused_step, Py_ssize_t n,
-                               int unused_choice) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(n):
-        out[i] = choose(codes[i] != 0, grad[i], <number>0)
-
-
-cdef void pass_grad(number *out, const number *a, const int8 *b, const void *parameter,
-                    Py_ssize_t n, const Rows *rows) noexcept nogil:
-    each_row(<Row>pass_grad_row[number], SLOPE_AT_ZERO, False, out, a, b, parameter, n, rows)
 
 
 cdef void decode(number *out, const int8 *codes, bint any_nan, Py_ssize_t n) noexcept nogil:
@@ -382,8 +262,9 @@ cdef void narrow(float32 *out, const double *a, Py_ssize_t n) noexcept nogil:
 
 # From row to row.
 
-cdef inline void each_element(Row row, int at_zero, char *out, const char *a, const char *b,
-                              const char *parameter, const Rows *rows) noexcept nogil:
+cdef inline void each_element(Row row, int operation, int at_zero, char *out, const char *a,
+                              const char *b, const char *parameter,
+                              const Rows *rows) noexcept nogil:
     """Rows of one element.
 
     Four at a time, and kept from the vectoriser, which would gather them.  16,384 float32 in place,
@@ -396,14 +277,16 @@ cdef inline void each_element(Row row, int at_zero, char *out, const char *a, co
     cdef Py_ssize_t parameter_step = rows.steps[PARAMETER]
     while count >= 4:
         keep_scalar()
-        row(out, a, b, parameter, 0, 1, at_zero)
-        row(out + out_step, a + a_step, b + b_step, parameter + parameter_step, 0, 1, at_zero)
+        row(operation, at_zero, out, a, b, parameter, 0, 1)
+        row(operation, at_zero, out + out_step, a + a_step, b + b_step, parameter + parameter_step,
+            0, 1)
         out += 2 * out_step
         a += 2 * a_step
         b += 2 * b_step
         parameter += 2 * parameter_step
-        row(out, a, b, parameter, 0, 1, at_zero)
-        row(out + out_step, a + a_step, b + b_step, parameter + parameter_step, 0, 1, at_zero)
+        row(operation, at_zero, out, a, b, parameter, 0, 1)
+        row(operation, at_zero, out + out_step, a + a_step, b + b_step, parameter + parameter_step,
+            0, 1)
         out += 2 * out_step
         a += 2 * a_step
         b += 2 * b_step
@@ -411,7 +294,7 @@ cdef inline void each_element(Row row, int at_zero, char *out, const char *a, co
         count -= 4
     while count > 0:
         keep_scalar()
-        row(out, a, b, parameter, 0, 1, at_zero)
+        row(operation, at_zero, out, a, b, parameter, 0, 1)
         out += out_step
         a += a_step
         b += b_step
@@ -419,7 +302,7 @@ cdef inline void each_element(Row row, int at_zero, char *out, const char *a, co
         count -= 1
 
 
-cdef inline void each_row(Row row, int at_zero, bint one_by_one, void *first_out,
+cdef inline void each_row(Row row, int operation, int at_zero, bint one_by_one, void *first_out,
                           const void *first_a, const void *first_b, const void *first_parameter,
                           Py_ssize_t n, const Rows *rows) noexcept nogil:
     """Inlined, so that a short row need not wait for the call of a function: with one, 64 rows of
@@ -432,20 +315,21 @@ cdef inline void each_row(Row row, int at_zero, bint one_by_one, void *first_out
     cdef Py_ssize_t count = 1
     if rows != NULL:
         if one_by_one and n == 1 and rows.count > 1:
-            each_element(row, at_zero, out, a, b, parameter, rows)
+            each_element(row, operation, at_zero, out, a, b, parameter, rows)
             return
-        step = rows.parameter_step
+        if has_parameter(operation, at_zero):
+            step = rows.parameter_step
         count = rows.count
     while True:
         # Each array by one pointer, where the compiler needs that.
         if SEES_ONE_ARRAY or a != out and b != out:
-            row(out, a, b, parameter, step, n, at_zero)
+            row(operation, at_zero, out, a, b, parameter, step, n)
         elif a != out:
-            row(out, a, out, parameter, step, n, at_zero)
+            row(operation, at_zero, out, a, out, parameter, step, n)
         elif b != out:
-            row(out, out, b, parameter, step, n, at_zero)
+            row(operation, at_zero, out, out, b, parameter, step, n)
         else:
-            row(out, out, out, parameter, step, n, at_zero)
+            row(operation, at_zero, out, out, out, parameter, step, n)
         count -= 1
         if count <= 0:
             return
@@ -455,95 +339,109 @@ cdef inline void each_row(Row row, int at_zero, bint one_by_one, void *first_out
         parameter += rows.steps[PARAMETER]
 
 
-cdef inline bint is_half(const number *unused) noexcept nogil:
-    return number is float16 or number is bfloat16
+cdef inline bint is_one_by_one(int operation, int at_zero, const number *unused) noexcept nogil:
+    """Whether rows of one element are computed fast."""
+    if number is float16 or number is bfloat16:
+        return not is_in_blocks(operation, at_zero)
+    return operation != PASS_GRAD
 
+
+cdef inline void run(int operation, int at_zero, number *out, const number *a, const number *b,
+                     const number *parameter, Py_ssize_t n, const Rows *rows) noexcept nogil:
+    each_row(<Row>operate_row[number], operation, at_zero, is_one_by_one(operation, at_zero, out),
+             out, a, b if has_two(operation) else a, parameter, n, rows)
+
+
+cdef inline bint has_one_parameter(const Rows *rows) noexcept nogil:
+    """For all rows.  What it is can be asked for once: in a loop over elements that would be a
+    branch."""
+    return rows == NULL or rows.parameter_step == 0 and (
+        rows.count == 1 or rows.steps[PARAMETER] == 0)
+
+
+# The kernels.
 
 cdef void relu(number *out, const number *a, const number *b, const number *parameter,
                Py_ssize_t n, const Rows *rows) noexcept nogil:
-    each_row(<Row>relu_row[number], SLOPE_AT_ZERO, True, out, a, b, parameter, n, rows)
+    run(RELU, SLOPE_AT_ZERO, out, a, b, parameter, n, rows)
 
 
 cdef void relu_subgradient(number *out, const number *a, const number *b, const number *parameter,
                            Py_ssize_t n, const Rows *rows) noexcept nogil:
-    each_row(<Row>relu_subgradient_row[number], SLOPE_AT_ZERO, True, out, a, b, parameter, n, rows)
+    cdef number zero
+    memset(&zero, 0, sizeof(number))  # with the padding of a longdouble
+    if has_one_parameter(rows) and memcmp(parameter, &zero, sizeof(number)) == 0:
+        run(RELU_SUBGRADIENT, 0, out, a, b, parameter, n, rows)
+    else:
+        run(RELU_SUBGRADIENT, SLOPE_AT_ZERO, out, a, b, parameter, n, rows)
 
 
 cdef void relu_backward(number *out, const number *a, const number *b, const number *parameter,
                         Py_ssize_t n, const Rows *rows) noexcept nogil:
-    # One at_zero for all rows is asked for once: in a loop over elements it would be a branch.
-    if rows == NULL or rows.parameter_step == 0 and (
-            rows.count == 1 or rows.steps[PARAMETER] == 0):
-        if _scalar.is_zero(parameter[0]):
-            each_row(<Row>relu_backward_choice_row[number], 0, not is_half(out),
-                     out, a, b, parameter, n, rows)
-            return
-        if _scalar.is_one(parameter[0]):
-            each_row(<Row>relu_backward_choice_row[number], 1, not is_half(out),
-                     out, a, b, parameter, n, rows)
-            return
-    each_row(<Row>relu_backward_row[number], SLOPE_AT_ZERO, not is_half(out),
-             out, a, b, parameter, n, rows)
+    if has_one_parameter(rows) and _scalar.is_zero(parameter[0]):
+        run(RELU_BACKWARD, 0, out, a, b, parameter, n, rows)
+    elif has_one_parameter(rows) and _scalar.is_one(parameter[0]):
+        run(RELU_BACKWARD, 1, out, a, b, parameter, n, rows)
+    else:
+        run(RELU_BACKWARD, SLOPE_AT_ZERO, out, a, b, parameter, n, rows)
 
 
 cdef void leaky_relu(number *out, const number *a, const number *b, const number *parameter,
                      Py_ssize_t n, const Rows *rows) noexcept nogil:
-    each_row(<Row>leaky_relu_row[number], SLOPE_AT_ZERO, not is_half(out),
-             out, a, b, parameter, n, rows)
+    run(LEAKY_RELU, SLOPE_AT_ZERO, out, a, b, parameter, n, rows)
 
 
 cdef void leaky_relu_subgradient(
         number *out, const number *a, const number *b, const number *parameter,
         Py_ssize_t n, const Rows *rows) noexcept nogil:
-    each_row(<Row>leaky_relu_subgradient_row[number], SLOPE_AT_ZERO, True,
-             out, a, b, parameter, n, rows)
+    run(LEAKY_RELU_SUBGRADIENT, SLOPE_AT_ZERO, out, a, b, parameter, n, rows)
 
 
 cdef void leaky_relu_backward(
         number *out, const number *a, const number *b, const number *parameter,
         Py_ssize_t n, const Rows *rows) noexcept nogil:
-    each_row(<Row>leaky_relu_backward_row[number], SLOPE_AT_ZERO, not is_half(out),
-             out, a, b, parameter, n, rows)
+    run(LEAKY_RELU_BACKWARD, SLOPE_AT_ZERO, out, a, b, parameter, n, rows)
 
 
 cdef void add_relu(number *out, const number *a, const number *b, const number *parameter,
                    Py_ssize_t n, const Rows *rows) noexcept nogil:
-    each_row(<Row>add_relu_row[number], SLOPE_AT_ZERO, not is_half(out),
-             out, a, b, parameter, n, rows)
+    run(ADD_RELU, SLOPE_AT_ZERO, out, a, b, parameter, n, rows)
 
 
 cdef void add_leaky_relu(number *out, const number *a, const number *b, const number *parameter,
                          Py_ssize_t n, const Rows *rows) noexcept nogil:
-    each_row(<Row>add_leaky_relu_row[number], SLOPE_AT_ZERO, not is_half(out),
-             out, a, b, parameter, n, rows)
+    run(ADD_LEAKY_RELU, SLOPE_AT_ZERO, out, a, b, parameter, n, rows)
+
+
+cdef void pass_grad(number *out, const number *a, const number *b, const number *parameter,
+                    Py_ssize_t n, const Rows *rows) noexcept nogil:
+    run(PASS_GRAD, SLOPE_AT_ZERO, out, a, b, parameter, n, rows)
 
 
 # The two choices at zero share their machine code; `!= 0` says that there is no third one.
 
 cdef void leaky_relu_subgradient_at_zero(
-        number *out, const number *a, const number *parameter, Py_ssize_t n, const Rows *rows,
-        bint at_zero) noexcept nogil:
-    each_row(<Row>leaky_relu_subgradient_row[number], at_zero != 0, True,
-             out, a, a, parameter, n, rows)
+        number *out, const number *a, const number *b, const number *parameter, Py_ssize_t n,
+        const Rows *rows, bint at_zero) noexcept nogil:
+    run(LEAKY_RELU_SUBGRADIENT, at_zero != 0, out, a, b, parameter, n, rows)
 
 
 cdef void leaky_relu_subgradient_0_at_zero(
-        number *out, const number *a, const number *unused_array, const number *parameter,
+        number *out, const number *a, const number *b, const number *parameter,
         Py_ssize_t n, const Rows *rows) noexcept nogil:
-    leaky_relu_subgradient_at_zero(out, a, parameter, n, rows, 0)
+    leaky_relu_subgradient_at_zero(out, a, b, parameter, n, rows, 0)
 
 
 cdef void leaky_relu_subgradient_1_at_zero(
-        number *out, const number *a, const number *unused_array, const number *parameter,
+        number *out, const number *a, const number *b, const number *parameter,
         Py_ssize_t n, const Rows *rows) noexcept nogil:
-    leaky_relu_subgradient_at_zero(out, a, parameter, n, rows, 1)
+    leaky_relu_subgradient_at_zero(out, a, b, parameter, n, rows, 1)
 
 
 cdef void leaky_relu_backward_at_zero(
-        number *out, const number *a, const number *b, const number *parameter,
-        Py_ssize_t n, const Rows *rows, bint at_zero) noexcept nogil:
-    each_row(<Row>leaky_relu_backward_row[number], at_zero != 0, not is_half(out),
-             out, a, b, parameter, n, rows)
+        number *out, const number *a, const number *b, const number *parameter, Py_ssize_t n,
+        const Rows *rows, bint at_zero) noexcept nogil:
+    run(LEAKY_RELU_BACKWARD, at_zero != 0, out, a, b, parameter, n, rows)
 
 
 cdef void leaky_relu_backward_0_at_zero(
@@ -572,13 +470,6 @@ table.stream_block = STREAM_BLOCK
 table.vector_step = VECTOR_STEP
 
 
-cdef void enter(int dtype, int operation, Kernel kernel) noexcept:
-    table.one_by_one[operation][dtype] = (
-        operation == RELU or operation == RELU_SUBGRADIENT or operation == LEAKY_RELU_SUBGRADIENT
-        or dtype != FLOAT16 and dtype != BFLOAT16)
-    table.kernel[operation][dtype] = kernel
-
-
 cdef void fill_size(const number *size_marker, int dtype) noexcept:
     """What the dtypes of a size share, but that a float has a `decode` of its own."""
     table.decode[dtype] = <Decode>decode[number]
@@ -587,6 +478,7 @@ cdef void fill_size(const number *size_marker, int dtype) noexcept:
 
 cdef void fill(const number *dtype_marker, int dtype) noexcept:
     # A kernel is called with void pointers to its own type: the same call in every C ABI.
+    cdef int operation
     table.itemsize[dtype] = sizeof(number)
     table.encode[dtype] = <Encode>encode[number]
     if sizeof(number) == 1:
@@ -601,18 +493,24 @@ cdef void fill(const number *dtype_marker, int dtype) noexcept:
         fill_size(<const longdouble *>NULL, dtype)
     if number is float16 or number is bfloat16 or number is float32 or number is float64:
         table.decode[dtype] = <Decode>decode[number]
-    enter(dtype, RELU, <Kernel>relu[number])
-    enter(dtype, RELU_SUBGRADIENT, <Kernel>relu_subgradient[number])
-    enter(dtype, RELU_BACKWARD, <Kernel>relu_backward[number])
-    enter(dtype, LEAKY_RELU, <Kernel>leaky_relu[number])
-    enter(dtype, LEAKY_RELU_SUBGRADIENT, <Kernel>leaky_relu_subgradient[number])
-    enter(dtype, LEAKY_RELU_BACKWARD, <Kernel>leaky_relu_backward[number])
-    enter(dtype, ADD_RELU, <Kernel>add_relu[number])
-    enter(dtype, ADD_LEAKY_RELU, <Kernel>add_leaky_relu[number])
-    enter(dtype, LEAKY_RELU_SUBGRADIENT_0_AT_ZERO, <Kernel>leaky_relu_subgradient_0_at_zero[number])
-    enter(dtype, LEAKY_RELU_SUBGRADIENT_1_AT_ZERO, <Kernel>leaky_relu_subgradient_1_at_zero[number])
-    enter(dtype, LEAKY_RELU_BACKWARD_0_AT_ZERO, <Kernel>leaky_relu_backward_0_at_zero[number])
-    enter(dtype, LEAKY_RELU_BACKWARD_1_AT_ZERO, <Kernel>leaky_relu_backward_1_at_zero[number])
+    table.kernel[RELU][dtype] = <Kernel>relu[number]
+    table.kernel[RELU_SUBGRADIENT][dtype] = <Kernel>relu_subgradient[number]
+    table.kernel[RELU_BACKWARD][dtype] = <Kernel>relu_backward[number]
+    table.kernel[LEAKY_RELU][dtype] = <Kernel>leaky_relu[number]
+    table.kernel[LEAKY_RELU_SUBGRADIENT][dtype] = <Kernel>leaky_relu_subgradient[number]
+    table.kernel[LEAKY_RELU_BACKWARD][dtype] = <Kernel>leaky_relu_backward[number]
+    table.kernel[ADD_RELU][dtype] = <Kernel>add_relu[number]
+    table.kernel[ADD_LEAKY_RELU][dtype] = <Kernel>add_leaky_relu[number]
+    table.kernel[LEAKY_RELU_SUBGRADIENT_0_AT_ZERO][dtype] = (
+        <Kernel>leaky_relu_subgradient_0_at_zero[number])
+    table.kernel[LEAKY_RELU_SUBGRADIENT_1_AT_ZERO][dtype] = (
+        <Kernel>leaky_relu_subgradient_1_at_zero[number])
+    table.kernel[LEAKY_RELU_BACKWARD_0_AT_ZERO][dtype] = (
+        <Kernel>leaky_relu_backward_0_at_zero[number])
+    table.kernel[LEAKY_RELU_BACKWARD_1_AT_ZERO][dtype] = (
+        <Kernel>leaky_relu_backward_1_at_zero[number])
+    for operation in range(OPERATIONS):
+        table.one_by_one[operation][dtype] = is_one_by_one(operation, SLOPE_AT_ZERO, dtype_marker)
     fill_maxout(&table, dtype_marker, dtype)
 
 
