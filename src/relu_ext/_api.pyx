@@ -446,7 +446,7 @@ cdef object compute_walked(int operation, object x, PyObject *y, PyObject *param
     if not start_plan(&laid, operation, dtype, operands, fresh):
         return None
     if by_signs:
-        pass_grad(&laid, dtype, <int>number)
+        pass_grad(&laid, <int>number)
     if new_is_array:
         if laid.axes == 0:
             return None  # The ufunc makes a scalar.

@@ -52,6 +52,8 @@ cdef extern from "_copies.h" nogil:
 
 cdef enum:
     PASS_GRAD = OPERATIONS  # relu's gradient, where b is codes
+    ADD  # halves
+    SUMS = 1024  # that are computed before an operation reads them
 
 # What a kernel does to one row.  The operation is a constant, and at_zero is one or 0 or 1.
 ctypedef void (*Row)(int operation, int at_zero, void *out, const void *a, const void *b,
@@ -74,7 +76,7 @@ cdef inline bint is_on_sums(int operation) noexcept nogil:
 cdef inline bint has_parameter(int operation, int at_zero) noexcept nogil:
     if operation == RELU_SUBGRADIENT or operation == RELU_BACKWARD:
         return at_zero == SLOPE_AT_ZERO
-    return operation != RELU and operation != ADD_RELU and operation != PASS_GRAD
+    return operation not in (RELU, ADD_RELU, PASS_GRAD, ADD)
 
 
 cdef inline bint is_leaky(int operation) noexcept nogil:
@@ -133,22 +135,19 @@ cdef inline void operate_block(int operation, int at_zero, half *out, const half
                                const half *parameters, const float *factors,
                                bint any_nan) noexcept nogil:
     """`factors` are the parameters in float32; `any_nan` says whether one of them may be NaN."""
-    cdef half sums[BLOCK]
     cdef half products[BLOCK]
     cdef float addends[BLOCK]
     cdef int i
-    if is_on_sums(operation):
+    if operation == ADD:
         format_of(b).expand(addends, b)
-        format_of(a).add(sums, a, addends)
-        nans_first(sums, a)
-        a = sums
-    if operation != ADD_RELU:
-        format_of(a).multiply(products, a, factors)
-        # Of one NaN a CPU makes what NumPy does in float16, but not bfloat16's own.  A gradient may
-        # be NaN beside a parameter that is.
-        if half is bfloat16 and (any_nan or not is_leaky(operation)) or (
-                any_nan and not is_leaky(operation)):
-            nans_first(products, parameters)
+        format_of(a).add(out, a, addends)
+        nans_first(out, a)
+        return
+    format_of(a).multiply(products, a, factors)
+    # Of one NaN a CPU makes what NumPy does in float16, but not bfloat16's own.  A gradient may be
+    # NaN beside a parameter that is.
+    if any_nan and half is bfloat16 or operation != LEAKY_RELU and (any_nan or half is bfloat16):
+        nans_first(products, parameters)
     for i in range(BLOCK):
         out[i] = choice(operation, at_zero, a[i], b[i], parameters[i], products[i])
 
@@ -162,8 +161,9 @@ cdef inline void run_blocks(int operation, int at_zero, half *out, const half *a
     cdef half last[4][BLOCK]
     cdef half parameters[BLOCK]
     cdef float factors[BLOCK]
-    cdef half *block
     cdef bint any_nan = True
+    cdef Py_ssize_t start = 0
+    cdef Py_ssize_t count = n % BLOCK
     cdef int i
     if step == 0:
         for i in range(BLOCK):
@@ -173,26 +173,43 @@ cdef inline void run_blocks(int operation, int at_zero, half *out, const half *a
         any_nan = factors[0] != factors[0]
     else:
         memset(factors, 0, sizeof(factors))  # GCC does not see that each block sets them
-    while n > 0:
-        block = out
-        if n < BLOCK:
-            memset(last, 0, sizeof(last))
-            memcpy(last[1], a, n * sizeof(half))
-            memcpy(last[2], b, n * sizeof(half))
-            block, a, b = last[0], last[1], last[2]
-            if step != 0:
-                memcpy(last[3], parameter, n * sizeof(half))
-                parameter = last[3]
+    while start + BLOCK <= n:
         if step != 0:
+            format_of(parameter).expand(factors, parameter + start)
+        operate_block(operation, at_zero, out + start, a + start, b + start,
+                      parameter + start * step, factors, any_nan)
+        start += BLOCK
+    if count > 0:
+        memset(last, 0, sizeof(last))
+        memcpy(last[1], a + start, count * sizeof(half))
+        memcpy(last[2], b + start, count * sizeof(half))
+        if step != 0:
+            memcpy(last[3], parameter + start, count * sizeof(half))
+            parameter = last[3]
             format_of(parameter).expand(factors, parameter)
-        operate_block(operation, at_zero, block, a, b, parameter, factors, any_nan)
-        if n < BLOCK:
-            memcpy(out, block, n * sizeof(half))
-        out += BLOCK
-        a += BLOCK
-        b += BLOCK
-        parameter += step * BLOCK
-        n -= BLOCK
+        operate_block(operation, at_zero, last[0], last[1], last[2], parameter, factors, any_nan)
+        memcpy(out + start, last[0], count * sizeof(half))
+
+
+cdef inline void run_on_sums(int operation, half *out, const half *x, const half *y,
+                             const half *parameter, Py_ssize_t step, Py_ssize_t n) noexcept nogil:
+    """A piece at a time, so that the sums are still in the cache: in one pass over each block the
+    Leaky ReLU of float16 takes 1.28 times as long at v3, 1.12 times at v4 (Zen 5)."""
+    cdef half sums[SUMS]
+    cdef Py_ssize_t count, i
+    while n > 0:
+        count = min(n, <Py_ssize_t>SUMS)
+        run_blocks(ADD, SLOPE_AT_ZERO, sums, x, y, x, 0, count)
+        if operation == ADD_RELU:
+            for i in range(count):
+                out[i] = _scalar.relu(sums[i])
+        else:
+            run_blocks(LEAKY_RELU, SLOPE_AT_ZERO, out, sums, sums, parameter, step, count)
+        out += count
+        x += count
+        y += count
+        parameter += step * count
+        n -= count
 
 
 # Rows.
@@ -203,6 +220,9 @@ cdef inline void operate_row(int operation, int at_zero, number *out, const numb
     cdef Py_ssize_t i
     cdef number value
     if number is float16 or number is bfloat16:
+        if is_on_sums(operation):
+            run_on_sums(operation, out, a, b, parameter, step, n)
+            return
         if is_in_blocks(operation, at_zero):
             run_blocks(operation, at_zero, out, a, b, parameter, step, n)
             return
@@ -236,7 +256,7 @@ cdef void encode(int8 *codes, const number *x, int at_zero, int8 passed,
 
 cdef void decode(number *out, const int8 *codes, bint any_nan, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
-    if any_nan and not _scalar.is_unsigned(<number>0):
+    if any_nan and _scalar.is_nan(_scalar.not_a_number(<number>0)):  # which integers have not
         for i in range(n):
             out[i] = choose(
                 codes[i] == 2, _scalar.not_a_number(<number>0),
@@ -302,15 +322,11 @@ cdef inline void each_element(Row row, int operation, int at_zero, char *out, co
         count -= 1
 
 
-cdef inline void each_row(Row row, int operation, int at_zero, bint one_by_one, void *first_out,
-                          const void *first_a, const void *first_b, const void *first_parameter,
-                          Py_ssize_t n, const Rows *rows) noexcept nogil:
+cdef inline void each_row(Row row, int operation, int at_zero, bint one_by_one, char *out,
+                          const char *a, const char *b, const char *parameter, Py_ssize_t n,
+                          const Rows *rows) noexcept nogil:
     """Inlined, so that a short row need not wait for the call of a function: with one, 64 rows of
     64 to 128 float32 take 1.1 to 1.4 times as long, of int8 1.2 to 2.1 times (Zen 5)."""
-    cdef char *out = <char *>first_out
-    cdef const char *a = <const char *>first_a
-    cdef const char *b = <const char *>first_b
-    cdef const char *parameter = <const char *>first_parameter
     cdef Py_ssize_t step = 0
     cdef Py_ssize_t count = 1
     if rows != NULL:
@@ -343,13 +359,15 @@ cdef inline bint is_one_by_one(int operation, int at_zero, const number *unused)
     """Whether rows of one element are computed fast."""
     if number is float16 or number is bfloat16:
         return not is_in_blocks(operation, at_zero)
-    return operation != PASS_GRAD
+    else:
+        return operation != PASS_GRAD
 
 
 cdef inline void run(int operation, int at_zero, number *out, const number *a, const number *b,
                      const number *parameter, Py_ssize_t n, const Rows *rows) noexcept nogil:
     each_row(<Row>operate_row[number], operation, at_zero, is_one_by_one(operation, at_zero, out),
-             out, a, b if has_two(operation) else a, parameter, n, rows)
+             <char *>out, <const char *>a, <const char *>(b if has_two(operation) else a),
+             <const char *>parameter, n, rows)
 
 
 cdef inline bint has_one_parameter(const Rows *rows) noexcept nogil:
@@ -470,29 +488,14 @@ table.stream_block = STREAM_BLOCK
 table.vector_step = VECTOR_STEP
 
 
-cdef void fill_size(const number *size_marker, int dtype) noexcept:
-    """What the dtypes of a size share, but that a float has a `decode` of its own."""
-    table.decode[dtype] = <Decode>decode[number]
-    table.pass_grad[dtype] = <Kernel>pass_grad[number]
-
-
 cdef void fill(const number *dtype_marker, int dtype) noexcept:
     # A kernel is called with void pointers to its own type: the same call in every C ABI.
     cdef int operation
     table.itemsize[dtype] = sizeof(number)
     table.encode[dtype] = <Encode>encode[number]
-    if sizeof(number) == 1:
-        fill_size(<const _scalar.uint8 *>NULL, dtype)
-    elif sizeof(number) == 2:
-        fill_size(<const _scalar.uint16 *>NULL, dtype)
-    elif sizeof(number) == 4:
-        fill_size(<const _scalar.uint32 *>NULL, dtype)
-    elif sizeof(number) == 8:
-        fill_size(<const _scalar.uint64 *>NULL, dtype)
-    else:
-        fill_size(<const longdouble *>NULL, dtype)
-    if number is float16 or number is bfloat16 or number is float32 or number is float64:
-        table.decode[dtype] = <Decode>decode[number]
+    table.decode[dtype] = <Decode>decode[number]
+    if _scalar.is_unsigned(<number>0) or number is longdouble:
+        table.pass_grad[sizeof(number)] = <Kernel>pass_grad[number]
     table.kernel[RELU][dtype] = <Kernel>relu[number]
     table.kernel[RELU_SUBGRADIENT][dtype] = <Kernel>relu_subgradient[number]
     table.kernel[RELU_BACKWARD][dtype] = <Kernel>relu_backward[number]

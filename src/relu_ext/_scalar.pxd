@@ -296,14 +296,6 @@ cdef inline number rank(number x, uint16 infinity) noexcept nogil:
         return x
 
 
-cdef inline bint exceeds(number a, number b) noexcept nogil:
-    """Whether rank a is above rank b."""
-    if number is float16 or number is bfloat16:
-        return <int16>a > <int16>b
-    else:
-        return a > b
-
-
 cdef inline number winner(number first_rank, number later_rank,
                           number first, number later) noexcept nogil:
     """`later` where its rank is above the first one's, `first` elsewhere."""
@@ -311,5 +303,7 @@ cdef inline number winner(number first_rank, number later_rank,
         # Two selects, because GCC 12 makes branches of one condition with `&`.
         return choose(first_rank != first_rank, first,
                       choose(later_rank <= first_rank, first, later))
+    elif number is float16 or number is bfloat16:
+        return choose(<int16>later_rank > <int16>first_rank, later, first)
     else:
-        return choose(exceeds(later_rank, first_rank), later, first)
+        return choose(later_rank > first_rank, later, first)

@@ -63,12 +63,10 @@ ctypedef void (*CopyBox)(char *to, const Py_ssize_t *to_step, const char *source
                          const Py_ssize_t *step, const Py_ssize_t *shape,
                          Py_ssize_t itemsize) noexcept nogil
 
-# As for a matrix, but only where the byte of a mask is not 0: nothing is written elsewhere.
-ctypedef void (*CopyWhere)(char *to, Py_ssize_t to_column, Py_ssize_t to_row,
-                           const char *source, Py_ssize_t column, Py_ssize_t row,
-                           const char *mask, Py_ssize_t mask_column, Py_ssize_t mask_row,
-                           Py_ssize_t columns, Py_ssize_t rows,
-                           Py_ssize_t itemsize) noexcept nogil
+# As for a box, but only where the byte of a mask is not 0: nothing is written elsewhere.
+ctypedef void (*CopyWhere)(char *to, const Py_ssize_t *to_step, const char *source,
+                           const Py_ssize_t *step, const char *mask, const Py_ssize_t *mask_step,
+                           const Py_ssize_t *shape, Py_ssize_t itemsize) noexcept nogil
 
 # The signs of n numbers as -1, 0 and 1, and 2 for NaN; and numbers that have these signs, faster
 # where there is no NaN.  If at_zero is 0 or 1 instead of SLOPE_AT_ZERO, 0 where relu's gradient is
@@ -80,7 +78,7 @@ ctypedef void (*Decode)(void *out, const signed char *codes, bint any_nan,
                         Py_ssize_t n) noexcept nogil
 
 # relu's gradient from the latter is a kernel whose b is such codes.  It ignores the parameter, and
-# is the same one for each dtype of a size.
+# is the same one for all dtypes of a size.
 
 # The numbers of float32 as float64, and back, rounded once.
 ctypedef void (*Widen)(double *out, const void *a, Py_ssize_t n) noexcept nogil
@@ -187,7 +185,7 @@ cdef struct KernelTable:
     CopyWhere copy_where
     Encode encode[DTYPES]
     Decode decode[DTYPES]
-    Kernel pass_grad[DTYPES]
+    Kernel pass_grad[17]  # by the itemsize
     Widen widen
     Narrow narrow
     StreamCopy stream_copy

@@ -125,9 +125,9 @@ cdef inline bint start_plan(Plan *this, int operation, int dtype, const Operand 
     return True
 
 
-cdef inline void pass_grad(Plan *this, int dtype, int at_zero) noexcept nogil:
+cdef inline void pass_grad(Plan *this, int at_zero) noexcept nogil:
     """Have relu's gradient, of an x of another dtype, chosen by codes; `at_zero` is 0 or 1."""
-    this.kernel = active_table.pass_grad[dtype]
+    this.kernel = active_table.pass_grad[this.itemsize]
     this.at_zero = at_zero
 
 

@@ -31,15 +31,10 @@ cdef extern from "_copies.h" nogil:
 # with float64 as that x 1.1, with a bias of float64 1.12 to 1.25.
 cdef extern from *:
     """
-    #define RELU_EXT_LARGEST_BLOCK 512
-    typedef struct { RELU_EXT_LINE_ALIGNED char bytes[RELU_EXT_LARGEST_BLOCK]; } relu_ext_block;
     typedef struct { RELU_EXT_LINE_ALIGNED char bytes[RELU_EXT_BOX_BYTES]; } relu_ext_tile;
     """
     enum:
-        LARGEST_BLOCK "RELU_EXT_LARGEST_BLOCK"
         TILE_BYTES "RELU_EXT_BOX_BYTES"
-    ctypedef struct Block "relu_ext_block":
-        char *bytes
     ctypedef struct Tile "relu_ext_tile":
         char *bytes
 
@@ -67,6 +62,7 @@ cdef enum:
     # one input takes 13.7 with 1 to 8 KiB.  Zen 3: two inputs take 16.2 without them and 18.3 with
     # 1 to 4 KiB.
     STREAM_AHEAD = 2 << 10
+    LARGEST_BLOCK = 512  # bytes that are streamed at a time
     # From this size on threads share a call.  Two threads in place (Zen 5): 512 KiB 0.95 times as
     # fast as one, 1 MiB 1.26, 4 MiB 1.71, 8 MiB 1.91, 32 MiB 1.32, and 256 MiB 1.06, where one
     # thread nearly fills the memory bus.  With both cores already busy, 4 MiB took 7.6 ms instead
@@ -173,10 +169,15 @@ cdef void order_result(Plan *this, Py_ssize_t *shape, Py_ssize_t *strides) noexc
         strides[this.axes - 1 - i] = this.step[OUT][i]
 
 
+cdef void swap_axes(Plan *this, int one, int other) noexcept nogil:
+    cdef int role
+    this.shape[one], this.shape[other] = this.shape[other], this.shape[one]
+    for role in range(WALKED):
+        this.step[role][one], this.step[role][other] = this.step[role][other], this.step[role][one]
+
+
 cdef void settle(Plan *this) noexcept nogil:
     """Bring the axes into the order of out's memory, and merge them."""
-    cdef Py_ssize_t step[WALKED]
-    cdef Py_ssize_t length
     cdef int axes = this.axes
     cdef int axis, role, position
     for role in range(WALKED):
@@ -184,29 +185,19 @@ cdef void settle(Plan *this) noexcept nogil:
             this.data[role] = this.data[OUT]
     this.axes = 0
     for axis in range(axes):
-        length = this.shape[axis]
-        if length == 1:
+        if this.shape[axis] == 1:
             continue
-        if (axis == this.axes and this.step[OUT][axis] >= 0
-                and (axis == 0 or this.step[OUT][axis - 1] <= this.step[OUT][axis])):
-            this.axes += 1  # it is where it belongs
-            continue
-        for role in range(WALKED):
-            step[role] = this.step[role][axis]
-        if step[OUT] < 0 and length > 0:
+        if this.step[OUT][axis] < 0 and this.shape[axis] > 0:
             for role in range(WALKED):
-                this.data[role] += step[role] * (length - 1)
-                step[role] = -step[role]
+                this.data[role] += this.step[role][axis] * (this.shape[axis] - 1)
+                this.step[role][axis] = -this.step[role][axis]
         position = this.axes
-        while position > 0 and this.step[OUT][position - 1] > step[OUT]:
-            this.shape[position] = this.shape[position - 1]
-            for role in range(WALKED):
-                this.step[role][position] = this.step[role][position - 1]
-            position -= 1
-        this.shape[position] = length
-        for role in range(WALKED):
-            this.step[role][position] = step[role]
         this.axes += 1
+        if position < axis:
+            swap_axes(this, position, axis)
+        while position > 0 and this.step[OUT][position - 1] > this.step[OUT][position]:
+            swap_axes(this, position - 1, position)
+            position -= 1
     merge_axes(this)
     this.parameter_step = this.step[PARAMETER][0] != 0
 
@@ -217,14 +208,11 @@ cdef void merge_axes(Plan *this) noexcept nogil:
     cdef int axis, role
     cdef bint together
     if this.axes == 0:
-        this.axes = 1
         this.shape[0] = 1
         for role in range(WALKED):
             this.step[role][0] = 0
         this.step[OUT][0] = this.step[A][0] = this.itemsize
-        if this.has[B]:
-            this.step[B][0] = this.itemsize
-        return
+        this.step[B][0] = this.itemsize if this.has[B] else 0
     for axis in range(1, this.axes):
         together = True
         for role in range(WALKED):
@@ -233,10 +221,8 @@ cdef void merge_axes(Plan *this) noexcept nogil:
             this.shape[merged] *= this.shape[axis]
             continue
         merged += 1
-        if merged != axis:
-            this.shape[merged] = this.shape[axis]
-            for role in range(WALKED):
-                this.step[role][merged] = this.step[role][axis]
+        if merged < axis:
+            swap_axes(this, merged, axis)
     this.axes = merged + 1
 
 
@@ -353,7 +339,7 @@ cdef void apply_streamed(const Plan *this, char **at, Py_ssize_t n) noexcept nog
     bytes on Zen 4.  On Ice Lake, 128 MiB take 13.7 ms in blocks of 512 bytes, 14.4 in 1 KiB, 15.4
     in 2 KiB, and 18.6 with stores of 16 bytes instead of 64.
     """
-    cdef Block scratch
+    cdef Tile scratch
     cdef bint has_two = this.step[B][0] != 0
     cdef Py_ssize_t ahead = 0 if has_two else STREAM_AHEAD
     cdef Py_ssize_t bytes = LARGEST_BLOCK
@@ -675,18 +661,9 @@ cdef void store_tile(const Plan *this, char *to, const char *tile, const char *m
     """Copy a tile to its place, rounded to out's dtype, or only where a mask is not 0."""
     cdef Tile raw
     cdef Py_ssize_t step[BOX_AXES]
-    cdef Py_ssize_t m, n
     if this.has[MASK]:
-        for m in range(box.shape[3]):
-            for n in range(box.shape[2]):
-                active_table.copy_where(
-                    to + m * this.step[OUT][3] + n * this.step[OUT][2],
-                    this.step[OUT][0], this.step[OUT][1],
-                    tile + m * box.tile_step[3] + n * box.tile_step[2],
-                    box.tile_step[0], box.tile_step[1],
-                    mask + m * this.step[MASK][3] + n * this.step[MASK][2],
-                    this.step[MASK][0], this.step[MASK][1], box.shape[0], box.shape[1],
-                    this.itemsize)
+        active_table.copy_where(to, this.step[OUT], tile, box.tile_step, mask, this.step[MASK],
+                                box.shape, this.itemsize)
     elif not this.rounds:
         active_table.copy_box(to, this.step[OUT], tile, box.tile_step, box.shape, this.itemsize)
     elif lies_as_a_tile(this, OUT, box, step):
@@ -898,13 +875,6 @@ cdef Panel lay_tiles(Plan *this) noexcept nogil:
     if this.copied[PARAMETER]:
         this.parameter_step = 1
     return run_tiles
-
-
-cdef void swap_axes(Plan *this, int one, int other) noexcept nogil:
-    cdef int role
-    this.shape[one], this.shape[other] = this.shape[other], this.shape[one]
-    for role in range(WALKED):
-        this.step[role][one], this.step[role][other] = this.step[role][other], this.step[role][one]
 
 
 cdef void walk(Plan *this) noexcept nogil:
