@@ -4,8 +4,7 @@ The level's name follows that of this module: relu_ext._kernels_v3.
 """
 
 # Contract: `Kernel` in _table.pxd.
-# One loop reads the parameter from its array, another holds a single one in a register, because a
-# stride that is not known defeats the vectoriser.
+# All is inlined into the kernels, where an operation is a constant.
 
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport uintptr_t
@@ -17,14 +16,14 @@ from relu_ext._scalar cimport (
     total,
 )
 from relu_ext._table cimport (
-    A, ADD_LEAKY_RELU, ADD_RELU, ADD_RELU_BACKWARD, B, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, INT16,
-    INT32, INT64, INT8, LANES, LEAKY_RELU, LEAKY_RELU_BACKWARD, LEAKY_RELU_BACKWARD_0_AT_ZERO,
-    LEAKY_RELU_BACKWARD_1_AT_ZERO, LEAKY_RELU_SUBGRADIENT, LEAKY_RELU_SUBGRADIENT_0_AT_ZERO,
-    LEAKY_RELU_SUBGRADIENT_1_AT_ZERO, LEARNED, LONGDOUBLE, OPERATIONS, OUT, PARAMETER, PRELU_BACKWARD,
-    PRELU_BACKWARD_0_AT_ZERO, PRELU_BACKWARD_1_AT_ZERO, RELU, RELU_BACKWARD, RELU_SUBGRADIENT,
-    SLOPE_AT_ZERO, UINT16, UINT32, UINT64, UINT8, AddRow, AddRun, Copy, CopyBox, CopyWhere, Decode,
-    Encode, FoldLanes, FoldRows, Kernel, KernelTable, Learn, Narrow, Rows, Settle, StreamCopy,
-    Terms, Widen,
+    A, ADD_LEAKY_RELU, ADD_RELU, ADD_RELU_BACKWARD, B, BFLOAT16, FLOAT16, FLOAT32, FLOAT64,
+    INT16, INT32, INT64, INT8, LANES, LEAKY_RELU, LEAKY_RELU_BACKWARD,
+    LEAKY_RELU_BACKWARD_0_AT_ZERO, LEAKY_RELU_BACKWARD_1_AT_ZERO, LEAKY_RELU_SUBGRADIENT,
+    LEAKY_RELU_SUBGRADIENT_0_AT_ZERO, LEAKY_RELU_SUBGRADIENT_1_AT_ZERO, LEARNED, LONGDOUBLE,
+    OPERATIONS, OUT, PARAMETER, PRELU_BACKWARD, PRELU_BACKWARD_0_AT_ZERO,
+    PRELU_BACKWARD_1_AT_ZERO, RELU, RELU_BACKWARD, RELU_SUBGRADIENT, SLOPE_AT_ZERO, UINT16,
+    UINT32, UINT64, UINT8, AddRow, AddRun, Copy, CopyBox, CopyWhere, Decode, Encode, FoldLanes,
+    FoldRows, Kernel, KernelTable, Learn, Narrow, Rows, Settle, StreamCopy, Terms, Widen,
 )
 
 
@@ -55,37 +54,37 @@ cdef enum:
     ADD  # halves
     SUMS = 1024  # that are computed before an operation reads them
 
-# What a kernel does to one row.  The operation is a constant, and at_zero is one or 0 or 1.
+# What a kernel does to one row.
 ctypedef void (*Row)(int operation, int at_zero, void *out, const void *a, const void *b,
                      const void *parameter, Py_ssize_t step, Py_ssize_t n) noexcept nogil
 
 
-# Operations.  With a derivative at 0 of its own, `at_zero` is 0 or 1, or else SLOPE_AT_ZERO: then
-# the parameter tells.
+# Operations.  `at_zero` is 0 or 1 where that is the derivative at ±0, and SLOPE_AT_ZERO where the
+# parameter tells it.
+
+cdef inline bint is_on_sums(int operation) noexcept nogil:
+    return operation in (ADD_RELU, ADD_LEAKY_RELU)
+
+
+cdef inline bint is_leaky(int operation) noexcept nogil:
+    """Whether the product is not used where x is NaN."""
+    return operation in (LEAKY_RELU, ADD_LEAKY_RELU)
+
 
 cdef inline bint has_two(int operation) noexcept nogil:
     """Whether there is a `b`."""
-    return (operation == RELU_BACKWARD or operation == LEAKY_RELU_BACKWARD or operation == PASS_GRAD
-            or is_on_sums(operation))
-
-
-cdef inline bint is_on_sums(int operation) noexcept nogil:
-    return operation == ADD_RELU or operation == ADD_LEAKY_RELU
+    return is_on_sums(operation) or operation in (RELU_BACKWARD, LEAKY_RELU_BACKWARD, PASS_GRAD)
 
 
 cdef inline bint has_parameter(int operation, int at_zero) noexcept nogil:
-    if operation == RELU_SUBGRADIENT or operation == RELU_BACKWARD:
+    if operation in (RELU_SUBGRADIENT, RELU_BACKWARD):
         return at_zero == SLOPE_AT_ZERO
     return operation not in (RELU, ADD_RELU, PASS_GRAD, ADD)
 
 
-cdef inline bint is_leaky(int operation) noexcept nogil:
-    return operation == LEAKY_RELU or operation == ADD_LEAKY_RELU
-
-
 cdef inline number choice(int operation, int at_zero, number a, number b, number parameter,
                           number a_times_parameter) noexcept nogil:
-    """The result of an operation that has its product, and in `a` its sum."""
+    """The result of an operation that is given its product, and in place of `a` its sum."""
     if operation == RELU or operation == ADD_RELU:
         return _scalar.relu(a)
     if is_leaky(operation):
@@ -104,7 +103,7 @@ cdef inline number choice(int operation, int at_zero, number a, number b, number
 
 cdef inline number operate(int operation, int at_zero, number a, number b,
                            number parameter) noexcept nogil:
-    """The result for one number; of half precision if it needs neither a sum nor a product."""
+    """The result for one number, which is none of half precision if it is added or multiplied."""
     if is_on_sums(operation):
         a = total(a, b)
     if is_leaky(operation):
@@ -115,7 +114,7 @@ cdef inline number operate(int operation, int at_zero, number a, number b,
 # Half precision, a block at a time.
 
 cdef inline bint is_in_blocks(int operation, int at_zero) noexcept nogil:
-    """Whether numbers of half precision are added or multiplied."""
+    """Whether numbers are added or multiplied, which is done in blocks in half precision."""
     if operation == RELU_BACKWARD:
         return at_zero == SLOPE_AT_ZERO
     return operation not in (RELU, RELU_SUBGRADIENT, LEAKY_RELU_SUBGRADIENT, PASS_GRAD)
@@ -212,7 +211,8 @@ cdef inline void run_on_sums(int operation, half *out, const half *x, const half
         n -= count
 
 
-# Rows.
+# Rows.  One loop reads the parameter from its array, another holds a single one in a register,
+# because a stride that is not known defeats the vectoriser.
 
 cdef inline void operate_row(int operation, int at_zero, number *out, const number *a,
                              const number *b, const number *parameter, Py_ssize_t step,

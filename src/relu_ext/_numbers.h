@@ -132,86 +132,66 @@ static inline uint16_t relu_ext_float16_from_float(float value)
 }
 #endif
 
+/* A vector of float32, how it is loaded, and how it comes from as many float16 and becomes them; of
+ * these two vectors are stored at once, because stores are as wide as the loads that will follow in
+ * the kernels: a load cannot be served from two stores still on their way. With AVX-512 this is 1.3
+ * to 2.4 times as fast as with F16C (Zen 5). */
+#if defined(__AVX512F__)
+typedef __m512 relu_ext_floats;
+#define RELU_EXT_LOAD_FLOATS(b) _mm512_loadu_ps(b)
+#define RELU_EXT_LOAD_HALVES(a) _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(a)))
+#define RELU_EXT_NARROW(x) _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT)
+#define RELU_EXT_STORE_HALVES(out, low, high) \
+    _mm512_storeu_si512(out, _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1))
+#elif defined(__F16C__)
+typedef __m256 relu_ext_floats;
+#define RELU_EXT_LOAD_FLOATS(b) _mm256_loadu_ps(b)
+#define RELU_EXT_LOAD_HALVES(a) _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(a)))
+#define RELU_EXT_NARROW(x) _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT)
+#define RELU_EXT_STORE_HALVES(out, low, high) \
+    _mm256_storeu_si256((__m256i *)(out), _mm256_set_m128i(high, low))
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+typedef float32x4_t relu_ext_floats;
+#define RELU_EXT_LOAD_FLOATS(b) vld1q_f32(b)
+#define RELU_EXT_LOAD_HALVES(a) vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(a)))
+#define RELU_EXT_NARROW(x) vreinterpret_u16_f16(vcvt_f16_f32(x))
+#define RELU_EXT_STORE_HALVES(out, low, high) vst1q_u16(out, vcombine_u16(low, high))
+#else
+typedef float relu_ext_floats;
+#define RELU_EXT_LOAD_FLOATS(b) (*(b))
+#define RELU_EXT_LOAD_HALVES(a) relu_ext_float_from_float16(*(a))
+#define RELU_EXT_NARROW(x) relu_ext_float16_from_float(x)
+#define RELU_EXT_STORE_HALVES(out, low, high) ((out)[0] = (low), (out)[1] = (high))
+#endif
+#define RELU_EXT_FLOATS ((int)(sizeof(relu_ext_floats) / sizeof(float)))
+
 /* out[i] = a[i], out[i] = a[i] * b[i] and out[i] = a[i] + b[i], for a block; b of a product and the
- * addends are float32. Stores are as wide as the loads that will follow in the kernels: a load
- * cannot be served from two stores still on their way. */
+ * addends are float32. */
 static inline void relu_ext_float16_expand(float *out, const relu_ext_float16 *a)
 {
     int i;
-#if defined(__AVX512F__)
-    for (i = 0; i < RELU_EXT_BLOCK; i += 16)
-        _mm512_storeu_ps(out + i, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(a + i))));
-#elif defined(__F16C__)
-    for (i = 0; i < RELU_EXT_BLOCK; i += 8)
-        _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(a + i))));
-#elif defined(__ARM_NEON) && defined(__aarch64__)
-    for (i = 0; i < RELU_EXT_BLOCK; i += 4)
-        vst1q_f32(out + i, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(a + i))));
-#else
-    for (i = 0; i < RELU_EXT_BLOCK; i++)
-        out[i] = relu_ext_float_from_float16(a[i]);
-#endif
+    for (i = 0; i < RELU_EXT_BLOCK; i += RELU_EXT_FLOATS) {
+        const relu_ext_floats x = RELU_EXT_LOAD_HALVES(a + i);
+        memcpy(out + i, &x, sizeof x);
+    }
 }
 
-/* Defines relu_ext_float16_<NAME>, which applies an operation on float32 to float16 a and b. */
-#if defined(__AVX512F__)
-#define RELU_EXT_FLOAT16_BLOCK(NAME, OPERATOR, AVX512, AVX, NEON)                                   \
-    static inline __m256i relu_ext_float16_##NAME##16(const relu_ext_float16 *a, const float *b)   \
-    {                                                                                              \
-        const __m512 x = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)a));                  \
-        return _mm512_cvtps_ph(AVX512(x, _mm512_loadu_ps(b)), _MM_FROUND_TO_NEAREST_INT);          \
-    }                                                                                              \
-    static inline void relu_ext_float16_##NAME(relu_ext_float16 *out, const relu_ext_float16 *a,   \
-                                               const float *b)                                     \
-    {                                                                                              \
-        int i;                                                                                     \
-        for (i = 0; i < RELU_EXT_BLOCK; i += 32) {                                                 \
-            const __m256i low = relu_ext_float16_##NAME##16(a + i, b + i);                         \
-            const __m256i high = relu_ext_float16_##NAME##16(a + i + 16, b + i + 16);              \
-            _mm512_storeu_si512(out + i, _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1)); \
-        }                                                                                          \
+#define RELU_EXT_FLOAT16_BLOCK(NAME, OPERATOR)                                                    \
+    static inline void relu_ext_float16_##NAME(relu_ext_float16 *out, const relu_ext_float16 *a,  \
+                                               const float *b)                                    \
+    {                                                                                             \
+        int i;                                                                                    \
+        for (i = 0; i < RELU_EXT_BLOCK; i += 2 * RELU_EXT_FLOATS) {                               \
+            const int k = i + RELU_EXT_FLOATS;                                                    \
+            const relu_ext_floats low = RELU_EXT_LOAD_HALVES(a + i);                              \
+            const relu_ext_floats high = RELU_EXT_LOAD_HALVES(a + k);                             \
+            RELU_EXT_STORE_HALVES(out + i,                                                        \
+                                  RELU_EXT_NARROW(low OPERATOR RELU_EXT_LOAD_FLOATS(b + i)),      \
+                                  RELU_EXT_NARROW(high OPERATOR RELU_EXT_LOAD_FLOATS(b + k)));    \
+        }                                                                                         \
     }
-#elif defined(__F16C__)
-#define RELU_EXT_FLOAT16_BLOCK(NAME, OPERATOR, AVX512, AVX, NEON)                                   \
-    static inline __m128i relu_ext_float16_##NAME##8(const relu_ext_float16 *a, const float *b)    \
-    {                                                                                              \
-        const __m256 x = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)a));                     \
-        return _mm256_cvtps_ph(AVX(x, _mm256_loadu_ps(b)), _MM_FROUND_TO_NEAREST_INT);             \
-    }                                                                                              \
-    static inline void relu_ext_float16_##NAME(relu_ext_float16 *out, const relu_ext_float16 *a,   \
-                                               const float *b)                                     \
-    {                                                                                              \
-        int i;                                                                                     \
-        for (i = 0; i < RELU_EXT_BLOCK; i += 16) {                                                 \
-            const __m128i low = relu_ext_float16_##NAME##8(a + i, b + i);                          \
-            const __m128i high = relu_ext_float16_##NAME##8(a + i + 8, b + i + 8);                 \
-            _mm256_storeu_si256((__m256i *)(out + i), _mm256_set_m128i(high, low));                \
-        }                                                                                          \
-    }
-#elif defined(__ARM_NEON) && defined(__aarch64__)
-#define RELU_EXT_FLOAT16_BLOCK(NAME, OPERATOR, AVX512, AVX, NEON)                                   \
-    static inline void relu_ext_float16_##NAME(relu_ext_float16 *out, const relu_ext_float16 *a,   \
-                                               const float *b)                                     \
-    {                                                                                              \
-        int i;                                                                                     \
-        for (i = 0; i < RELU_EXT_BLOCK; i += 4) {                                                  \
-            const float32x4_t x = vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(a + i)));             \
-            const float32x4_t y = NEON(x, vld1q_f32(b + i));                                       \
-            vst1_u16(out + i, vreinterpret_u16_f16(vcvt_f16_f32(y)));                              \
-        }                                                                                          \
-    }
-#else
-#define RELU_EXT_FLOAT16_BLOCK(NAME, OPERATOR, AVX512, AVX, NEON)                                   \
-    static inline void relu_ext_float16_##NAME(relu_ext_float16 *out, const relu_ext_float16 *a,   \
-                                               const float *b)                                     \
-    {                                                                                              \
-        int i;                                                                                     \
-        for (i = 0; i < RELU_EXT_BLOCK; i++)                                                       \
-            out[i] = relu_ext_float16_from_float(relu_ext_float_from_float16(a[i]) OPERATOR b[i]); \
-    }
-#endif
-RELU_EXT_FLOAT16_BLOCK(multiply, *, _mm512_mul_ps, _mm256_mul_ps, vmulq_f32)
-RELU_EXT_FLOAT16_BLOCK(add, +, _mm512_add_ps, _mm256_add_ps, vaddq_f32)
+RELU_EXT_FLOAT16_BLOCK(multiply, *)
+RELU_EXT_FLOAT16_BLOCK(add, +)
 
 /* bfloat16 is the upper half of a float32. Two numbers stay where they are in a word of 32 bits,
  * because taking them apart and putting them together would cost more than the arithmetic; of a
