@@ -173,15 +173,6 @@ RELU_EXT_SECOND(32, 0x5555, _mm512_cvtepi64_epi32, _mm512_cvtepu32_epi64,
         }                                                                                         \
         return 1;                                                                                 \
     }
-#else
-#define RELU_EXT_TRANSPOSE(BITS, ITEMS, ROUNDS)                                                   \
-    static inline int relu_ext_transpose##BITS(char *to, ptrdiff_t to_row, const char *from,      \
-                                               ptrdiff_t column, ptrdiff_t columns,               \
-                                               ptrdiff_t rows)                                    \
-    {                                                                                             \
-        return 0;                                                                                 \
-    }
-#endif
 RELU_EXT_TRANSPOSE(8, 16, 4)
 RELU_EXT_TRANSPOSE(16, 8, 3)
 RELU_EXT_TRANSPOSE(32, 4, 2)
@@ -190,6 +181,12 @@ RELU_EXT_TRANSPOSE(32, 4, 2)
 RELU_EXT_TRANSPOSE(64, 4, 2)
 #else
 RELU_EXT_TRANSPOSE(64, 2, 1)
+#endif
+#else
+#define relu_ext_transpose8(to, to_row, from, column, columns, rows) 0
+#define relu_ext_transpose16(to, to_row, from, column, columns, rows) 0
+#define relu_ext_transpose32(to, to_row, from, column, columns, rows) 0
+#define relu_ext_transpose64(to, to_row, from, column, columns, rows) 0
 #endif
 
 /* Copies rows of bytes by loads and stores that overlap, without a call. */

@@ -136,26 +136,21 @@ cdef void order_result(Plan *this, Py_ssize_t *shape, Py_ssize_t *strides) noexc
     cdef int order[MOST_AXES]
     cdef int i, k, position, role
     cdef Py_ssize_t step, other
-    cdef bint decided, swap
+    cdef bint stays, swaps
     for i in range(this.axes):
         order[i] = i
     for i in range(1, this.axes):
         position = i
         for k in range(i - 1, -1, -1):
-            decided = swap = False
+            stays = swaps = False
             for role in range(A, WALKED):
                 step = distance(this.step[role][i])
                 other = distance(this.step[role][order[k]])
-                if step == 0 or other == 0:
-                    continue
-                if other <= step:
-                    swap = False
-                elif not decided:
-                    swap = True
-                decided = True
-            if decided and not swap:
+                stays |= step != 0 and 0 < other <= step
+                swaps |= 0 < step < other
+            if stays:
                 break
-            if decided:
+            if swaps:
                 position = k
         for k in range(i, position, -1):
             order[k] = order[k - 1]
@@ -358,18 +353,14 @@ cdef void apply_streamed(const Plan *this, char **at, Py_ssize_t n) noexcept nog
     apply(this, at, at[OUT], n)
 
 
-cdef void run_row(const Plan *this, char **start, Py_ssize_t n) noexcept nogil:
-    """n elements along axis 0, on one thread.
+cdef void run_row(const Plan *this, char **at, Py_ssize_t n) noexcept nogil:
+    """n elements along axis 0, on one thread.  The addresses move.
 
     The elements up to the next cache line come first, so that no later store crosses a line.
     NumPy's data starts 16 bytes into a line.  In a prototype, 2**20 float32 in place went from 47.8
     to 35.6 us.
     """
-    cdef char *at[WALKED]
-    cdef Py_ssize_t head = -<uintptr_t>start[OUT] % CACHE_LINE
-    cdef int role
-    for role in range(WALKED):
-        at[role] = start[role]
+    cdef Py_ssize_t head = -<uintptr_t>at[OUT] % CACHE_LINE
     if head % this.itemsize != 0 or LARGEST_BLOCK % this.itemsize != 0:
         apply(this, at, at[OUT], n)
         return
@@ -405,11 +396,9 @@ cdef void run_columns(const Plan *this, char **start, Py_ssize_t columns,
             short.steps[role] = this.step[role][1] if rows > 1 else 0
         apply_rows(this, start, columns, rows, &short)
         return
-    for role in range(WALKED):
-        at[role] = start[role]
     for row in range(rows):
-        if row > 0:
-            advance(this, at, 1, 1)
+        for role in range(WALKED):
+            at[role] = start[role] + row * row_step(this, role)
         run_row(this, at, columns)
 
 

@@ -98,10 +98,8 @@ cdef void loop(char **operands, const cnp.npy_intp *dimensions, const cnp.npy_in
 
 cdef class _Operation:
     """What a ufunc points to for as long as the process runs."""
-    cdef str public_name  # of the function, which errors name
-    cdef tuple operands  # their names
+    cdef object description
     cdef bytes name, doc, types
-    cdef int inputs
     cdef set dtypes
     cdef Loop loops[DTYPES]
     cdef cnp.PyUFuncGenericFunction functions[TYPES]
@@ -124,12 +122,9 @@ cdef register_bfloat16(ufunc, _Operation this, dtype):
     ufunc's lock, so that no thread searches the loops meanwhile.
     """
     cdef int numbers[4]
-    cdef int number = remember_bfloat16(np.dtype(dtype.type))
-    cdef int i
-    for i in range(4):
-        numbers[i] = number
+    numbers[:] = [remember_bfloat16(np.dtype(dtype.type))] * 4
     cnp.PyUFunc_RegisterLoopForType(
-        ufunc, number, <cnp.PyUFuncGenericFunction>loop, numbers, &this.loops[BFLOAT16])
+        ufunc, numbers[0], <cnp.PyUFuncGenericFunction>loop, numbers, &this.loops[BFLOAT16])
     this.dtypes.add(dtype)
 
 
@@ -170,14 +165,14 @@ cdef int promote(PyObject *c_ufunc, PyObject **operand_dtypes, PyObject **fixed,
     """
     ufunc = <object>c_ufunc
     cdef _Operation this = operations[ufunc]
-    cdef int inputs = this.inputs
+    cdef tuple operands = this.description.operands
+    cdef int inputs = len(operands)
     cdef int first = 0 if operand_dtypes[0] != NULL else 1  # `reduce` leaves the first open
     cdef int i
     if fixed[inputs] != NULL:
         dtypes = {"": <object>fixed[inputs]}  # that was asked for
     else:
-        dtypes = {
-            f" of {this.operands[i]}": <object>operand_dtypes[i] for i in range(first, inputs)}
+        dtypes = {f" of {operands[i]}": <object>operand_dtypes[i] for i in range(first, inputs)}
     unsupported = {operand: dtype for operand, dtype in dtypes.items() if not is_supported(dtype)}
     try:
         dtype = None if unsupported else common_dtype(list(dtypes.values()))
@@ -188,7 +183,7 @@ cdef int promote(PyObject *c_ufunc, PyObject **operand_dtypes, PyObject **fixed,
     if dtype not in this.dtypes:
         # If each of them is supported, the dtype to which they promote is not.
         names = [name_of(dtype) + operand for operand, dtype in (unsupported or dtypes).items()]
-        raise TypeError(f"{this.public_name}: dtype {', '.join(names)} is not supported; "
+        raise TypeError(f"{this.description.name}: dtype {', '.join(names)} is not supported; "
                         "use a floating or an integer dtype")
     for i in range(inputs + 1):
         chosen[i] = fixed[i] if fixed[i] != NULL else <PyObject *>dtype
@@ -221,27 +216,24 @@ __all__ = [description.ufunc_name for description in descriptions]
 
 cdef define(int operation, description):
     cdef _Operation this = _Operation()
+    cdef int inputs = len(description.operands)
     cdef int i
-    cdef str name = description.name
-    operands = description.operands
-    this.inputs = len(operands)
-    this.public_name = name
-    this.operands = operands
+    this.description = description
     this.name = description.ufunc_name.encode()
-    this.doc = documentation(name, operands).encode()
+    this.doc = documentation(description.name, description.operands).encode()
     dtypes = [numpy_dtypes[character] for character in description.dtypes]
-    this.types = bytes([dtype.num for dtype in dtypes for _ in range(len(operands) + 1)])
+    this.types = bytes([dtype.num for dtype in dtypes for _ in range(inputs + 1)])
     this.dtypes = {type(dtype) for dtype in dtypes}
     for i in range(DTYPES):
-        this.loops[i] = Loop(operation, i, len(description.arrays), this.inputs)
+        this.loops[i] = Loop(operation, i, len(description.arrays), inputs)
     for i, dtype in enumerate(dtypes):
         this.functions[i] = <cnp.PyUFuncGenericFunction>loop
         this.data[i] = &this.loops[kernel_dtypes[<int>dtype.num]]
     ufunc = cnp.PyUFunc_FromFuncAndData(
-        this.functions, this.data, this.types, len(dtypes), len(operands), 1,
+        this.functions, this.data, this.types, len(dtypes), inputs, 1,
         cnp.PyUFunc_None, this.name, this.doc, 0)
     PyUFunc_AddPromoter(
-        ufunc, (np.dtype,) * (len(operands) + 1),
+        ufunc, (np.dtype,) * (inputs + 1),
         PyCapsule_New(<void *>promote, "numpy._ufunc_promoter", NULL))
     try:
         ufunc.__module__ = __name__
