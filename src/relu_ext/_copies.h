@@ -432,27 +432,27 @@ static inline void relu_ext_copy_where(char *to, const ptrdiff_t *to_step, const
                                        const ptrdiff_t *mask_step, const ptrdiff_t *shape,
                                        ptrdiff_t itemsize)
 {
-    const ptrdiff_t rows = shape[1] * shape[2] * shape[3];
-    ptrdiff_t row, i;
-    for (row = 0; row < rows; row++) {
-        const ptrdiff_t j = row % shape[1], k = row / shape[1] % shape[2];
-        const ptrdiff_t l = row / shape[1] / shape[2];
-        char *const t = to + j * to_step[1] + k * to_step[2] + l * to_step[3];
-        const char *const f = from + j * step[1] + k * step[2] + l * step[3];
-        const char *const m = mask + j * mask_step[1] + k * mask_step[2] + l * mask_step[3];
-        if (itemsize == 1)
-            relu_ext_copy_where8(t, to_step[0], f, step[0], m, mask_step[0], shape[0]);
-        else if (itemsize == 2)
-            relu_ext_copy_where16(t, to_step[0], f, step[0], m, mask_step[0], shape[0]);
-        else if (itemsize == 4)
-            relu_ext_copy_where32(t, to_step[0], f, step[0], m, mask_step[0], shape[0]);
-        else if (itemsize == 8)
-            relu_ext_copy_where64(t, to_step[0], f, step[0], m, mask_step[0], shape[0]);
-        else
-            for (i = 0; i < shape[0]; i++)
-                if (m[i * mask_step[0]])
-                    memcpy(t + i * to_step[0], f + i * step[0], (size_t)itemsize);
-    }
+    ptrdiff_t i, j, k, l;
+    for (l = 0; l < shape[3]; l++)
+        for (k = 0; k < shape[2]; k++)
+            for (j = 0; j < shape[1]; j++) {
+                char *const t = to + j * to_step[1] + k * to_step[2] + l * to_step[3];
+                const char *const f = from + j * step[1] + k * step[2] + l * step[3];
+                const char *const m =
+                    mask + j * mask_step[1] + k * mask_step[2] + l * mask_step[3];
+                if (itemsize == 1)
+                    relu_ext_copy_where8(t, to_step[0], f, step[0], m, mask_step[0], shape[0]);
+                else if (itemsize == 2)
+                    relu_ext_copy_where16(t, to_step[0], f, step[0], m, mask_step[0], shape[0]);
+                else if (itemsize == 4)
+                    relu_ext_copy_where32(t, to_step[0], f, step[0], m, mask_step[0], shape[0]);
+                else if (itemsize == 8)
+                    relu_ext_copy_where64(t, to_step[0], f, step[0], m, mask_step[0], shape[0]);
+                else
+                    for (i = 0; i < shape[0]; i++)
+                        if (m[i * mask_step[0]])
+                            memcpy(t + i * to_step[0], f + i * step[0], (size_t)itemsize);
+            }
 }
 
 #endif
