@@ -43,7 +43,8 @@ from relu_ext._table cimport (
 from relu_ext._tensors cimport borrow, has_exchange_table, is_value, new_tensor
 from relu_ext._threads cimport Part, share
 from relu_ext._walk cimport (
-    GIL_BYTES, MASK, MOST_AXES, WALKED, Plan, is_apart, parts_of, run_columns, size_of, swap_axes,
+    GIL_BYTES, MASK, WALKED, Plan, is_safe, parts_of, run_columns, settle, size_of, start_plan,
+    swap_axes,
 )
 
 from importlib import import_module
@@ -108,15 +109,12 @@ cdef struct Job:
     Py_ssize_t step  # from one unit's sums to the next one's
 
 
-cdef inline bint broadcasts(const Operand *x, int axis, Py_ssize_t length,
-                            Py_ssize_t *step) noexcept nogil:
-    """Write the step in bytes along an axis, which is negative if the array has none there.  Return
-    False unless it broadcasts there or has as many elements, each in a place of its own."""
-    step[0] = 0
-    if axis < 0 or x.shape[axis] == 1:
-        return True
-    step[0] = x.strides[axis] * x.stride_unit
-    return x.shape[axis] == length and step[0] != 0
+cdef inline Py_ssize_t count(const Operand *x) noexcept nogil:
+    cdef Py_ssize_t size = 1
+    cdef int axis
+    for axis in range(x.axes):
+        size *= x.shape[axis]
+    return size
 
 
 cdef bint lay(Job *job, int operation, const Operand **operands) noexcept nogil:
@@ -125,67 +123,24 @@ cdef bint lay(Job *job, int operation, const Operand **operands) noexcept nogil:
     cdef Plan *plan = &job.plan
     cdef const Operand *out = operands[OUT]
     cdef Py_ssize_t result_size = active_table.itemsize[operands[SUMS].dtype]
-    cdef Py_ssize_t step[WALKED]
-    cdef Py_ssize_t extent, columns, length
-    cdef int order[MOST_AXES]
-    cdef int last = -1
-    cdef int axis, role, i, k
-    cdef bint merges, same
-    if out.axes > MOST_AXES or operands[PARAMETER].axes > out.axes or (
-            operands[SUMS].axes > out.axes):
+    cdef Py_ssize_t columns
+    cdef int axis, role
+    for axis in range(out.axes):
+        if out.strides[axis] < 0 and out.shape[axis] > 1:  # turned over, it is added in another order
+            return False
+    if not start_plan(plan, operation, out.dtype, operands, False):
         return False
-    plan.kernel = active_table.kernel[operation][out.dtype]
-    plan.itemsize = extent = active_table.itemsize[out.dtype]
+    settle(plan)
     plan.stream = False
-    plan.axes = 3
-    for role in range(WALKED):
-        plan.data[role] = operands[role].data
-        plan.size[role] = plan.itemsize
-        for axis in range(3):
-            plan.shape[axis] = 1
-            plan.step[role][axis] = 0
     plan.size[SUMS] = result_size
-    for i in range(out.axes):
-        k, axis = i, out.axes - 1 - i
-        while k > 0 and out.strides[order[k - 1]] > out.strides[axis]:
-            order[k] = order[k - 1]
-            k -= 1
-        order[k] = axis
-    for i in range(out.axes):
-        axis = order[i]
-        length = out.shape[axis]
-        if not (broadcasts(operands[PARAMETER], axis + operands[PARAMETER].axes - out.axes, length,
-                           &step[PARAMETER])
-                and broadcasts(operands[SUMS], axis + operands[SUMS].axes - out.axes, length,
-                               &step[SUMS])):
-            return False
-        if length == 1:
-            continue
-        for role in range(PARAMETER):
-            step[role] = operands[role].strides[axis] * operands[role].stride_unit
-        merges = last >= 0
-        if merges:
-            for role in range(WALKED):
-                merges &= step[role] == plan.step[role][last] * plan.shape[last]
-        if merges:
-            plan.shape[last] *= length
-        else:
-            last += 1
-            if last == 3 or step[OUT] < extent:  # elements share memory, or it is reversed
-                return False
-            plan.shape[last] = length
-            for role in range(WALKED):
-                plan.step[role][last] = step[role]
-        extent += step[OUT] * (length - 1)
-    if size_of(plan) == 0:
+    if (plan.axes > 3 or size_of(plan) == 0 or plan.data[SUMS] == plan.data[OUT]
+            or not is_safe(plan)):
         return False
-    for role in range(A, WALKED):
-        same = role != SUMS and plan.data[role] == plan.data[OUT]
-        for axis in range(3):
-            same &= plan.step[role][axis] == plan.step[OUT][axis]
-        if not same and not is_apart(plan, role, 0, extent):
-            return False
-    plan.parameter_step = plan.step[PARAMETER][0] != 0
+    while plan.axes < 3:
+        plan.shape[plan.axes] = 1
+        for role in range(WALKED):
+            plan.step[role][plan.axes] = 0
+        plan.axes += 1
     if plan.parameter_step and plan.step[PARAMETER][0] != plan.itemsize:
         return False
     for role in range(PARAMETER):
@@ -202,6 +157,8 @@ cdef bint lay(Job *job, int operation, const Operand **operands) noexcept nogil:
         return False
     # What it is divided into.
     job.cells = columns * plan.shape[2]
+    if job.cells != count(operands[SUMS]):  # of which some share memory
+        return False
     job.whole = not job.of_slope and job.cells == size_of(plan)
     if job.whole and (plan.shape[2] > 1 or operands[SUMS].dtype != out.dtype):
         return False
@@ -413,14 +370,6 @@ cdef double SMALLEST = 1.1754943508222875e-38  # below, a cast to bfloat16 may r
 
 cdef inline int summing_dtype(int dtype) noexcept nogil:
     return max(dtype, <int>FLOAT32)
-
-
-cdef inline Py_ssize_t count(const Operand *x) noexcept nogil:
-    cdef Py_ssize_t size = 1
-    cdef int axis
-    for axis in range(x.axes):
-        size *= x.shape[axis]
-    return size
 
 
 cdef inline bint is_taken(str name, object x, bint beside_tensor) except -1:
