@@ -33,8 +33,8 @@ from relu_ext._ndarrays cimport (
 from relu_ext._operand cimport Operand
 from relu_ext._table cimport (
     ADD_LEAKY_RELU, ADD_RELU, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, LEAKY_RELU, LEAKY_RELU_BACKWARD,
-    LEAKY_RELU_BACKWARD_0_AT_ZERO, LEAKY_RELU_SUBGRADIENT, LEAKY_RELU_SUBGRADIENT_0_AT_ZERO,
-    LONGDOUBLE, OUT, PARAMETER, RELU, RELU_BACKWARD, RELU_SUBGRADIENT, ROLES, UINT8, A, B,
+    LEAKY_RELU_SUBGRADIENT, LONGDOUBLE, OUT, PARAMETER, RELU, RELU_BACKWARD, RELU_SUBGRADIENT,
+    ROLES, UINT8, A, B,
 )
 from relu_ext._sums cimport choice_at_zero
 from relu_ext._tensors cimport borrow, is_value, new_tensor
@@ -573,15 +573,6 @@ cdef object call(int operation, bint in_place, object x, PyObject *y, PyObject *
     return calls.call_ufunc(ufunc, operands, keywords)
 
 
-cdef inline int subgradient_choice(str name, at_zero) except -1:
-    return choice_at_zero(
-        name, at_zero, LEAKY_RELU_SUBGRADIENT, LEAKY_RELU_SUBGRADIENT_0_AT_ZERO)
-
-
-cdef inline int backward_choice(str name, at_zero) except -1:
-    return choice_at_zero(name, at_zero, LEAKY_RELU_BACKWARD, LEAKY_RELU_BACKWARD_0_AT_ZERO)
-
-
 # The public functions.  `fill_docs` writes what their docstrings share.  Those of the functions in
 # place get what the others say about the result.
 
@@ -718,8 +709,9 @@ def leaky_relu_subgradient(x, /, negative_slope=0.01, *, at_zero=None, out=None,
     >>> relu_ext.leaky_relu_subgradient(np.array([-2.0, 0.0, 3.0]), 0.5)
     array([0.5, 0.5, 1. ])
     """
-    return evaluate(subgradient_choice("leaky_relu_subgradient", at_zero), x, NULL,
-                    <PyObject *>negative_slope, out, where, casting, order, dtype, subok)
+    cdef int operation = choice_at_zero("leaky_relu_subgradient", LEAKY_RELU_SUBGRADIENT, at_zero)
+    return evaluate(operation, x, NULL, <PyObject *>negative_slope, out, where, casting, order,
+                    dtype, subok)
 
 
 def leaky_relu_subgradient_(x, /, negative_slope=0.01, *, at_zero=None):
@@ -729,8 +721,8 @@ def leaky_relu_subgradient_(x, /, negative_slope=0.01, *, at_zero=None):
     >>> relu_ext.leaky_relu_subgradient_(np.array([-2.0, 3.0]), 0.5)
     array([0.5, 1. ])
     """
-    return evaluate_in_place(subgradient_choice("leaky_relu_subgradient_", at_zero), x, NULL,
-                             <PyObject *>negative_slope)
+    cdef int operation = choice_at_zero("leaky_relu_subgradient_", LEAKY_RELU_SUBGRADIENT, at_zero)
+    return evaluate_in_place(operation, x, NULL, <PyObject *>negative_slope)
 
 
 def leaky_relu_backward(grad, x, /, negative_slope=0.01, *, at_zero=None, out=None, where=True,
@@ -750,8 +742,9 @@ def leaky_relu_backward(grad, x, /, negative_slope=0.01, *, at_zero=None, out=No
     >>> relu_ext.leaky_relu_backward(np.array([5.0, 6.0]), np.array([2.0, -1.0]), 0.5)
     array([5., 3.])
     """
-    return evaluate(backward_choice("leaky_relu_backward", at_zero), grad, <PyObject *>x,
-                    <PyObject *>negative_slope, out, where, casting, order, dtype, subok)
+    cdef int operation = choice_at_zero("leaky_relu_backward", LEAKY_RELU_BACKWARD, at_zero)
+    return evaluate(operation, grad, <PyObject *>x, <PyObject *>negative_slope, out, where, casting,
+                    order, dtype, subok)
 
 
 def leaky_relu_backward_(grad, x, /, negative_slope=0.01, *, at_zero=None):
@@ -761,8 +754,8 @@ def leaky_relu_backward_(grad, x, /, negative_slope=0.01, *, at_zero=None):
     >>> relu_ext.leaky_relu_backward_(np.array([5.0, 6.0]), np.array([2.0, -1.0]), 0.5)
     array([5., 3.])
     """
-    return evaluate_in_place(backward_choice("leaky_relu_backward_", at_zero), grad,
-                             <PyObject *>x, <PyObject *>negative_slope)
+    cdef int operation = choice_at_zero("leaky_relu_backward_", LEAKY_RELU_BACKWARD, at_zero)
+    return evaluate_in_place(operation, grad, <PyObject *>x, <PyObject *>negative_slope)
 
 
 def prelu(x, slope, /, *, out=None, where=True, casting="same_kind", order="K", dtype=None,

@@ -86,16 +86,19 @@ cdef void slope_terms(accumulator *terms, const summand *grad, const summand *x,
 
 # Both results in one pass.
 
-cdef inline summand gradient_of(summand grad, summand x, summand slope, int call) noexcept nogil:
+cdef inline summand gradient_of(summand grad, summand x, summand slope,
+                                int operation) noexcept nogil:
     """The slope is not NaN."""
-    if call == ADD_RELU_BACKWARD:
+    if operation == RELU_BACKWARD:
         return _scalar.relu_backward(grad, x, <summand>0)
     return _scalar.leaky_relu_backward(
-        grad, x, product(slope, grad), call - PRELU_BACKWARD_0_AT_ZERO)
+        grad, x, product(slope, grad),
+        SLOPE_AT_ZERO if operation == LEAKY_RELU_BACKWARD
+        else operation - LEAKY_RELU_BACKWARD_0_AT_ZERO)
 
 
-cdef inline summand term_of(summand grad, summand x, int call) noexcept nogil:
-    if call == ADD_RELU_BACKWARD:
+cdef inline summand term_of(summand grad, summand x, int operation) noexcept nogil:
+    if operation == RELU_BACKWARD:
         return _scalar.relu_backward(grad, x, <summand>0)
     return _scalar.slope_term(x, product(x, grad))
 
@@ -106,7 +109,7 @@ cdef inline summand term_of(summand grad, summand x, int call) noexcept nogil:
 cdef inline void learn_four_row(summand *terms, char *out, const char *grad, const char *x,
                                 const summand *slopes, Py_ssize_t out_step,
                                 Py_ssize_t grad_step, Py_ssize_t x_step, Py_ssize_t n,
-                                int call) noexcept nogil:
+                                int operation) noexcept nogil:
     """Four rows at once, of halves FEW numbers, whose terms are not added.  All is read before
     anything is written, so that nothing is read twice, and a number is written before its term and
     the next row are computed: GCC makes no loads that wait for a comparison beyond a store.  In
@@ -124,14 +127,14 @@ cdef inline void learn_four_row(summand *terms, char *out, const char *grad, con
         x1 = (<const summand *>(x + x_step))[i]
         x2 = (<const summand *>(x + 2 * x_step))[i]
         x3 = (<const summand *>(x + 3 * x_step))[i]
-        (<summand *>out)[i] = gradient_of(g0, x0, slope, call)
-        t0 = term_of(g0, x0, call)
-        (<summand *>(out + out_step))[i] = gradient_of(g1, x1, slope, call)
-        t1 = term_of(g1, x1, call)
-        (<summand *>(out + 2 * out_step))[i] = gradient_of(g2, x2, slope, call)
-        t2 = term_of(g2, x2, call)
-        (<summand *>(out + 3 * out_step))[i] = gradient_of(g3, x3, slope, call)
-        t3 = term_of(g3, x3, call)
+        (<summand *>out)[i] = gradient_of(g0, x0, slope, operation)
+        t0 = term_of(g0, x0, operation)
+        (<summand *>(out + out_step))[i] = gradient_of(g1, x1, slope, operation)
+        t1 = term_of(g1, x1, operation)
+        (<summand *>(out + 2 * out_step))[i] = gradient_of(g2, x2, slope, operation)
+        t2 = term_of(g2, x2, operation)
+        (<summand *>(out + 3 * out_step))[i] = gradient_of(g3, x3, slope, operation)
+        t3 = term_of(g3, x3, operation)
         if summand is float16 or summand is bfloat16:
             terms[i], terms[FEW + i] = t0, t1
             terms[2 * FEW + i], terms[3 * FEW + i] = t2, t3
@@ -141,14 +144,14 @@ cdef inline void learn_four_row(summand *terms, char *out, const char *grad, con
 
 cdef inline void learn_lanes_row(accumulator *lanes, accumulator *out, const accumulator *grad,
                                  const accumulator *x, accumulator slope, Py_ssize_t n,
-                                 int call) noexcept nogil:
+                                 int operation) noexcept nogil:
     """As `learn_four_row`.  Term first, channels of 28 x 28 take 1.2 times as long (v4, Zen 5)."""
     cdef accumulator g, v
     cdef Py_ssize_t i
     for i in range(n):
         g, v = grad[i], x[i]
-        out[i] = gradient_of(g, v, slope, call)
-        lanes[i] += term_of(g, v, call)
+        out[i] = gradient_of(g, v, slope, operation)
+        lanes[i] += term_of(g, v, operation)
 
 
 cdef inline int bytes_before_line(const char *out, const char *grad, const char *x) noexcept nogil:
@@ -161,17 +164,17 @@ cdef inline int bytes_before_line(const char *out, const char *grad, const char 
 
 cdef inline void learn_four(accumulator *terms, char *out, char *grad, char *x,
                             const accumulator *slopes, const Py_ssize_t *steps, Py_ssize_t n,
-                            int call) noexcept nogil:
+                            int operation) noexcept nogil:
     if grad == out:  # by one pointer, or there are more than registers
         learn_four_row(terms, out, out, x, slopes, 4 * steps[OUT], 4 * steps[OUT], 4 * steps[B], n,
-                       call)
+                       operation)
     else:
         learn_four_row(terms, out, grad, x, slopes, 4 * steps[OUT], 4 * steps[A], 4 * steps[B], n,
-                       call)
+                       operation)
 
 
 cdef inline void learn_rows(accumulator *sums, char **at, const Py_ssize_t *steps,
-                            const accumulator *slopes, Py_ssize_t n, int call) noexcept nogil:
+                            const accumulator *slopes, Py_ssize_t n, int operation) noexcept nogil:
     cdef accumulator terms[4 * LEARNED]
     cdef char *out
     cdef char *grad
@@ -184,7 +187,7 @@ cdef inline void learn_rows(accumulator *sums, char **at, const Py_ssize_t *step
             some = bytes_before_line(out, grad, x) // sizeof(accumulator) or n
         start = 0
         while start < n:  # a second call would have the compiler copy the loops: 2 % of the wheel
-            learn_four(terms + i * n + start, out, grad, x, slopes + start, steps, some, call)
+            learn_four(terms + i * n + start, out, grad, x, slopes + start, steps, some, operation)
             out += some * sizeof(accumulator)
             grad += some * sizeof(accumulator)
             x += some * sizeof(accumulator)
@@ -195,49 +198,50 @@ cdef inline void learn_rows(accumulator *sums, char **at, const Py_ssize_t *step
 
 cdef inline void learn_run(accumulator *sums, accumulator *out, const accumulator *grad,
                            const accumulator *x, accumulator slope, Py_ssize_t n,
-                           int call) noexcept nogil:
+                           int operation) noexcept nogil:
     cdef accumulator lanes[LANES]  # in registers
     memset(lanes, 0, sizeof(lanes))
     while n >= LANES:
-        learn_lanes_row(lanes, out, grad, x, slope, LANES, call)
+        learn_lanes_row(lanes, out, grad, x, slope, LANES, operation)
         out += LANES
         grad += LANES
         x += LANES
         n -= LANES
     memcpy(sums, lanes, sizeof(lanes))
-    learn_lanes_row(sums, out, grad, x, slope, n, call)
+    learn_lanes_row(sums, out, grad, x, slope, n, operation)
 
 
-cdef inline bint learn_as(accumulator *sums, char **at, const Py_ssize_t *steps,
-                          Py_ssize_t slope_step, Py_ssize_t n, int call) noexcept nogil:
+cdef inline bint learn_as(accumulator *sums, char **at, const Rows *rows, Py_ssize_t n,
+                          int operation) noexcept nogil:
     cdef const accumulator *slopes = <const accumulator *>at[PARAMETER]
+    cdef bint one_slope = rows == NULL or operation == RELU_BACKWARD or rows.parameter_step == 0
     cdef bint any_nan = False
     cdef Py_ssize_t i
-    for i in range(n if slope_step else 1):
+    for i in range(1 if one_slope else n):
         any_nan |= slopes[i] != slopes[i]
-    if any_nan or (steps != NULL) & (slope_step == 0) & (call != ADD_RELU_BACKWARD):
+    if any_nan or rows != NULL and one_slope and operation != RELU_BACKWARD:
         return False
-    if steps == NULL:
+    if rows == NULL:
         learn_run(sums, <accumulator *>at[OUT], <const accumulator *>at[A],
-                  <const accumulator *>at[B], slopes[0], n, call)
+                  <const accumulator *>at[B], slopes[0], n, operation)
     else:
-        learn_rows(sums, at, steps, slopes, n, call)
+        learn_rows(sums, at, rows.steps, slopes, n, operation)
     return True
 
 
-cdef bint learn(accumulator *sums, char **at, const Py_ssize_t *steps, Py_ssize_t slope_step,
-                Py_ssize_t n, int call) noexcept nogil:
-    if call == PRELU_BACKWARD:
-        return learn_as(sums, at, steps, slope_step, n, PRELU_BACKWARD)
-    if call == ADD_RELU_BACKWARD:
-        return learn_as(sums, at, steps, 0, n, ADD_RELU_BACKWARD)
-    if call == PRELU_BACKWARD_0_AT_ZERO:
-        return learn_as(sums, at, steps, slope_step, n, PRELU_BACKWARD_0_AT_ZERO)
-    return learn_as(sums, at, steps, slope_step, n, PRELU_BACKWARD_1_AT_ZERO)
+cdef bint learn(accumulator *sums, char **at, const Rows *rows, Py_ssize_t n,
+                int operation) noexcept nogil:
+    if operation == LEAKY_RELU_BACKWARD:
+        return learn_as(sums, at, rows, n, LEAKY_RELU_BACKWARD)
+    if operation == RELU_BACKWARD:
+        return learn_as(sums, at, rows, n, RELU_BACKWARD)
+    if operation == LEAKY_RELU_BACKWARD_0_AT_ZERO:
+        return learn_as(sums, at, rows, n, LEAKY_RELU_BACKWARD_0_AT_ZERO)
+    return learn_as(sums, at, rows, n, LEAKY_RELU_BACKWARD_1_AT_ZERO)
 
 
-cdef bint learn_half(float32 *sums, half **at, const Py_ssize_t *steps, Py_ssize_t unused_step,
-                     Py_ssize_t n, int call) noexcept nogil:
+cdef bint learn_half(float32 *sums, half **at, const Rows *folded, Py_ssize_t n,
+                     int operation) noexcept nogil:
     """In place, and a copy of grad out of place: by two pointers it takes 1.15 times as long.  The
     last numbers may begin among those before them, because what the gradient makes of itself is
     itself; but not if that is written over x."""
@@ -248,20 +252,20 @@ cdef bint learn_half(float32 *sums, half **at, const Py_ssize_t *steps, Py_ssize
     cdef const char *x = <const char *>at[B]
     cdef Py_ssize_t out_step, x_step, start, shift, i
     cdef int k
-    if call != ADD_RELU_BACKWARD or steps == NULL or n < BLOCK or at[OUT] == at[B]:
+    if operation != RELU_BACKWARD or folded == NULL or n < BLOCK or at[OUT] == at[B]:
         return False
-    out_step, x_step = steps[OUT], steps[B]
+    out_step, x_step = folded.steps[OUT], folded.steps[B]
     for k in range(4):
         if at[A] != at[OUT]:
             for i in range(4):
                 memcpy(out + 4 * i * out_step,
-                       <const char *>at[A] + (4 * i + k) * steps[A], n * sizeof(half))
+                       <const char *>at[A] + (4 * i + k) * folded.steps[A], n * sizeof(half))
         start = 0
         while start < n:
             start = min(start, n - FEW)
             shift = start * sizeof(half)
             learn_four_row(results, out + shift, out + shift, x + shift, <const half *>out,
-                           4 * out_step, 4 * out_step, 4 * x_step, FEW, ADD_RELU_BACKWARD)
+                           4 * out_step, 4 * out_step, 4 * x_step, FEW, RELU_BACKWARD)
             widen_halves(rows, results, 4 * FEW)
             for i in range(FEW):
                 terms[k][start + i] = (

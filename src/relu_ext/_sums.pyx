@@ -35,15 +35,13 @@ from relu_ext._ndarrays cimport (
 )
 from relu_ext._operand cimport Operand
 from relu_ext._table cimport (
-    ADD_LEAKY_RELU_BACKWARD, ADD_RELU_BACKWARD, BFLOAT16, FLOAT32, FLOATS, FOLDED, LANES,
-    LEAKY_RELU_BACKWARD, LEAKY_RELU_BACKWARD_0_AT_ZERO, LEAKY_RELU_BACKWARD_1_AT_ZERO, OUT,
-    PARAMETER, PRELU_BACKWARD, PRELU_BACKWARD_0_AT_ZERO, RELU_BACKWARD, ROLES, RUN, SUMMED, A, B,
-    Adders, Learn, Settle, Terms,
+    BFLOAT16, FLOAT32, FLOATS, FOLDED, LANES, LEAKY_RELU_BACKWARD, OUT, PARAMETER, RELU_BACKWARD,
+    ROLES, RUN, A, B, Adders, Learn, Rows, Settle, Terms,
 )
 from relu_ext._tensors cimport borrow, has_exchange_table, is_value, new_tensor
 from relu_ext._threads cimport Part, share
 from relu_ext._walk cimport (
-    GIL_BYTES, MASK, WALKED, Plan, is_safe, parts_of, run_columns, settle, size_of, start_plan,
+    GIL_BYTES, MASK, MOST_AXES, WALKED, Plan, is_apart, look_up, parts_of, run_columns, size_of,
     swap_axes,
 )
 
@@ -73,6 +71,7 @@ cdef extern from "numpy/ndarrayobject.h":
 cdef enum:
     SUMS = MASK  # the walker's plan has no mask here; in its place is what is learned
     LARGEST_ITEM = 16
+    ROW_BYTES = TILE_BYTES // FOLDED
     # Up to this size blocks whose rows lie end to end are computed as one run, and then added.
     FLAT_BYTES = 32768
     # Shorter rows of a bias are computed end to end, and then added.
@@ -82,11 +81,13 @@ cdef enum:
 
 # The layout.
 
+cdef char[LARGEST_ITEM] zero  # in every dtype
+
 cdef struct Job:
     # Axis 0 of the plan has columns, or is a run; axis 1 has the rows, which are summed (or of runs
     # what is cut to pieces); axis 2 has groups, whose sums are apart.
     Plan plan
-    int call
+    int operation  # that computes grad_x
     Learn learn  # of FOLDED rows or a run; NULL: the kernel computes, then the terms are added
     Terms terms  # NULL: `out` itself is added
     bint of_slope  # terms are made of grad and x, which the kernel may overwrite, not of `out`
@@ -96,7 +97,6 @@ cdef struct Job:
     bint whole  # nothing is summed: the result is a copy of what is computed, as its bits are
     bint along  # axis 0 is a run
     Py_ssize_t chunk  # blocks that are computed as one run, because all rows lie end to end, or 0
-    Py_ssize_t most  # columns of a tile
     Py_ssize_t cells  # sums
     Py_ssize_t pieces  # of a run
     Py_ssize_t piece  # its length, but for the last one
@@ -117,30 +117,67 @@ cdef inline Py_ssize_t count(const Operand *x) noexcept nogil:
     return size
 
 
-cdef bint lay(Job *job, int operation, const Operand **operands) noexcept nogil:
+cdef bint lay(Job *job, const Operand **operands) noexcept nogil:
     """Lay out operands by role, of which grad and x have the shape of grad_x: its axes from the
     innermost of its memory on.  Return False if the kernels do not take them as they lie."""
     cdef Plan *plan = &job.plan
     cdef const Operand *out = operands[OUT]
     cdef Py_ssize_t result_size = active_table.itemsize[operands[SUMS].dtype]
-    cdef Py_ssize_t columns
-    cdef int axis, role
-    for axis in range(out.axes):
-        if out.strides[axis] < 0 and out.shape[axis] > 1:  # turned over, it is added in another order
-            return False
-    if not start_plan(plan, operation, out.dtype, operands, False):
+    cdef Py_ssize_t step[WALKED]
+    cdef Py_ssize_t extent, columns, length, own
+    cdef int order[MOST_AXES]
+    cdef int last = -1
+    cdef int axis, role, i, k
+    cdef bint merges, same
+    if operands[PARAMETER].axes > out.axes or operands[SUMS].axes > out.axes:
         return False
-    settle(plan)
+    plan.kernel = active_table.kernel[job.operation][out.dtype]
+    plan.itemsize = extent = active_table.itemsize[out.dtype]
     plan.stream = False
+    plan.axes = 3
+    for role in range(WALKED):
+        plan.data[role] = operands[role].data
+        plan.size[role] = plan.itemsize
+        for axis in range(3):
+            plan.shape[axis] = 1
+            plan.step[role][axis] = 0
     plan.size[SUMS] = result_size
-    if (plan.axes > 3 or size_of(plan) == 0 or plan.data[SUMS] == plan.data[OUT]
-            or not is_safe(plan)):
-        return False
-    while plan.axes < 3:
-        plan.shape[plan.axes] = 1
+    for i in range(out.axes):
+        k, axis = i, out.axes - 1 - i
+        while k > 0 and out.strides[order[k - 1]] > out.strides[axis]:
+            order[k] = order[k - 1]
+            k -= 1
+        order[k] = axis
+    for i in range(out.axes):
+        length = out.shape[order[i]]
         for role in range(WALKED):
-            plan.step[role][plan.axes] = 0
-        plan.axes += 1
+            own = look_up(operands[role], out.axes - 1 - order[i], &step[role])
+            if own != 1 and own != length:
+                return False
+        if length == 1:
+            continue
+        merges = last >= 0
+        for role in range(WALKED):
+            merges = merges and step[role] == plan.step[role][last] * plan.shape[last]
+        if merges:
+            plan.shape[last] *= length
+        else:
+            last += 1
+            if last == 3 or step[OUT] < extent:  # elements share memory, or it is reversed
+                return False
+            plan.shape[last] = length
+            for role in range(WALKED):
+                plan.step[role][last] = step[role]
+        extent += step[OUT] * (length - 1)
+    if size_of(plan) == 0:
+        return False
+    for role in range(A, WALKED):
+        same = role != SUMS and plan.data[role] == plan.data[OUT]
+        for axis in range(3):
+            same &= plan.step[role][axis] == plan.step[OUT][axis]
+        if not same and not is_apart(plan, role, 0, extent):
+            return False
+    plan.parameter_step = plan.step[PARAMETER][0] != 0
     if plan.parameter_step and plan.step[PARAMETER][0] != plan.itemsize:
         return False
     for role in range(PARAMETER):
@@ -162,7 +199,6 @@ cdef bint lay(Job *job, int operation, const Operand **operands) noexcept nogil:
     job.whole = not job.of_slope and job.cells == size_of(plan)
     if job.whole and (plan.shape[2] > 1 or operands[SUMS].dtype != out.dtype):
         return False
-    job.most = TILE_BYTES // job.sum_size // FOLDED
     job.pieces = 1
     if job.along:
         job.pieces = (plan.shape[0] + RUN - 1) // RUN
@@ -221,20 +257,21 @@ cdef void add_rows(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows,
     cdef Tile tile
     cdef char *at[WALKED]
     cdef char *terms
-    cdef Py_ssize_t steps[ROLES]
+    cdef Rows folded
     cdef Py_ssize_t columns, column, group, step
     cdef int role
+    folded.parameter_step = job.plan.parameter_step
     for role in range(ROLES):
-        steps[role] = job.plan.step[role][1]
+        folded.steps[role] = job.plan.step[role][1]
     for group in range(job.plan.shape[2]):
         column = 0
         while column < job.plan.shape[0]:
-            columns = min(job.most, job.plan.shape[0] - column)
+            columns = min(ROW_BYTES // job.sum_size, job.plan.shape[0] - column)
             place(job, column, row, group, at)
-            if (job.learn == NULL or rows < FOLDED or not job.learn(
-                    sums, at, steps, job.plan.parameter_step, columns, job.call)):
+            if (job.learn == NULL or rows < FOLDED
+                    or not job.learn(sums, at, &folded, columns, job.operation)):
                 terms = compute_terms(job, tile.bytes, at, columns, rows, computed)
-                step = steps[OUT] if job.terms == NULL else columns * job.sum_size
+                step = folded.steps[OUT] if job.terms == NULL else columns * job.sum_size
                 job.adders.fold_rows(sums, terms, step, rows, columns)
             sums += columns * job.sum_size
             column += columns
@@ -252,7 +289,7 @@ cdef void add_runs(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows) 
     cdef Py_ssize_t width = LANES * job.sum_size
     cdef Py_ssize_t first = 0
     while first < job.cells:
-        cells = min(job.most // LANES, job.cells - first)
+        cells = min(ROW_BYTES // width, job.cells - first)
         for run in range(row // job.pieces, (row + rows - 1) // job.pieces + 1):
             for k in range(cells):
                 for i in range(max(row, run * job.pieces), min(row + rows, (run + 1) * job.pieces)):
@@ -260,7 +297,7 @@ cdef void add_runs(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows) 
                     n = min(job.piece, job.plan.shape[0] - start)
                     lanes = tile.bytes + ((i - row) * cells + k) * width
                     place(job, start, run, first + k, at)
-                    if job.learn == NULL or not job.learn(lanes, at, NULL, 0, n, job.call):
+                    if job.learn == NULL or not job.learn(lanes, at, NULL, n, job.operation):
                         added = compute_terms(job, terms, at, n, 1, False)
                         job.adders.add_run(lanes, added, n)
         job.adders.fold_rows(folded.bytes, tile.bytes, cells * width, rows, cells * LANES)
@@ -293,7 +330,7 @@ cdef void add_part(const Job *job, int part, int parts) noexcept nogil:
                             1)
             if job.along:
                 add_runs(job, sums, row, rows)
-            elif block < computed and job.terms == NULL and job.cells <= job.most:
+            elif block < computed and job.terms == NULL and slot <= ROW_BYTES:
                 # By `add_rows`, (64, 10) float32 takes 1.15 times as long.
                 job.adders.fold_rows(sums, plan.data[OUT] + row * plan.step[OUT][1],
                                      plan.step[OUT][1], rows, job.cells)
@@ -352,18 +389,10 @@ cdef bint perform(Job *job) noexcept nogil:
 
 # The calls.
 
-cdef tuple names = ("add_relu_backward", "add_leaky_relu_backward", *["prelu_backward"] * 3)
-cdef tuple in_place_names = tuple([f"{name}_" for name in names])
-cdef int operations[SUMMED]  # that compute grad_x
-operations[:] = [
-    RELU_BACKWARD, LEAKY_RELU_BACKWARD, LEAKY_RELU_BACKWARD_0_AT_ZERO,
-    LEAKY_RELU_BACKWARD_1_AT_ZERO, LEAKY_RELU_BACKWARD,
-]
 cdef int numpy_dtypes[FLOATS]
 numpy_dtypes[:] = [cnp.NPY_FLOAT16, -1, cnp.NPY_FLOAT, cnp.NPY_DOUBLE, cnp.NPY_LONGDOUBLE]
 cdef object numpy_scalar = np.generic
 cdef tuple REAL = (int, float, np.integer, np.floating, np.bool_)
-cdef char[LARGEST_ITEM] zero  # in every dtype
 cdef double LARGEST = 65504.0  # of float16
 cdef double SMALLEST = 1.1754943508222875e-38  # below, a cast to bfloat16 may report an underflow
 
@@ -397,43 +426,43 @@ cdef inline bint are_alike(const Operand *x, const Operand *other) noexcept nogi
     return True
 
 
-cdef bint run(int call, object grad_x, object grad, object x, object parameter,
-              object learned) except -1:
-    """Compute on arrays or tensors.  The parameter may be None, which is 0.  Return False, with
-    nothing written, if the kernels do not take them as they lie."""
+cdef bint run(int operation, bint of_slope, object grad_x, object grad, object x,
+              object parameter, object y, object learned) except -1:
+    """Compute on arrays or tensors, of which `learned` has to be like y.  The parameter may be None,
+    which is 0.  Return False, with nothing written, if the kernels do not take them as they lie."""
     cdef Job job
     cdef Operand described[WALKED]
+    cdef Operand like
     cdef const Operand *operands[WALKED]
-    cdef PyObject *given[WALKED]
     cdef int role, dtype, sums
     cdef bint done
-    given[OUT], given[A], given[B] = <PyObject *>grad_x, <PyObject *>grad, <PyObject *>x
-    given[PARAMETER], given[SUMS] = <PyObject *>parameter, <PyObject *>learned
-    # From here on nothing runs Python until all is computed.
     for role in range(WALKED):
         operands[role] = &described[role]
-        if role == A and grad is grad_x:
-            operands[A] = operands[OUT]
-        elif role == PARAMETER and parameter is None:
-            described[role].data, described[role].axes = zero, 0
-            described[role].dtype = described[OUT].dtype
-        elif not describe(<object>given[role], &described[role]):
-            return False
+    if grad is grad_x:
+        operands[A] = operands[OUT]
+    # From here on nothing runs Python until all is computed.
+    if not (describe(grad_x, &described[OUT]) and describe(x, &described[B])
+            and (grad is grad_x or describe(grad, &described[A]))
+            and (parameter is None or describe(parameter, &described[PARAMETER]))
+            and describe(learned, &described[SUMS])
+            and (y is learned or describe(y, &like) and are_alike(&like, operands[SUMS]))):
+        return False
     dtype = described[OUT].dtype
     sums = summing_dtype(dtype)
+    if parameter is None:
+        described[PARAMETER] = Operand(&zero[0], 0, NULL, NULL, 1, dtype, False)
     if not (are_alike(operands[OUT], operands[A]) and are_alike(operands[OUT], operands[B])
             and described[OUT].writeable and described[SUMS].writeable
             and described[PARAMETER].dtype == dtype
             and summing_dtype(described[SUMS].dtype) == sums):
         return False
-    job.call = call
+    job.operation, job.of_slope = operation, of_slope
     job.adders = &active_table.adders[sums]
     job.sum_size = active_table.itemsize[sums]
-    job.of_slope = call >= PRELU_BACKWARD_0_AT_ZERO
-    job.terms = active_table.slope_terms[dtype] if job.of_slope or dtype != sums else NULL
-    job.learn = NULL if call == ADD_LEAKY_RELU_BACKWARD else active_table.learn[dtype]
+    job.terms = active_table.slope_terms[dtype] if of_slope or dtype != sums else NULL
+    job.learn = active_table.learn[dtype] if of_slope or operation == RELU_BACKWARD else NULL
     job.settle = active_table.settle[described[SUMS].dtype]
-    if not lay(&job, operations[call], operands):
+    if not lay(&job, operands):
         return False
     if size_of(&job.plan) * job.plan.itemsize < GIL_BYTES:
         done = perform(&job)
@@ -448,7 +477,8 @@ cdef bint run(int call, object grad_x, object grad, object x, object parameter,
 def add(grad, x, learned, bint of_slope):
     """Add grad * x where x < 0, or grad where x > 0, of ndarrays in the dtype of `learned`, where
     the kernels take them as they lie; return whether they do.  The terms of a slope are lost."""
-    return run(PRELU_BACKWARD if of_slope else ADD_RELU_BACKWARD, grad, grad, x, None, learned)
+    return run(LEAKY_RELU_BACKWARD if of_slope else RELU_BACKWARD, of_slope, grad, grad, x, None,
+               learned, learned)
 
 
 cdef object number_array(object value, int dtype):
@@ -470,8 +500,8 @@ cdef object number_array(object value, int dtype):
     return array
 
 
-cdef object at_once(int call, str name, object grad, object x, object parameter, object y,
-                    object out, bint in_place):
+cdef object at_once(str name, int operation, bint of_slope, object grad, object x,
+                    object parameter, object y, object out, bint in_place):
     """Compute on arrays or tensors that need no preparation.  Return None, with nothing written,
     for others.
 
@@ -479,33 +509,29 @@ cdef object at_once(int call, str name, object grad, object x, object parameter,
     """
     cdef Operand whole, like
     cdef bint are_arrays = cnp.PyArray_CheckExact(grad)
-    cdef bint is_slope = call >= PRELU_BACKWARD_0_AT_ZERO
-    cdef bint is_new
-    cdef Py_ssize_t size
     grad_x, learned = (grad if in_place else None), None
     if out is not None:
         if type(out) is not tuple or len(<tuple>out) != 2:
             return None
         grad_x, learned = <tuple>out
-    is_new = learned is None
+    cdef bint is_new = learned is None
 
     # First what may run Python: questions to tensors, and new ones.
-    if (not (is_taken(name, grad, False) and is_taken(name, x, not are_arrays)
-             and describe(grad, &whole))
-            or cnp.PyArray_CheckExact(x) != are_arrays):
+    if not (is_taken(name, grad, False) and is_taken(name, x, not are_arrays)
+            and describe(grad, &whole)) or cnp.PyArray_CheckExact(x) != are_arrays:
         return None
-    size = count(&whole) if whole.axes > 0 else 0
     if not (cnp.PyArray_CheckExact(y) if are_arrays else has_exchange_table(y)):
         y = number_array(y, whole.dtype)
-    if is_slope:
+    if of_slope:
         parameter = y
-    elif call == ADD_LEAKY_RELU_BACKWARD:
+    elif operation != RELU_BACKWARD:
         # NaN, which NumPy's comparison may warn of, goes the other way.
         if not isinstance(parameter, REAL) or parameter != parameter or parameter < 0:
             return None
         parameter = number_array(parameter, whole.dtype)
-    if y is None or parameter is None and call != ADD_RELU_BACKWARD or (
-            not describe(y, &like) or count(&like) > size):
+        if parameter is None:
+            return None
+    if y is None or not describe(y, &like) or whole.axes == 0 or count(&like) > count(&whole):
         return None
     if is_new:
         learned = (new_array(PyArray_DESCR(<PyArrayObject *>y), like.axes, like.shape, NULL, False)
@@ -516,26 +542,22 @@ cdef object at_once(int call, str name, object grad, object x, object parameter,
         ) if are_arrays else new_tensor(name, grad)
     if not ((grad_x is grad or is_taken(name, grad_x, not are_arrays))
             and is_taken(name, learned, not are_arrays)
-            and (not is_slope or is_taken(name, y, not are_arrays))):
-        return None
-    # From here on nothing runs Python.
-    if not (is_new or describe(y, &like) and describe(learned, &whole)
-            and are_alike(&like, &whole)) or (
-            not run(call, grad_x, grad, x, parameter, learned)):
+            and (not of_slope or is_taken(name, y, not are_arrays))
+            and run(operation, of_slope, grad_x, grad, x, parameter, learned if is_new else y,
+                    learned)):
         return None
     if is_new and cnp.PyArray_CheckExact(learned) and cnp.PyArray_NDIM(<cnp.ndarray>learned) == 0:
         learned = (<cnp.ndarray>learned)[()]  # a scalar, as NumPy's sums return
     return grad_x, learned
 
 
-cdef object backward(int call, object grad, object x, object parameter, object y, object out,
-                     bint in_place):
-    name = (in_place_names if in_place else names)[call]
-    result = at_once(call, name, grad, x, parameter, y, out, in_place)
+cdef object backward(str name, int operation, bint of_slope, object grad, object x,
+                     object parameter, object y, object out, bint in_place):
+    result = at_once(name, operation, of_slope, grad, x, parameter, y, out, in_place)
     if result is not None:
         return result
     others = import_module("relu_ext._sum_calls")
-    return others.backward(operations[call], name, grad, x, parameter, y, out)
+    return others.backward(operation, name, grad, x, parameter, y, out)
 
 
 cdef int chosen_at_zero(str name, at_zero) except -1:
@@ -544,16 +566,12 @@ cdef int chosen_at_zero(str name, at_zero) except -1:
     raise ValueError(f"{name}: expected an at_zero of None, 0 or 1, not {at_zero!r}")
 
 
-cdef inline int prelu_call(str name, at_zero) except -1:
-    return choice_at_zero(name, at_zero, PRELU_BACKWARD, PRELU_BACKWARD_0_AT_ZERO)
-
-
 def add_relu_backward(grad, output, y, /, *, out=None):
     """The gradients of a loss through `add_relu`, in one pass: of x, and of a bias or residual y.
 
     {sections}
     """
-    return backward(ADD_RELU_BACKWARD, grad, output, None, y, out, False)
+    return backward("add_relu_backward", RELU_BACKWARD, False, grad, output, None, y, out, False)
 
 
 def add_relu_backward_(grad, output, y, /):
@@ -561,7 +579,7 @@ def add_relu_backward_(grad, output, y, /):
 
     {sections}
     """
-    return backward(ADD_RELU_BACKWARD, grad, output, None, y, None, True)
+    return backward("add_relu_backward_", RELU_BACKWARD, False, grad, output, None, y, None, True)
 
 
 def add_leaky_relu_backward(grad, output, y, /, negative_slope=0.01, *, out=None):
@@ -569,7 +587,8 @@ def add_leaky_relu_backward(grad, output, y, /, negative_slope=0.01, *, out=None
 
     {sections}
     """
-    return backward(ADD_LEAKY_RELU_BACKWARD, grad, output, negative_slope, y, out, False)
+    return backward("add_leaky_relu_backward", LEAKY_RELU_BACKWARD, False, grad, output,
+                    negative_slope, y, out, False)
 
 
 def add_leaky_relu_backward_(grad, output, y, /, negative_slope=0.01):
@@ -577,7 +596,8 @@ def add_leaky_relu_backward_(grad, output, y, /, negative_slope=0.01):
 
     {sections}
     """
-    return backward(ADD_LEAKY_RELU_BACKWARD, grad, output, negative_slope, y, None, True)
+    return backward("add_leaky_relu_backward_", LEAKY_RELU_BACKWARD, False, grad, output,
+                    negative_slope, y, None, True)
 
 
 def prelu_backward(grad, x, slope, /, *, at_zero=None, out=None):
@@ -590,7 +610,8 @@ def prelu_backward(grad, x, slope, /, *, at_zero=None, out=None):
 
     {sections}
     """
-    return backward(prelu_call("prelu_backward", at_zero), grad, x, slope, slope, out, False)
+    cdef int operation = choice_at_zero("prelu_backward", LEAKY_RELU_BACKWARD, at_zero)
+    return backward("prelu_backward", operation, True, grad, x, slope, slope, out, False)
 
 
 def prelu_backward_(grad, x, slope, /, *, at_zero=None):
@@ -598,7 +619,8 @@ def prelu_backward_(grad, x, slope, /, *, at_zero=None):
 
     {sections}
     """
-    return backward(prelu_call("prelu_backward_", at_zero), grad, x, slope, slope, None, True)
+    cdef int operation = choice_at_zero("prelu_backward_", LEAKY_RELU_BACKWARD, at_zero)
+    return backward("prelu_backward_", operation, True, grad, x, slope, slope, None, True)
 
 
 # What docstrings say of an operand.

@@ -9,7 +9,7 @@ cdef enum:  # operations, in the order of _operations.py
     LEAKY_RELU_BACKWARD
     ADD_RELU
     ADD_LEAKY_RELU
-    LEAKY_RELU_SUBGRADIENT_0_AT_ZERO
+    LEAKY_RELU_SUBGRADIENT_0_AT_ZERO  # as `choice_at_zero` numbers them
     LEAKY_RELU_SUBGRADIENT_1_AT_ZERO
     LEAKY_RELU_BACKWARD_0_AT_ZERO
     LEAKY_RELU_BACKWARD_1_AT_ZERO
@@ -129,28 +129,20 @@ cdef extern from *:
         LEARNED "RELU_EXT_LEARNED"  # columns whose terms are held at a time, at most
         LANES "RELU_EXT_RUN_LANES"  # sums of a piece
 
-cdef enum:  # what is computed with a sum
-    ADD_RELU_BACKWARD
-    ADD_LEAKY_RELU_BACKWARD
-    PRELU_BACKWARD_0_AT_ZERO
-    PRELU_BACKWARD_1_AT_ZERO
-    PRELU_BACKWARD
-    SUMMED
-
 # terms[i] is what an element adds to the gradient of a slope, in the dtype in which it is added.
 # There is room for up to 63 terms more, which may be written.  Without x, it is what an element of
 # half precision, which is grad's, adds to the gradient of a bias.
 ctypedef void (*Terms)(void *terms, const void *grad, const void *x, Py_ssize_t n) noexcept nogil
 
-# Both results, all in one dtype, of a call that is one of the above: out, and of FOLDED rows of at
-# most LEARNED elements, sums[i] = what those of column i add to the gradient of the bias or the
-# slope, folded.  Rows begin `at` an address and lie `steps` bytes apart, both by role; the slopes
-# of all rows are the same.  Without steps, out of one row of at most RUN elements, which has one
-# slope, and LANES sums as by AddRun.  False, with nothing written, where a slope is NaN, where all
-# columns of rows share one, and of halves but for a bias of at least 64 columns, not over x.
-# `sums` overlaps no other array; for the others, see the kernel for rows.
-ctypedef bint (*Learn)(void *sums, char **at, const Py_ssize_t *steps, Py_ssize_t slope_step,
-                       Py_ssize_t n, int call) noexcept nogil
+# Both results, all in one dtype: of RELU_BACKWARD with a bias, or of one of LEAKY_RELU_BACKWARD with a
+# slope.  `out` of FOLDED rows of at most LEARNED elements, and sums[i] = what those of column i add
+# to the gradient of the bias or the slope, folded.  Rows begin `at` an address by role; the slopes
+# of all rows are the same, and the count of `rows` is not read.  Without `rows`, out of one row of
+# at most RUN elements, which has one slope, and LANES sums as by AddRun.  False, with nothing
+# written, where a slope is NaN, where all columns of rows share one, and of halves but for a bias of
+# at least 64 columns, not over x.  `sums` overlaps no other array; for the others, see the kernel.
+ctypedef bint (*Learn)(void *sums, char **at, const Rows *rows, Py_ssize_t n,
+                       int operation) noexcept nogil
 
 # sums[k] = 0 + terms[k] + terms[k + LANES] + ..., for each k < LANES.
 ctypedef void (*AddRun)(void *sums, const void *terms, Py_ssize_t n) noexcept nogil

@@ -93,6 +93,17 @@ cdef void run_large(int operation, int dtype, void *out, const void *a, const vo
                     const void *parameter, Py_ssize_t n, bint fresh) noexcept nogil
 
 
+cdef inline Py_ssize_t look_up(const Operand *operand, int axis, Py_ssize_t *step) noexcept nogil:
+    """The length along an axis, counted from the innermost, and the step in bytes.  They are 1 and
+    0 where the operand broadcasts: where it lacks the axis, has a single element along it, or is
+    NULL."""
+    step[0] = 0
+    if operand == NULL or axis >= operand.axes or operand.shape[operand.axes - 1 - axis] == 1:
+        return 1
+    step[0] = operand.strides[operand.axes - 1 - axis] * operand.stride_unit
+    return operand.shape[operand.axes - 1 - axis]
+
+
 cdef inline bint start_plan(Plan *this, int operation, int dtype, const Operand **operands,
                             bint fresh) noexcept nogil:
     """`tabulate` the operands of an operation, by role.

@@ -86,17 +86,6 @@ cdef inline Py_ssize_t distance(Py_ssize_t step) noexcept nogil:
 
 # One table of axes for all operands, innermost first: lengths, and the steps of each array.
 
-cdef inline Py_ssize_t look_up(const Operand *operand, int axis, Py_ssize_t *step) noexcept nogil:
-    """The length along an axis, counted from the innermost, and the step in bytes.  They are 1 and
-    0 where the operand broadcasts: where it lacks the axis, has a single element along it, or is
-    NULL."""
-    step[0] = 0
-    if operand == NULL or axis >= operand.axes or operand.shape[operand.axes - 1 - axis] == 1:
-        return 1
-    step[0] = operand.strides[operand.axes - 1 - axis] * operand.stride_unit
-    return operand.shape[operand.axes - 1 - axis]
-
-
 cdef bint tabulate(Plan *this, Py_ssize_t itemsize, const Operand **operands) noexcept nogil:
     cdef Py_ssize_t length, own
     cdef int axis, role
