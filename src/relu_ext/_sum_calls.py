@@ -92,12 +92,10 @@ def backward(
         learned = grad_x.astype(like.dtype).reshape(like.shape)
     if learned_target is not None:
         np.copyto(learned_target, learned, casting="unsafe")
-    operands = (grad, x, y)
-    as_tensor = any(map(is_torch_tensor, operands))
     of_number = isinstance(y, (int, float, np.generic))  # whose gradient is a scalar
     return (
-        grad if in_place else _result(grad_x, outs[0], operands, as_tensor),
-        _result(learned, outs[1], () if of_number else operands, is_torch_tensor(y)),
+        grad if in_place else _result(grad_x, outs[0], (grad, x, y)),
+        _result(learned, outs[1], () if of_number else (grad, x, y)),
     )
 
 
@@ -197,8 +195,8 @@ def _rounded_once(sums: Array, dtype: DType) -> Array:
     return sums.astype(dtype)
 
 
-def _result(result: Array, out: Any, operands: tuple[Any, ...], as_tensor: bool) -> Any:
+def _result(result: Array, out: Any, operands: tuple[Any, ...]) -> Any:
     """What the caller gets: `out`, or a new result; without dimensions, a scalar."""
     if out is not None:
         return out
-    return new_result_of(result if result.ndim or as_tensor else result[()], operands)
+    return new_result_of(result if result.ndim else result[()], operands)

@@ -51,11 +51,10 @@ cdef inline void widen_some(float *out, const half *a, Py_ssize_t n) noexcept no
 
 cdef inline void widen_halves(float32 *out, const half *a, Py_ssize_t n) noexcept nogil:
     """All blocks of n numbers: up to BLOCK - 1 numbers more are written."""
-    while n > 0:
-        widen_some(<float *>out, a, n)
-        out += BLOCK
-        a += BLOCK
-        n -= BLOCK
+    cdef Py_ssize_t start = 0
+    while start < n:
+        widen_some(<float *>out + start, a + start, n - start)
+        start += BLOCK
 
 
 cdef void slope_terms(accumulator *terms, const summand *grad, const summand *x,
@@ -63,22 +62,20 @@ cdef void slope_terms(accumulator *terms, const summand *grad, const summand *x,
     """Without x, the terms are grad itself: of halves."""
     cdef float wide_grad[BLOCK]
     cdef float wide_x[BLOCK]
+    cdef Py_ssize_t start = 0
     cdef Py_ssize_t i
     if summand is float16 or summand is bfloat16:
         if x == NULL:
             widen_halves(<float32 *>terms, grad, n)
             return
-        while n > 0:
-            widen_some(wide_grad, grad, n)
-            widen_some(wide_x, x, n)
+        while start < n:
+            widen_some(wide_grad, grad + start, n - start)
+            widen_some(wide_x, x + start, n - start)
             for i in range(BLOCK):
-                terms[i] = _scalar.slope_term(
+                terms[start + i] = _scalar.slope_term(
                     <accumulator>wide_x[i],
                     product(<accumulator>wide_x[i], <accumulator>wide_grad[i]))
-            terms += BLOCK
-            grad += BLOCK
-            x += BLOCK
-            n -= BLOCK
+            start += BLOCK
     elif summand is accumulator:
         for i in range(n):
             terms[i] = _scalar.slope_term(x[i], product(x[i], grad[i]))
@@ -354,19 +351,17 @@ cdef inline accumulator settled(accumulator x) noexcept nogil:
 cdef void settle(summand *out, const accumulator *sums, Py_ssize_t n) noexcept nogil:
     cdef float16 halves[BLOCK]
     cdef float values[BLOCK]
+    cdef Py_ssize_t start = 0
     cdef Py_ssize_t i, count
     if summand is float16:
         memset(values, 0, sizeof(values))
-        while n > 0:
-            count = min(n, <Py_ssize_t>BLOCK)
+        while start < n:
+            count = min(n - start, <Py_ssize_t>BLOCK)
             for i in range(count):
-                values[i] = settled(sums[i])
-            memset(halves, 0, sizeof(halves))
-            FLOAT16_FORMAT.add(halves, halves, values)
-            memcpy(out, halves, count * sizeof(float16))
-            out += count
-            sums += count
-            n -= count
+                values[i] = settled(sums[start + i])
+            FLOAT16_FORMAT.add(halves, <const float16 *>zeros, values)
+            memcpy(out + start, halves, count * sizeof(float16))
+            start += BLOCK
     elif summand is bfloat16:
         for i in range(n):
             out[i] = bfloat16_narrowed(settled(sums[i]))

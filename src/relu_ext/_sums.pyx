@@ -106,7 +106,7 @@ cdef struct Job:
     Py_ssize_t unit  # in blocks, a power of two
     Py_ssize_t units
     char *sums  # of each unit
-    Py_ssize_t step  # from one unit's sums to the next one's
+    Py_ssize_t step  # from one unit's sums to the next one's: what is complete, and a block
 
 
 cdef inline Py_ssize_t count(const Operand *x) noexcept nogil:
@@ -348,23 +348,19 @@ cdef bint perform(Job *job) noexcept nogil:
     """Compute everything.  Return False, with nothing written, if there is no memory for sums."""
     cdef char small[SMALL_SCRATCH]
     cdef int parts = parts_of(size_of(&job.plan) * job.plan.itemsize)
-    cdef Py_ssize_t half, i
+    cdef Py_ssize_t slot = job.cells * job.sum_size
+    cdef Py_ssize_t half = 1
+    cdef Py_ssize_t i
     if job.whole:
         run_columns(&job.plan, job.plan.data, job.cells, 1)
         memcpy(job.plan.data[SUMS], job.plan.data[OUT], job.cells * job.plan.itemsize)
         return True
-    job.unit = job.blocks
-    if parts > 1:
-        # Several units for each thread, so that none of them has much less to do.
-        job.unit = 1
-        while job.blocks // (2 * job.unit) >= 4 * parts:
-            job.unit *= 2
+    # Several units for each thread, so that none of them has much less to do.
+    job.unit, job.step = 1, slot
+    while job.unit < job.blocks and (parts == 1 or job.blocks // (2 * job.unit) >= 4 * parts):
+        job.unit *= 2
+        job.step += slot
     job.units = (job.blocks + job.unit - 1) // job.unit
-    job.step = job.cells * job.sum_size
-    half = 1  # what is complete, and a block
-    while half < job.unit:
-        half *= 2
-        job.step += job.cells * job.sum_size
     job.sums = small
     if job.units * job.step > SMALL_SCRATCH:
         job.sums = <char *>malloc(job.units * job.step)
@@ -374,7 +370,6 @@ cdef bint perform(Job *job) noexcept nogil:
         share(<Part>add_part, job, parts)
     else:
         add_part(job, 0, 1)
-    half = 1
     while half < job.units:
         i = 0
         while i + half < job.units:
@@ -428,8 +423,8 @@ cdef inline bint are_alike(const Operand *x, const Operand *other) noexcept nogi
 
 cdef bint run(int operation, bint of_slope, object grad_x, object grad, object x,
               object parameter, object y, object learned) except -1:
-    """Compute on arrays or tensors, of which `learned` has to be like y.  The parameter may be None,
-    which is 0.  Return False, with nothing written, if the kernels do not take them as they lie."""
+    """Compute on arrays or tensors, of which `learned` has to be like y.  A parameter of None is 0.
+    Return False, with nothing written, if the kernels do not take them as they lie."""
     cdef Job job
     cdef Operand described[WALKED]
     cdef Operand like
