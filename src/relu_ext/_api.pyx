@@ -30,7 +30,7 @@ from relu_ext._ndarrays cimport (
     PyArray_DESCR, PyArray_Descr, PyArrayObject, describe_ndarray, is_writeable, native_dtype,
     new_array,
 )
-from relu_ext._operand cimport Operand
+from relu_ext._operand cimport Operand, elements_of
 from relu_ext._table cimport (
     ADD_LEAKY_RELU, ADD_RELU, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, LEAKY_RELU, LEAKY_RELU_BACKWARD,
     LEAKY_RELU_SUBGRADIENT, LONGDOUBLE, OUT, PARAMETER, RELU, RELU_BACKWARD, RELU_SUBGRADIENT,
@@ -352,7 +352,6 @@ cdef object compute_walked(int operation, object x, PyObject *y, PyObject *param
     cdef bint by_signs = False
     cdef double number = 0
     cdef int dtype, role, raised
-    cdef Py_ssize_t size
     cdef bint backward = y != NULL and operation != ADD_RELU and operation != ADD_LEAKY_RELU
     given[A], given[B], given[PARAMETER] = <PyObject *>x, y, parameter
 
@@ -436,12 +435,10 @@ cdef object compute_walked(int operation, object x, PyObject *y, PyObject *param
         if (one_run and is_one_run(operands[OUT], &described[A])
                 and (given[B] == NULL or is_one_run(operands[OUT], &described[B]))):
             # What contiguous ndarrays get: 276 ns instead of 356 with a plan, for 64 float32.
-            size = 1
-            for role in range(operands[OUT].axes):
-                size *= operands[OUT].shape[role]
             compute(operation, dtype, operands[OUT].data, described[A].data,
                     described[B].data if given[B] != NULL else NULL,
-                    described[PARAMETER].data if given[PARAMETER] != NULL else NULL, size, fresh)
+                    described[PARAMETER].data if given[PARAMETER] != NULL else NULL,
+                    elements_of(operands[OUT]), fresh)
             return out
     if not start_plan(&laid, operation, dtype, operands, fresh):
         return None

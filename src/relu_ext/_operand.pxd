@@ -11,3 +11,11 @@ cdef struct Operand:
     Py_ssize_t stride_unit  # 1 for an ndarray, whose strides count bytes; the itemsize for DLPack
     int dtype  # of _table.pxd
     bint writeable
+
+
+cdef inline Py_ssize_t elements_of(const Operand *x) noexcept nogil:
+    cdef Py_ssize_t size = 1
+    cdef int axis
+    for axis in range(x.axes):
+        size *= x.shape[axis]
+    return size

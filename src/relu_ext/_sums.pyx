@@ -33,7 +33,7 @@ from relu_ext._ndarrays cimport (
     PyArray_DESCR, PyArray_Descr, PyArrayObject, bfloat16_number, describe_ndarray, load,
     native_dtype, new_array,
 )
-from relu_ext._operand cimport Operand
+from relu_ext._operand cimport Operand, elements_of
 from relu_ext._table cimport (
     BFLOAT16, FLOAT32, FLOATS, FOLDED, LANES, LEAKY_RELU_BACKWARD, OUT, PARAMETER, RELU_BACKWARD,
     ROLES, RUN, A, B, Adders, Learn, Rows, Settle, Terms,
@@ -87,6 +87,7 @@ cdef struct Job:
     # Axis 0 of the plan has columns, or is a run; axis 1 has the rows, which are summed (or of runs
     # what is cut to pieces); axis 2 has groups, whose sums are apart.
     Plan plan
+    Rows folded  # how the rows of a block lie
     int operation  # that computes grad_x
     Learn learn  # of FOLDED rows or a run; NULL: the kernel computes, then the terms are added
     Terms terms  # NULL: `out` itself is added
@@ -107,14 +108,6 @@ cdef struct Job:
     Py_ssize_t units
     char *sums  # of each unit
     Py_ssize_t step  # from one unit's sums to the next one's: what is complete, and a block
-
-
-cdef inline Py_ssize_t count(const Operand *x) noexcept nogil:
-    cdef Py_ssize_t size = 1
-    cdef int axis
-    for axis in range(x.axes):
-        size *= x.shape[axis]
-    return size
 
 
 cdef bint lay(Job *job, const Operand **operands) noexcept nogil:
@@ -192,9 +185,12 @@ cdef bint lay(Job *job, const Operand **operands) noexcept nogil:
     if (plan.step[SUMS][1] != 0 or columns > 1 and plan.step[SUMS][0] != result_size
             or plan.shape[2] > 1 and plan.step[SUMS][2] != columns * result_size):
         return False
+    job.folded.parameter_step = plan.parameter_step
+    for role in range(ROLES):
+        job.folded.steps[role] = plan.step[role][1]
     # What it is divided into.
     job.cells = columns * plan.shape[2]
-    if job.cells != count(operands[SUMS]):  # of which some share memory
+    if job.cells != elements_of(operands[SUMS]):  # of which some share memory
         return False
     job.whole = not job.of_slope and job.cells == size_of(plan)
     if job.whole and (plan.shape[2] > 1 or operands[SUMS].dtype != out.dtype):
@@ -231,9 +227,9 @@ cdef inline char *compute_terms(const Job *job, char *terms, char **at, Py_ssize
                                 Py_ssize_t rows, bint computed) noexcept nogil:
     """Compute some rows, if they are not yet computed.  Return where their terms are."""
     cdef const Plan *plan = &job.plan
-    cdef const char *grad = at[A] if job.of_slope else at[OUT]
+    cdef int source = A if job.of_slope else OUT
     cdef const char *x = at[B] if job.of_slope else NULL
-    cdef Py_ssize_t step = plan.step[A][1] if job.of_slope else plan.step[OUT][1]
+    cdef Py_ssize_t step = plan.step[source][1]
     cdef Py_ssize_t x_step = plan.step[B][1] if job.of_slope else 0
     cdef Py_ssize_t bytes = columns * plan.itemsize
     cdef Py_ssize_t n = columns
@@ -245,7 +241,7 @@ cdef inline char *compute_terms(const Job *job, char *terms, char **at, Py_ssize
     if step == bytes and (x == NULL or x_step == bytes):
         n *= rows  # Row by row, (64, 10) float16 takes 3.2 times as long.
     for i in range(columns * rows // n):
-        job.terms(terms + i * n * job.sum_size, grad + i * step, x + i * x_step, n)
+        job.terms(terms + i * n * job.sum_size, at[source] + i * step, x + i * x_step, n)
     if job.of_slope:
         run_columns(plan, at, columns, rows)
     return terms
@@ -257,21 +253,16 @@ cdef void add_rows(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows,
     cdef Tile tile
     cdef char *at[WALKED]
     cdef char *terms
-    cdef Rows folded
     cdef Py_ssize_t columns, column, group, step
-    cdef int role
-    folded.parameter_step = job.plan.parameter_step
-    for role in range(ROLES):
-        folded.steps[role] = job.plan.step[role][1]
     for group in range(job.plan.shape[2]):
         column = 0
         while column < job.plan.shape[0]:
             columns = min(ROW_BYTES // job.sum_size, job.plan.shape[0] - column)
             place(job, column, row, group, at)
             if (job.learn == NULL or rows < FOLDED
-                    or not job.learn(sums, at, &folded, columns, job.operation)):
+                    or not job.learn(sums, at, &job.folded, columns, job.operation)):
                 terms = compute_terms(job, tile.bytes, at, columns, rows, computed)
-                step = folded.steps[OUT] if job.terms == NULL else columns * job.sum_size
+                step = job.folded.steps[OUT] if job.terms == NULL else columns * job.sum_size
                 job.adders.fold_rows(sums, terms, step, rows, columns)
             sums += columns * job.sum_size
             column += columns
@@ -331,7 +322,7 @@ cdef void add_part(const Job *job, int part, int parts) noexcept nogil:
             if job.along:
                 add_runs(job, sums, row, rows)
             elif block < computed and job.terms == NULL and slot <= ROW_BYTES:
-                # By `add_rows`, (64, 10) float32 takes 1.15 times as long.
+                # By `add_rows`, (64, 10) float32 takes 1.1 times as long.
                 job.adders.fold_rows(sums, plan.data[OUT] + row * plan.step[OUT][1],
                                      plan.step[OUT][1], rows, job.cells)
             else:
@@ -526,7 +517,7 @@ cdef object at_once(str name, int operation, bint of_slope, object grad, object 
         parameter = number_array(parameter, whole.dtype)
         if parameter is None:
             return None
-    if y is None or not describe(y, &like) or whole.axes == 0 or count(&like) > count(&whole):
+    if y is None or not describe(y, &like) or whole.axes == 0 or elements_of(&like) > elements_of(&whole):
         return None
     if is_new:
         learned = (new_array(PyArray_DESCR(<PyArrayObject *>y), like.axes, like.shape, NULL, False)

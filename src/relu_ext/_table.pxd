@@ -118,25 +118,18 @@ ctypedef void (*SpreadRows)(void *x, const void *grad, const unsigned char *whic
 cdef enum:
     FLOATS = 5  # the floating dtypes, which are the first ones
     FOLDED = 16  # rows
+    LEARNED = 1024  # columns whose terms are held at a time, at most
     RUN = 512  # numbers of a piece of a run, at most
-
-cdef extern from *:
-    """
-    #define RELU_EXT_RUN_LANES 32
-    #define RELU_EXT_LEARNED 1024
-    """
-    enum:
-        LEARNED "RELU_EXT_LEARNED"  # columns whose terms are held at a time, at most
-        LANES "RELU_EXT_RUN_LANES"  # sums of a piece
+    LANES = 32  # sums of a piece
 
 # terms[i] is what an element adds to the gradient of a slope, in the dtype in which it is added.
 # There is room for up to 63 terms more, which may be written.  Without x, it is what an element of
 # half precision, which is grad's, adds to the gradient of a bias.
 ctypedef void (*Terms)(void *terms, const void *grad, const void *x, Py_ssize_t n) noexcept nogil
 
-# Both results, all in one dtype: of RELU_BACKWARD and a bias, or LEAKY_RELU_BACKWARD with any choice
-# at 0 and a slope.  `out` of FOLDED rows of at most LEARNED elements, and sums[i] = what those of
-# column i add to the gradient of the bias or the slope, folded.  Rows begin `at` an address, by
+# Both results, all in one dtype: of RELU_BACKWARD and a bias, or of a slope and LEAKY_RELU_BACKWARD
+# or another choice at 0.  `out` of FOLDED rows of at most LEARNED elements, and sums[i] = what those
+# of column i add to the gradient of the bias or the slope, folded.  Rows begin `at` an address, by
 # role; the slopes of all of them are the same, and their count is not read.  Without rows, out of
 # one row of at most RUN elements, which has one slope, and LANES sums as by AddRun.  False, with
 # nothing written, where a slope is NaN, where all columns of rows share one, and of halves but for
