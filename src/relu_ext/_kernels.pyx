@@ -20,9 +20,9 @@ from relu_ext._table cimport (
     INT8, LANES, LEAKY_RELU, LEAKY_RELU_BACKWARD, LEAKY_RELU_BACKWARD_0_AT_ZERO,
     LEAKY_RELU_BACKWARD_1_AT_ZERO, LEAKY_RELU_SUBGRADIENT, LEAKY_RELU_SUBGRADIENT_0_AT_ZERO,
     LEAKY_RELU_SUBGRADIENT_1_AT_ZERO, LEARNED, LONGDOUBLE, OPERATIONS, OUT, PARAMETER, RELU,
-    RELU_BACKWARD, RELU_SUBGRADIENT, SLOPE_AT_ZERO, UINT16, UINT32, UINT64, UINT8, AddRow,
-    AddRun, Copy, CopyBox, CopyWhere, Decode, Encode, FoldLanes, FoldRows, Kernel, KernelTable,
-    Learn, Narrow, Rows, Settle, StreamCopy, Terms, Widen,
+    RELU_BACKWARD, RELU_SUBGRADIENT, SLOPE_AT_ZERO, UINT16, UINT32, UINT64, UINT8, Add, Copy,
+    CopyBox, CopyWhere, Decode, Encode, FoldRows, Kernel, KernelTable, Learn, Narrow, Rows,
+    StreamCopy, Terms, Widen,
 )
 
 

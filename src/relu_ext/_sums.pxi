@@ -1,6 +1,6 @@
 # The kernels of the sums, included by _kernels.pxi: one per dtype in which terms are added.
 #
-# Contract: `Terms`, `Learn`, `FoldRows`, `AddRun`, `AddRow` and `Settle` in _table.pxd.
+# Contract: `Terms`, `Learn`, `Adders` and `KernelTable.settle` in _table.pxd.
 # No order of adding depends on the length of a vector: each loop adds numbers to as many others,
 # or keeps to one order along the rows.
 
@@ -375,16 +375,16 @@ cdef inline void fill_accumulator(KernelTable *table, int dtype, accumulator unu
         table.learn[dtype] = <Learn>learn[accumulator]
     table.slope_terms[dtype] = <Terms>slope_terms[accumulator, accumulator]
     table.adders[dtype].fold_rows = <FoldRows>fold_rows[accumulator]
-    table.adders[dtype].add_run = <AddRun>add_run[accumulator]
-    table.adders[dtype].fold_lanes = <FoldLanes>fold_lanes[accumulator]
-    table.adders[dtype].add_row = <AddRow>add_row[accumulator]
-    table.settle[dtype] = <Settle>settle[accumulator, accumulator]
+    table.adders[dtype].add_run = <Add>add_run[accumulator]
+    table.adders[dtype].fold_lanes = <Add>fold_lanes[accumulator]
+    table.adders[dtype].add_row = <Add>add_row[accumulator]
+    table.settle[dtype] = <Add>settle[accumulator, accumulator]
 
 
 cdef inline void fill_half(KernelTable *table, int dtype, half unused) noexcept:
     table.learn[dtype] = <Learn>learn_half[half]
     table.slope_terms[dtype] = <Terms>slope_terms[float32, half]
-    table.settle[dtype] = <Settle>settle[half, float32]
+    table.settle[dtype] = <Add>settle[half, float32]
 
 
 cdef void fill_sums(KernelTable *table) noexcept:

@@ -36,7 +36,7 @@ from relu_ext._ndarrays cimport (
 from relu_ext._operand cimport Operand, elements_of
 from relu_ext._table cimport (
     BFLOAT16, FLOAT32, FLOATS, FOLDED, LANES, LEAKY_RELU_BACKWARD, OUT, PARAMETER, RELU_BACKWARD,
-    ROLES, RUN, A, B, Adders, Learn, Rows, Settle, Terms,
+    ROLES, RUN, A, B, Add, Adders, Learn, Rows, Terms,
 )
 from relu_ext._tensors cimport borrow, has_exchange_table, is_value, new_tensor
 from relu_ext._threads cimport Part, share
@@ -93,7 +93,7 @@ cdef struct Job:
     Terms terms  # NULL: `out` itself is added
     bint of_slope  # terms are made of grad and x, which the kernel may overwrite, not of `out`
     const Adders *adders
-    Settle settle
+    Add settle
     Py_ssize_t sum_size  # of the dtype in which the terms are added
     bint whole  # nothing is summed: the result is a copy of what is computed, as its bits are
     bint along  # axis 0 is a run
@@ -171,10 +171,9 @@ cdef bint lay(Job *job, const Operand **operands) noexcept nogil:
         if not same and not is_apart(plan, role, 0, extent):
             return False
     plan.parameter_step = plan.step[PARAMETER][0] != 0
-    if plan.parameter_step and plan.step[PARAMETER][0] != plan.itemsize:
-        return False
-    for role in range(PARAMETER):
-        if plan.shape[0] > 1 and plan.step[role][0] != plan.itemsize:
+    for role in range(ROLES):
+        if (plan.step[role][0] != plan.itemsize and plan.shape[0] > 1
+                and (role != PARAMETER or plan.parameter_step)):
             return False
     job.along = plan.step[SUMS][0] == 0
     if job.along and plan.shape[1] > 1 and plan.step[SUMS][1] == 0:
@@ -540,10 +539,8 @@ cdef object at_once(str name, int operation, bint of_slope, object grad, object 
 cdef object backward(str name, int operation, bint of_slope, object grad, object x,
                      object parameter, object y, object out, bint in_place):
     result = at_once(name, operation, of_slope, grad, x, parameter, y, out, in_place)
-    if result is not None:
-        return result
-    others = import_module("relu_ext._sum_calls")
-    return others.backward(operation, name, grad, x, parameter, y, out)
+    return result or import_module("relu_ext._sum_calls").backward(
+        operation, name, grad, x, parameter, y, out)
 
 
 cdef int chosen_at_zero(str name, at_zero) except -1:

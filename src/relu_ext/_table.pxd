@@ -131,35 +131,25 @@ ctypedef void (*Terms)(void *terms, const void *grad, const void *x, Py_ssize_t 
 # or another choice at 0.  `out` of FOLDED rows of at most LEARNED elements, and sums[i] = what those
 # of column i add to the gradient of the bias or the slope, folded.  Rows begin `at` an address, by
 # role; the slopes of all of them are the same, and their count is not read.  Without rows, out of
-# one row of at most RUN elements, which has one slope, and LANES sums as by AddRun.  False, with
+# one row of at most RUN elements, which has one slope, and LANES sums as by add_run.  False, with
 # nothing written, where a slope is NaN, where all columns of rows share one, and of halves but for
 # a bias of at least 64 columns, not over x.  `sums` overlaps no other array; for the others, see
 # the kernel for rows.
 ctypedef bint (*Learn)(void *sums, char **at, const Rows *rows, Py_ssize_t n,
                        int operation) noexcept nogil
 
-# sums[k] = 0 + terms[k] + terms[k + LANES] + ..., for each k < LANES.
-ctypedef void (*AddRun)(void *sums, const void *terms, Py_ssize_t n) noexcept nogil
-
 # sums[i] = rows[i] in each of up to FOLDED rows, `step` bytes apart, folded.  A row has at most
 # LEARNED numbers, and as many bytes as LEARNED float32.
 ctypedef void (*FoldRows)(void *sums, const void *rows, Py_ssize_t step, int count,
                           Py_ssize_t n) noexcept nogil
 
-# sums[i] = lanes[i * LANES] to the next one, folded, which overwrites them.
-ctypedef void (*FoldLanes)(void *sums, void *lanes, Py_ssize_t n) noexcept nogil
-
-# sums[i] = earlier[i] + sums[i]
-ctypedef void (*AddRow)(void *sums, const void *earlier, Py_ssize_t n) noexcept nogil
-
-# out[i] = sums[i] in the dtype of out, without the sign of 0 and NaN.
-ctypedef void (*Settle)(void *out, const void *sums, Py_ssize_t n) noexcept nogil
+ctypedef void (*Add)(void *sums, void *numbers, Py_ssize_t n) noexcept nogil
 
 cdef struct Adders:
     FoldRows fold_rows
-    FoldLanes fold_lanes
-    AddRun add_run
-    AddRow add_row
+    Add fold_lanes  # sums[i] = numbers[i * LANES] to the next one, folded, which overwrites them
+    Add add_run  # sums[k] = 0 + numbers[k] + numbers[k + LANES] + ..., for each k < LANES
+    Add add_row  # sums[i] = numbers[i] + sums[i]
 
 cdef struct KernelTable:
     Kernel kernel[OPERATIONS][DTYPES]
@@ -181,4 +171,4 @@ cdef struct KernelTable:
     Terms slope_terms[FLOATS]
     Learn learn[FLOATS]  # NULL for longdouble; not for the bias of a Leaky ReLU
     Adders adders[FLOATS]  # by the dtype in which terms are added
-    Settle settle[FLOATS]
+    Add settle[FLOATS]  # writes numbers[i] in a dtype, without the sign of 0 and NaN
