@@ -18,7 +18,7 @@ the ufunc.
 """
 
 cimport numpy as cnp
-from cpython.exc cimport PyErr_Clear, PyErr_Occurred
+from cpython.exc cimport PyErr_Clear
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from cpython.long cimport PyLong_CheckExact
 from cpython.ref cimport PyObject, PyTypeObject
@@ -30,7 +30,7 @@ from relu_ext._ndarrays cimport (
     PyArray_DESCR, PyArray_Descr, PyArrayObject, describe_ndarray, is_writeable, native_dtype,
     new_array,
 )
-from relu_ext._operand cimport Operand, elements_of
+from relu_ext._operand cimport Operand, elements_of, is_number, read_number
 from relu_ext._table cimport (
     ADD_LEAKY_RELU, ADD_RELU, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, LEAKY_RELU, LEAKY_RELU_BACKWARD,
     LEAKY_RELU_SUBGRADIENT, LONGDOUBLE, OUT, PARAMETER, RELU, RELU_BACKWARD, RELU_SUBGRADIENT,
@@ -52,7 +52,6 @@ cnp.import_ufunc()
 
 cdef extern from "Python.h":
     PyTypeObject *Py_TYPE(object) noexcept
-    double PyLong_AsDouble(object) noexcept  # -1 and an exception set; Cython's own raises it
     int PyFloat_Pack2(double, char *, int little_endian) noexcept
     int LITTLE_ENDIAN "PY_LITTLE_ENDIAN"
 
@@ -167,23 +166,6 @@ cdef inline object new_like(object x):
         PyArray_DESCR(<PyArrayObject *>x), cnp.PyArray_NDIM(array),
         <const Py_ssize_t *>cnp.PyArray_DIMS(array), NULL,
         not cnp.PyArray_FLAGS(array) & cnp.NPY_ARRAY_C_CONTIGUOUS)
-
-
-cdef inline bint is_number(object x) noexcept:
-    """Whether x is a Python int or float, and no subclass."""
-    return PyFloat_CheckExact(x) or PyLong_CheckExact(x)
-
-
-cdef bint read_number(object value, double *number) noexcept:
-    """Read a Python number; False for an int that no double holds."""
-    if PyFloat_CheckExact(value):
-        number[0] = PyFloat_AS_DOUBLE(value)
-        return True
-    number[0] = PyLong_AsDouble(value)
-    if number[0] == -1 and PyErr_Occurred() != NULL:
-        PyErr_Clear()
-        return False
-    return True
 
 
 cdef bint write_number(object value, int dtype, object x, Number *number) noexcept:

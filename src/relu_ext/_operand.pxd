@@ -1,4 +1,11 @@
-"""An array as C sees it: what the walker takes, whoever owns the memory."""
+"""Operands as C sees them: an array, which the walker takes, whoever owns the memory, or a number."""
+
+from cpython.exc cimport PyErr_Clear, PyErr_Occurred
+from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
+from cpython.long cimport PyLong_CheckExact
+
+cdef extern from "Python.h":
+    double PyLong_AsDouble(object) noexcept  # -1 and an exception set; Cython's own raises it
 
 cdef struct Operand:
     # A pointer, a shape and strides; the element i, j, ... is at data + (i * strides[0] +
@@ -19,3 +26,20 @@ cdef inline Py_ssize_t elements_of(const Operand *x) noexcept nogil:
     for axis in range(x.axes):
         size *= x.shape[axis]
     return size
+
+
+cdef inline bint is_number(object x) noexcept:
+    """Whether x is a Python int or float, and no subclass."""
+    return PyFloat_CheckExact(x) or PyLong_CheckExact(x)
+
+
+cdef inline bint read_number(object value, double *number) noexcept:
+    """Read a Python number; False for an int that no double holds."""
+    if PyFloat_CheckExact(value):
+        number[0] = PyFloat_AS_DOUBLE(value)
+        return True
+    number[0] = PyLong_AsDouble(value)
+    if number[0] == -1 and PyErr_Occurred() != NULL:
+        PyErr_Clear()
+        return False
+    return True

@@ -153,10 +153,8 @@ cdef inline void learn_lanes_row(accumulator *lanes, accumulator *out, const acc
 
 cdef inline int bytes_before_line(const char *out, const char *grad, const char *x) noexcept nogil:
     """How much of a row comes before a cache line of each array; 0 if they have none in common."""
-    cdef uintptr_t behind = <uintptr_t>out % CACHE_LINE
-    if behind == <uintptr_t>grad % CACHE_LINE and behind == <uintptr_t>x % CACHE_LINE:
-        return <int>(-behind % CACHE_LINE)
-    return 0
+    cdef uintptr_t apart = (<uintptr_t>grad - <uintptr_t>out) | (<uintptr_t>x - <uintptr_t>out)
+    return 0 if apart % CACHE_LINE else <int>(-<uintptr_t>out % CACHE_LINE)
 
 
 cdef inline void learn_four(accumulator *terms, char *out, char *grad, char *x,

@@ -21,8 +21,6 @@ ndarrays of all others.
 """
 
 cimport numpy as cnp
-from cpython.float cimport PyFloat_CheckExact
-from cpython.long cimport PyLong_CheckExact
 from cpython.ref cimport PyObject
 from libc.math cimport fabs
 from libc.stdlib cimport free, malloc
@@ -33,7 +31,7 @@ from relu_ext._ndarrays cimport (
     PyArray_DESCR, PyArray_Descr, PyArrayObject, bfloat16_number, describe_ndarray, load,
     native_dtype, new_array,
 )
-from relu_ext._operand cimport Operand, elements_of
+from relu_ext._operand cimport Operand, elements_of, is_number, read_number
 from relu_ext._table cimport (
     BFLOAT16, FLOAT32, FLOATS, FOLDED, LANES, LEAKY_RELU_BACKWARD, OUT, PARAMETER, RELU_BACKWARD,
     ROLES, RUN, A, B, Add, Adders, Learn, Rows, Terms,
@@ -223,7 +221,7 @@ cdef inline void place(const Job *job, Py_ssize_t column, Py_ssize_t row, Py_ssi
 # Blocks.
 
 cdef inline char *compute_terms(const Job *job, char *terms, char **at, Py_ssize_t columns,
-                                Py_ssize_t rows, bint computed) noexcept nogil:
+                                Py_ssize_t rows) noexcept nogil:
     """Compute some rows, if they are not yet computed.  Return where their terms are."""
     cdef const Plan *plan = &job.plan
     cdef int source = A if job.of_slope else OUT
@@ -233,7 +231,7 @@ cdef inline char *compute_terms(const Job *job, char *terms, char **at, Py_ssize
     cdef Py_ssize_t bytes = columns * plan.itemsize
     cdef Py_ssize_t n = columns
     cdef Py_ssize_t i
-    if not (job.of_slope or computed):
+    if not (job.of_slope or job.chunk > 0):
         run_columns(plan, at, columns, rows)
     if job.terms == NULL:
         return at[OUT]
@@ -246,8 +244,7 @@ cdef inline char *compute_terms(const Job *job, char *terms, char **at, Py_ssize
     return terms
 
 
-cdef void add_rows(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows,
-                   bint computed) noexcept nogil:
+cdef void add_rows(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows) noexcept nogil:
     """Compute a block of up to FOLDED rows, and fold it."""
     cdef Tile tile
     cdef char *at[WALKED]
@@ -260,7 +257,7 @@ cdef void add_rows(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows,
             place(job, column, row, group, at)
             if (job.learn == NULL or rows < FOLDED
                     or not job.learn(sums, at, &job.folded, columns, job.operation)):
-                terms = compute_terms(job, tile.bytes, at, columns, rows, computed)
+                terms = compute_terms(job, tile.bytes, at, columns, rows)
                 step = job.folded.steps[OUT] if job.terms == NULL else columns * job.sum_size
                 job.adders.fold_rows(sums, terms, step, rows, columns)
             sums += columns * job.sum_size
@@ -288,7 +285,7 @@ cdef void add_runs(const Job *job, char *sums, Py_ssize_t row, Py_ssize_t rows) 
                     lanes = tile.bytes + ((i - row) * cells + k) * width
                     place(job, start, run, first + k, at)
                     if job.learn == NULL or not job.learn(lanes, at, NULL, n, job.operation):
-                        added = compute_terms(job, terms, at, n, 1, False)
+                        added = compute_terms(job, terms, at, n, 1)
                         job.adders.add_run(lanes, added, n)
         job.adders.fold_rows(folded.bytes, tile.bytes, cells * width, rows, cells * LANES)
         job.adders.fold_lanes(sums + first * job.sum_size, folded.bytes, cells)
@@ -320,12 +317,12 @@ cdef void add_part(const Job *job, int part, int parts) noexcept nogil:
                             1)
             if job.along:
                 add_runs(job, sums, row, rows)
-            elif block < computed and job.terms == NULL and slot <= ROW_BYTES:
+            elif job.chunk > 0 and job.terms == NULL and slot <= ROW_BYTES:
                 # By `add_rows`, (64, 10) float32 takes 1.1 times as long.
                 job.adders.fold_rows(sums, plan.data[OUT] + row * plan.step[OUT][1],
                                      plan.step[OUT][1], rows, job.cells)
             else:
-                add_rows(job, sums, row, rows, block < computed)
+                add_rows(job, sums, row, rows)
             added = block - unit * job.unit + 1
             while sums > job.sums + unit * job.step and (added % 2 == 0 or block == last):
                 sums -= slot
@@ -334,8 +331,8 @@ cdef void add_part(const Job *job, int part, int parts) noexcept nogil:
             sums += slot
 
 
-cdef bint perform(Job *job) noexcept nogil:
-    """Compute everything.  Return False, with nothing written, if there is no memory for sums."""
+cdef int perform(Job *job) except -1 nogil:
+    """Compute everything.  Nothing is written if there is no memory for sums."""
     cdef char small[SMALL_SCRATCH]
     cdef int parts = parts_of(size_of(&job.plan) * job.plan.itemsize)
     cdef Py_ssize_t slot = job.cells * job.sum_size
@@ -344,7 +341,7 @@ cdef bint perform(Job *job) noexcept nogil:
     if job.whole:
         run_columns(&job.plan, job.plan.data, job.cells, 1)
         memcpy(job.plan.data[SUMS], job.plan.data[OUT], job.cells * job.plan.itemsize)
-        return True
+        return 0
     # Several units for each thread, so that none of them has much less to do.
     job.unit, job.step = 1, slot
     while job.unit < job.blocks and (parts == 1 or job.blocks // (2 * job.unit) >= 4 * parts):
@@ -355,7 +352,8 @@ cdef bint perform(Job *job) noexcept nogil:
     if job.units * job.step > SMALL_SCRATCH:
         job.sums = <char *>malloc(job.units * job.step)
         if job.sums == NULL:
-            return False
+            with gil:
+                raise MemoryError
     if parts > 1:
         share(<Part>add_part, job, parts)
     else:
@@ -369,7 +367,7 @@ cdef bint perform(Job *job) noexcept nogil:
     job.settle(job.plan.data[SUMS], job.sums, job.cells)
     if job.sums != small:
         free(job.sums)
-    return True
+    return 0
 
 
 # The calls.
@@ -420,7 +418,6 @@ cdef bint run(int operation, bint of_slope, object grad_x, object grad, object x
     cdef Operand like
     cdef const Operand *operands[WALKED]
     cdef int role, dtype, sums
-    cdef bint done
     for role in range(WALKED):
         operands[role] = &described[role]
     if grad is grad_x:
@@ -450,12 +447,10 @@ cdef bint run(int operation, bint of_slope, object grad_x, object grad, object x
     if not lay(&job, operands):
         return False
     if size_of(&job.plan) * job.plan.itemsize < GIL_BYTES:
-        done = perform(&job)
+        perform(&job)
     else:
         with nogil:
-            done = perform(&job)
-    if not done:
-        raise MemoryError
+            perform(&job)
     return True
 
 
@@ -471,13 +466,10 @@ cdef object number_array(object value, int dtype):
     own.  Return None for anything else, and for numbers about whose cast NumPy may warn."""
     cdef int number = load(bfloat16_number) if dtype == BFLOAT16 else numpy_dtypes[dtype]
     cdef double real
-    if not (PyFloat_CheckExact(value) or PyLong_CheckExact(value)):
+    if not is_number(value):
         return np.asarray(value) if isinstance(value, numpy_scalar) else None
-    try:
-        real = value
-    except OverflowError:
-        return None
-    if number < 0 or real != 0 and not SMALLEST <= fabs(real) <= LARGEST:
+    if number < 0 or not read_number(value, &real) or (
+            real != 0 and not SMALLEST <= fabs(real) <= LARGEST):
         return None
     descr = cnp.PyArray_DescrFromType(number)
     array = new_array(<PyArray_Descr *>descr, 0, NULL, NULL, False)
@@ -539,8 +531,10 @@ cdef object at_once(str name, int operation, bint of_slope, object grad, object 
 cdef object backward(str name, int operation, bint of_slope, object grad, object x,
                      object parameter, object y, object out, bint in_place):
     result = at_once(name, operation, of_slope, grad, x, parameter, y, out, in_place)
-    return result or import_module("relu_ext._sum_calls").backward(
-        operation, name, grad, x, parameter, y, out)
+    if result is None:
+        result = import_module("relu_ext._sum_calls").backward(
+            operation, name, grad, x, parameter, y, out)
+    return result
 
 
 cdef int chosen_at_zero(str name, at_zero) except -1:
