@@ -1,4 +1,4 @@
-"""Operands as C sees them: an array, which the walker takes, whoever owns the memory, or a number."""
+"""Operands as C sees them: arrays, whoever owns their memory, and Python numbers."""
 
 from cpython.exc cimport PyErr_Clear, PyErr_Occurred
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact

@@ -331,8 +331,8 @@ cdef void add_part(const Job *job, int part, int parts) noexcept nogil:
             sums += slot
 
 
-cdef int perform(Job *job) except -1 nogil:
-    """Compute everything.  Nothing is written if there is no memory for sums."""
+cdef bint perform(Job *job) noexcept nogil:
+    """Compute everything.  Return False, with nothing written, if there is no memory for sums."""
     cdef char small[SMALL_SCRATCH]
     cdef int parts = parts_of(size_of(&job.plan) * job.plan.itemsize)
     cdef Py_ssize_t slot = job.cells * job.sum_size
@@ -341,7 +341,7 @@ cdef int perform(Job *job) except -1 nogil:
     if job.whole:
         run_columns(&job.plan, job.plan.data, job.cells, 1)
         memcpy(job.plan.data[SUMS], job.plan.data[OUT], job.cells * job.plan.itemsize)
-        return 0
+        return True
     # Several units for each thread, so that none of them has much less to do.
     job.unit, job.step = 1, slot
     while job.unit < job.blocks and (parts == 1 or job.blocks // (2 * job.unit) >= 4 * parts):
@@ -352,8 +352,7 @@ cdef int perform(Job *job) except -1 nogil:
     if job.units * job.step > SMALL_SCRATCH:
         job.sums = <char *>malloc(job.units * job.step)
         if job.sums == NULL:
-            with gil:
-                raise MemoryError
+            return False
     if parts > 1:
         share(<Part>add_part, job, parts)
     else:
@@ -367,7 +366,7 @@ cdef int perform(Job *job) except -1 nogil:
     job.settle(job.plan.data[SUMS], job.sums, job.cells)
     if job.sums != small:
         free(job.sums)
-    return 0
+    return True
 
 
 # The calls.
@@ -418,6 +417,7 @@ cdef bint run(int operation, bint of_slope, object grad_x, object grad, object x
     cdef Operand like
     cdef const Operand *operands[WALKED]
     cdef int role, dtype, sums
+    cdef bint done
     for role in range(WALKED):
         operands[role] = &described[role]
     if grad is grad_x:
@@ -447,10 +447,12 @@ cdef bint run(int operation, bint of_slope, object grad_x, object grad, object x
     if not lay(&job, operands):
         return False
     if size_of(&job.plan) * job.plan.itemsize < GIL_BYTES:
-        perform(&job)
+        done = perform(&job)
     else:
         with nogil:
-            perform(&job)
+            done = perform(&job)
+    if not done:
+        raise MemoryError
     return True
 
 
@@ -508,7 +510,8 @@ cdef object at_once(str name, int operation, bint of_slope, object grad, object 
         parameter = number_array(parameter, whole.dtype)
         if parameter is None:
             return None
-    if y is None or not describe(y, &like) or whole.axes == 0 or elements_of(&like) > elements_of(&whole):
+    if y is None or not describe(y, &like) or whole.axes == 0 or (
+            elements_of(&like) > elements_of(&whole)):
         return None
     if is_new:
         learned = (new_array(PyArray_DESCR(<PyArrayObject *>y), like.axes, like.shape, NULL, False)

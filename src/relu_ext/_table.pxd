@@ -128,13 +128,13 @@ cdef enum:
 ctypedef void (*Terms)(void *terms, const void *grad, const void *x, Py_ssize_t n) noexcept nogil
 
 # Both results, all in one dtype: of RELU_BACKWARD and a bias, or of a slope and LEAKY_RELU_BACKWARD
-# or another choice at 0.  `out` of FOLDED rows of at most LEARNED elements, and sums[i] = what those
-# of column i add to the gradient of the bias or the slope, folded.  Rows begin `at` an address, by
-# role; the slopes of all of them are the same, and their count is not read.  Without rows, out of
-# one row of at most RUN elements, which has one slope, and LANES sums as by add_run.  False, with
-# nothing written, where a slope is NaN, where all columns of rows share one, and of halves but for
-# a bias of at least 64 columns, not over x.  `sums` overlaps no other array; for the others, see
-# the kernel for rows.
+# or another choice at 0.  `out` of FOLDED rows of at most LEARNED elements, and sums[i] = what
+# those of column i add to the gradient of the bias or the slope, folded.  Rows begin `at` an
+# address, by role; the slopes of all of them are the same, and their count is not read.  Without
+# rows, out of one row of at most RUN elements, which has one slope, and LANES sums as by add_run.
+# False, with nothing written, where a slope is NaN, where all columns of rows share one, and of
+# halves but for a bias of at least 64 columns, not over x.  `sums` overlaps no other array; for the
+# others, see the kernel for rows.
 ctypedef bint (*Learn)(void *sums, char **at, const Rows *rows, Py_ssize_t n,
                        int operation) noexcept nogil
 
