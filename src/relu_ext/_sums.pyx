@@ -21,7 +21,6 @@ ndarrays of all others.
 """
 
 cimport numpy as cnp
-from cpython.ref cimport PyObject
 from libc.math cimport fabs
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
