@@ -38,8 +38,8 @@ from relu_ext._table cimport (
 from relu_ext._tensors cimport borrow, has_exchange_table, is_value, new_tensor
 from relu_ext._threads cimport Part, share
 from relu_ext._walk cimport (
-    GIL_BYTES, MASK, MOST_AXES, WALKED, Plan, is_apart, look_up, parts_of, run_columns, size_of,
-    swap_axes,
+    GIL_BYTES, MASK, MOST_AXES, WALKED, Plan, is_same_or_apart, look_up, parts_of, run_columns,
+    size_of, swap_axes,
 )
 
 from importlib import import_module
@@ -118,13 +118,12 @@ cdef bint lay(Job *job, const Operand **operands) noexcept nogil:
     cdef int order[MOST_AXES]
     cdef int last = -1
     cdef int axis, role, i, k
-    cdef bint merges, same
+    cdef bint merges
     if operands[PARAMETER].axes > out.axes or operands[SUMS].axes > out.axes:
         return False
     plan.kernel = active_table.kernel[job.operation][out.dtype]
     plan.itemsize = extent = active_table.itemsize[out.dtype]
     plan.stream = False
-    plan.axes = 3
     for role in range(WALKED):
         plan.data[role] = operands[role].data
         plan.size[role] = plan.itemsize
@@ -159,14 +158,13 @@ cdef bint lay(Job *job, const Operand **operands) noexcept nogil:
             for role in range(WALKED):
                 plan.step[role][last] = step[role]
         extent += step[OUT] * (length - 1)
-    if size_of(plan) == 0:
+    plan.axes = last + 1
+    if size_of(plan) == 0 or plan.data[SUMS] == plan.data[OUT]:
         return False
     for role in range(A, WALKED):
-        same = role != SUMS and plan.data[role] == plan.data[OUT]
-        for axis in range(3):
-            same &= plan.step[role][axis] == plan.step[OUT][axis]
-        if not same and not is_apart(plan, role, 0, extent):
+        if operands[role] != out and not is_same_or_apart(plan, role, extent):
             return False
+    plan.axes = 3
     plan.parameter_step = plan.step[PARAMETER][0] != 0
     for role in range(ROLES):
         if (plan.step[role][0] != plan.itemsize and plan.shape[0] > 1
