@@ -485,6 +485,7 @@ cdef object at_once(str name, int operation, bint of_slope, object grad, object 
     """
     cdef Operand whole, like
     cdef bint are_arrays = cnp.PyArray_CheckExact(grad)
+    cdef Py_ssize_t size
     grad_x, learned = (grad if in_place else None), None
     if out is not None:
         if type(out) is not tuple or len(<tuple>out) != 2:
@@ -496,6 +497,7 @@ cdef object at_once(str name, int operation, bint of_slope, object grad, object 
     if not (is_taken(name, grad, False) and is_taken(name, x, not are_arrays)
             and describe(grad, &whole)) or cnp.PyArray_CheckExact(x) != are_arrays:
         return None
+    size = elements_of(&whole) if whole.axes > 0 else 0  # before Python may change the shape
     if not (cnp.PyArray_CheckExact(y) if are_arrays else has_exchange_table(y)):
         y = number_array(y, whole.dtype)
     if of_slope:
@@ -507,8 +509,7 @@ cdef object at_once(str name, int operation, bint of_slope, object grad, object 
         parameter = number_array(parameter, whole.dtype)
         if parameter is None:
             return None
-    if y is None or not describe(y, &like) or whole.axes == 0 or (
-            elements_of(&like) > elements_of(&whole)):
+    if y is None or not describe(y, &like) or elements_of(&like) > size:
         return None
     if is_new:
         learned = (new_array(PyArray_DESCR(<PyArrayObject *>y), like.axes, like.shape, NULL, False)
