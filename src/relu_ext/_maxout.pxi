@@ -125,10 +125,11 @@ cdef inline void compare(const Pieces *pieces, number *out, number *winners, con
         winners += n
 
 
-cdef inline void compare_all(const Pieces *pieces, number *out, number *winners, const char *x,
+cdef inline bint compare_all(const Pieces *pieces, number *out, number *winners, const char *x,
                              Py_ssize_t n, Py_ssize_t rows, Py_ssize_t row_step,
                              const bint counted) noexcept nogil:
-    """Each layout that is a kernel of its own, and the others by any number of groups."""
+    """Each layout that is a kernel of its own, and others by any number of groups.  False where
+    there is no kernel."""
     cdef int lanes = lanes_of(sizeof(number))
     cdef int count = pieces.count
     cdef int side = pieces.side
@@ -139,9 +140,9 @@ cdef inline void compare_all(const Pieces *pieces, number *out, number *winners,
         n <= few and lanes * sizeof(number) >= 32
         or lanes < n <= lanes + few and lanes * sizeof(number) == 32)
     if number is longdouble:
+        if side != 1:
+            return False
         compare(pieces, out, winners, x, n, rows, row_step, 2, ROWS, 0, counted, lanes)
-    elif side == 0:
-        compare(pieces, out, winners, x, n, rows, row_step, 4, APART, 0, counted, lanes)
     elif side == 1 and count == 2:
         compare(pieces, out, winners, x, n, rows, row_step, 2, ROWS, 1, counted, lanes)
     elif side == 1 and count == 3:
@@ -154,23 +155,28 @@ cdef inline void compare_all(const Pieces *pieces, number *out, number *winners,
         compare(pieces, out, winners, x, n, rows, row_step, 2, SIDE, 1, counted, lanes)
     elif side == 2 and count == 4 and is_short:
         compare(pieces, out, winners, x, n, rows, row_step, 2, SIDE, 2, counted, few)
-    elif side == 2:
+    elif side == 2 and count == 4:
         compare(pieces, out, winners, x, n, rows, row_step, 2, SIDE, 2, counted, lanes)
     elif side == 3 and count == 3:
         compare(pieces, out, winners, x, n, rows, row_step, 3, SIDE, 1, counted, lanes)
-    elif side == 3 and is_short:
+    elif side == 3 and count == 9 and is_short:
         compare(pieces, out, winners, x, n, rows, row_step, 3, SIDE, 3, counted, few)
-    elif side == 3:
+    elif side == 3 and count == 9:
         compare(pieces, out, winners, x, n, rows, row_step, 3, SIDE, 3, counted, lanes)
-    elif side == 4:
+    elif side == 4 and count == 4:
         compare(pieces, out, winners, x, n, rows, row_step, 4, SIDE, 1, counted, lanes)
-    elif side == 5:
+    elif side == 5 and count == 5:
         compare(pieces, out, winners, x, n, rows, row_step, 5, SIDE, 1, counted, lanes)
-    elif number is float32:
+    elif number is float32 and side == 9 and count == 9:
         compare(pieces, out, winners, x, n, rows, row_step, 9, SIDE, 1, counted, lanes)
+    elif count >= 4 and (pieces.run == count or pieces.run % 4 == 0):
+        compare(pieces, out, winners, x, n, rows, row_step, 4, APART, 0, counted, lanes)
+    else:
+        return False
+    return True
 
 
-cdef void maxout_rows(number *out, uint8 *which, const char *x, const Pieces *pieces,
+cdef bint maxout_rows(number *out, uint8 *which, const char *x, const Pieces *pieces,
                       Py_ssize_t n, Py_ssize_t rows, Py_ssize_t row_step) noexcept nogil:
     # Local arrays and not the caller's: compilers know that no row overlaps a local one, and a
     # short row may be followed by what is left of a vector.
@@ -179,6 +185,7 @@ cdef void maxout_rows(number *out, uint8 *which, const char *x, const Pieces *pi
     cdef number *best
     cdef Py_ssize_t together, start, count, i
     cdef bint is_short = n < lanes_of(sizeof(number))
+    cdef bint is_taken
     while rows > 0:
         together = min(rows, max(<Py_ssize_t>1, ROW_BLOCK // n))
         start = 0
@@ -188,11 +195,13 @@ cdef void maxout_rows(number *out, uint8 *which, const char *x, const Pieces *pi
             best = &short_rows[0] if is_short else out + start
             keep(best)  # GCC 12, which knows both arrays, takes 1.1 times as long over rows (v2)
             if which == NULL:
-                compare_all(pieces, best, winners, x + start * pieces.step, count, together,
-                            row_step, False)
+                is_taken = compare_all(pieces, best, winners, x + start * pieces.step, count,
+                                       together, row_step, False)
             else:
-                compare_all(pieces, best, winners, x + start * pieces.step, count, together,
-                            row_step, True)
+                is_taken = compare_all(pieces, best, winners, x + start * pieces.step, count,
+                                       together, row_step, True)
+            if not is_taken:
+                return False
             if is_short:
                 memcpy(out, short_rows, together * n * sizeof(number))
             if which != NULL:
@@ -204,6 +213,7 @@ cdef void maxout_rows(number *out, uint8 *which, const char *x, const Pieces *pi
         if which != NULL:
             which += together * n
         rows -= together
+    return True
 
 
 cdef inline int place(number *to, number grad) noexcept nogil:
@@ -215,19 +225,18 @@ cdef inline int place(number *to, number grad) noexcept nogil:
 cdef inline void place_some(char *x, const number *grad, const uint8 *which, const Pieces *pieces,
                             Py_ssize_t n) noexcept nogil:
     """Clear the pieces, those side by side at once, and place grad.  Each number is read once."""
-    cdef const Py_ssize_t *offset = pieces.offset
     cdef Py_ssize_t step = pieces.step
     cdef Py_ssize_t run = pieces.run * sizeof(number)
     cdef Py_ssize_t i = 0
     cdef int piece = 0
     while piece < pieces.count:
         if run == step:
-            memset(x + offset[piece], 0, n * run)
+            memset(x + pieces.offset[piece], 0, n * run)
         else:
             for i in range(n):
-                memset(x + offset[piece] + i * step, 0, run)
+                memset(x + pieces.offset[piece] + i * step, 0, run)
         piece += pieces.run
-    loop(8, i, 0, n, place(<number *>(x + offset[which[i]] + i * step), grad[i]))
+    loop(8, i, 0, n, place(<number *>(x + pieces.offset[which[i]] + i * step), grad[i]))
 
 
 cdef void spread_rows(char *x, const number *grad, const uint8 *which, const Pieces *pieces,
@@ -235,20 +244,18 @@ cdef void spread_rows(char *x, const number *grad, const uint8 *which, const Pie
     """By vectors where there are kernels for the pieces; in blocks that stay in the first-level
     cache."""
     cdef Py_ssize_t size = sizeof(number)
-    cdef Py_ssize_t side = pieces.step // size
-    cdef Py_ssize_t block = 512
+    cdef Py_ssize_t block = 512 if size <= 8 and 1 <= pieces.side <= MOST_SIDE else (
+        4096 // (pieces.count * size) + 1)
     cdef Py_ssize_t start = 0
     cdef Py_ssize_t some, row
     cdef int piece, placed
-    if size > 8 or not 1 <= side <= MOST_SIDE or side * size != pieces.step or pieces.run % side:
-        side, block = 0, 4096 // (pieces.count * size) + 1
     while start < n:
         some = n - start if n - start <= block + MOST_LANES else block
         piece = 0
         while piece < pieces.count:
-            placed = put(x + start * pieces.step, pieces.offset + piece, pieces.count - piece, side,
-                         row_step, <const char *>(grad + start), which + start, some, rows, n,
-                         piece, sizeof(number))
+            placed = put(x + start * pieces.step, pieces.offset + piece, pieces.count - piece,
+                         pieces.side, row_step, <const char *>(grad + start), which + start, some,
+                         rows, n, piece, sizeof(number))
             if placed == 0:
                 for row in range(rows):
                     place_some(x + start * pieces.step + row * row_step, grad + start + row * n,

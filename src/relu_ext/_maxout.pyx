@@ -9,7 +9,7 @@ the kernels only C runs, or NumPy on arrays that nobody else has.
 cimport numpy as cnp
 from cpython.long cimport PyLong_AsLongAndOverflow, PyLong_CheckExact
 from cpython.ref cimport PyObject
-from libc.string cimport memcmp, memset
+from libc.string cimport memcmp, memmove, memset
 from relu_ext._dispatch cimport active_table
 from relu_ext._ndarrays cimport (
     PyArray_DESCR, PyArray_Descr, PyArrayObject, describe_ndarray, is_bfloat16, native_dtype,
@@ -17,7 +17,7 @@ from relu_ext._ndarrays cimport (
 )
 from relu_ext._operand cimport Operand
 from relu_ext._scalar cimport BFLOAT16_INFINITY, FLOAT16_INFINITY, uint8
-from relu_ext._table cimport BFLOAT16, FLOAT16, FLOAT32, LONGDOUBLE, OUT, UINT8, A, B, Pieces
+from relu_ext._table cimport BFLOAT16, FLOAT16, NUMBERED, OUT, UINT8, A, B, Pieces
 from relu_ext._tensors cimport is_torch_tensor, new_result_of
 from relu_ext._walk cimport (
     GIL_BYTES, MOST_AXES, Plan, lay_axes, new_layout, row_step, size_of, walk_panels,
@@ -35,7 +35,6 @@ cdef extern from "Python.h":
     Py_ssize_t PyNumber_AsSsize_t(object, PyObject *) except? -1
 
 cdef enum:
-    NUMBERED = 256  # pieces that a byte can number; NumPy reduces more of them
     PACKED = 1 << 14  # bytes, which stay in the first-level cache
     WIDEST = 64  # bytes of a vector at any level
     DENSE = cnp.NPY_ARRAY_WRITEABLE | cnp.NPY_ARRAY_C_CONTIGUOUS  # flags of an `out`
@@ -52,16 +51,13 @@ cdef struct Job:
     # x has the axes of the pieces besides those of y.  The forward pass computes y and which from
     # x, and the backward pass computes x from y and which.
     int dtype
-    int axes
-    int axis[MOST_AXES]  # of the pieces
-    uint8 pooled[MOST_AXES]  # whether an axis of x is one of them
+    int pooled  # how many axes the pieces have
+    int order[MOST_AXES]  # the axes of x, with those of the pieces last
     Pieces pieces
-    Py_ssize_t offset[NUMBERED]
-    const char *last  # of the first pieces in memory
     Operand first  # the first pieces: x without the axes of the pieces
-    Py_ssize_t shape[MOST_AXES]
+    Py_ssize_t shape[MOST_AXES]  # of x, in that order
     Py_ssize_t strides[MOST_AXES]
-    Plan laid  # y, the first pieces and, if there is one, which
+    const char *last  # of the first pieces in memory
 
 
 # Panels: some rows of n elements, along axes 0 and 1 of the plan.  Those of y and which lie end to
@@ -71,49 +67,49 @@ cdef void reduce_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept
     """Of rows that are shorter than a vector the kernels take those whose vectors lie in the memory
     of x."""
     cdef const Job *job = <const Job *>this.job
+    cdef uint8 *which = <uint8 *>start[WHICH] if this.has[WHICH] else NULL
     cdef Py_ssize_t n = this.shape[0]
     cdef Py_ssize_t next_row = row_step(this, X)
-    cdef Py_ssize_t fitting = 0 if job.pieces.side < 0 else rows
+    cdef Py_ssize_t fitting = rows
     cdef Py_ssize_t room
-    if fitting and n * this.itemsize < WIDEST:
+    if n * this.itemsize < WIDEST:
         room = job.last - start[X] - (WIDEST // this.itemsize - 1) * job.pieces.step
         if room < 0 or job.pieces.step < 0:
             fitting = 0
         elif next_row > 0:
             fitting = min(rows, room // next_row + 1)
-    if fitting:
-        active_table.maxout_rows[job.dtype](
-            start[Y], <uint8 *>start[WHICH] if this.has[WHICH] else NULL, start[X], &job.pieces, n,
-            fitting, next_row)
+    if fitting and not active_table.maxout_rows[job.dtype](
+            start[Y], which, start[X], &job.pieces, n, fitting, next_row):
+        fitting = 0
     if fitting < rows:
-        reduce_packed(this, start, fitting * n, rows * n)
+        reduce_packed(this, start, which, fitting * n, rows * n)
 
 
-cdef void reduce_packed(const Plan *this, char **start, Py_ssize_t done,
+cdef void reduce_packed(const Plan *this, char **start, uint8 *which, Py_ssize_t done,
                         Py_ssize_t all) noexcept nogil:
     """The elements of a panel from some one on, whose pieces are packed into rows."""
     cdef const Job *job = <const Job *>this.job
     cdef char memory[PACKED + WIDEST]
-    cdef Py_ssize_t offset[NUMBERED]
     cdef Pieces packed = job.pieces
     cdef Py_ssize_t n = this.shape[0]
     cdef Py_ssize_t size = this.itemsize
     cdef Py_ssize_t block = PACKED // (packed.count * size)
     cdef Py_ssize_t together, some, piece
     cdef const char *x
-    packed.step, packed.run, packed.side, packed.offset = size, 1, 1, offset
+    packed.step, packed.run, packed.side = size, 1, 1
+    for piece in range(packed.count):
+        packed.offset[piece] = piece * block * size
     while done < all:
         x = start[X] + done // n * row_step(this, X) + done % n * job.pieces.step
         together = min(all // n - done // n, max(<Py_ssize_t>1, block // n))
         some = min(n - done % n, block)
         for piece in range(packed.count):
-            offset[piece] = piece * block * size
-            active_table.copy(memory + offset[piece], size, some * size,
+            active_table.copy(memory + packed.offset[piece], size, some * size,
                               x + job.pieces.offset[piece], job.pieces.step, row_step(this, X),
                               some, together, size)
         active_table.maxout_rows[job.dtype](
-            start[Y] + done * size, <uint8 *>start[WHICH] + done if this.has[WHICH] else NULL,
-            memory, &packed, some * together, 1, 0)
+            start[Y] + done * size, NULL if which == NULL else which + done, memory, &packed,
+            some * together, 1, 0)
         done += some * together
 
 
@@ -125,74 +121,65 @@ cdef void spread_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept
 
 # Jobs.
 
-cdef int side_of(const Pieces *pieces, Py_ssize_t size, int dtype) noexcept nogil:
-    """Pieces.side.  There is a kernel for 9 of float32 alone, and for rows alone of LONGDOUBLE."""
-    cdef Py_ssize_t side = pieces.step // size
-    if dtype == LONGDOUBLE:
-        return -1
-    if side * size == pieces.step and side >= 1 and pieces.run % side == 0 and (
-            side == 1 or side == pieces.count and (side <= 5 or side == 9 and dtype == FLOAT32)
-            or side * side == pieces.count and side <= 3):
-        return <int>side
-    return 0 if pieces.count >= 4 and (pieces.run == pieces.count or pieces.run % 4 == 0) else -1
-
-
 cdef Py_ssize_t describe_pieces(Job *job, x) noexcept:
     """Describe the first pieces, and where up to NUMBERED others lie.  Return their number."""
     cdef Operand *first = &job.first
+    cdef Py_ssize_t *offset = job.pieces.offset
     cdef Py_ssize_t pieces = 1
-    cdef Py_ssize_t piece, length
-    cdef int axis, k
+    cdef Py_ssize_t piece
+    cdef int axis
     describe_ndarray(x, job.dtype, first)
-    shape, strides, axes = first.shape, first.strides, first.axes
-    first.axes, first.shape, first.strides = 0, job.shape, job.strides
-    for axis in range(axes):
-        if not job.pooled[axis]:
-            job.shape[first.axes], job.strides[first.axes] = shape[axis], strides[axis]
-            first.axes += 1
-    job.offset[0] = 0
-    for k in range(job.axes - 1, -1, -1):
-        length = shape[job.axis[k]]
-        for piece in range(pieces, pieces * length if pieces * length <= NUMBERED else 0):
-            job.offset[piece] = job.offset[piece - pieces] + strides[job.axis[k]]
-        pieces *= length
+    for axis in range(first.axes):
+        job.shape[axis] = first.shape[job.order[axis]]
+        job.strides[axis] = first.strides[job.order[axis]]
+    first.shape, first.strides = job.shape, job.strides
+    first.axes -= job.pooled
+    offset[0] = offset[1] = 0
+    for axis in range(first.axes + job.pooled - 1, first.axes - 1, -1):
+        if pieces * job.shape[axis] <= NUMBERED:
+            for piece in range(pieces, pieces * job.shape[axis]):
+                offset[piece] = offset[piece - pieces] + job.strides[axis]
+        pieces *= job.shape[axis]
     return pieces
 
 
 cdef void perform(Job *job, y, which, Py_ssize_t count, bint backward) noexcept:
     """Compute, after x has been described.  y and which, which may be None, are dense."""
     cdef Operand operands[2]
-    cdef Plan *this = &job.laid
+    cdef Plan this
     cdef Pieces *pieces = &job.pieces
-    cdef Py_ssize_t bytes
+    cdef Py_ssize_t bytes, side
     cdef int axis
     describe_ndarray(y, job.dtype, &operands[0])
     if which is not None:
         describe_ndarray(which, UINT8, &operands[1])
-    lay_axes(this, active_table.itemsize[job.dtype], &operands[0], &job.first,
+    lay_axes(&this, active_table.itemsize[job.dtype], &operands[0], &job.first,
              NULL if which is None else &operands[1], NULL)
-    bytes = size_of(this) * count * this.itemsize
-    pieces.infinity = BFLOAT16_INFINITY if job.dtype == BFLOAT16 else FLOAT16_INFINITY
-    pieces.count, pieces.step, pieces.offset = <int>count, this.step[X][0], job.offset
+    bytes = size_of(&this) * count * this.itemsize
     job.last = this.data[X]
     for axis in range(this.axes):
         job.last += max(<Py_ssize_t>0, (this.shape[axis] - 1) * this.step[X][axis])
+    pieces.infinity = BFLOAT16_INFINITY if job.dtype == BFLOAT16 else FLOAT16_INFINITY
+    pieces.step = this.step[X][0]
     pieces.run = 1
     while pieces.run < count and (
-            job.offset[pieces.run] == job.offset[pieces.run - 1] + this.itemsize):
+            pieces.offset[pieces.run] == pieces.offset[pieces.run - 1] + this.itemsize):
         pieces.run += 1
+    side = pieces.step // this.itemsize
+    pieces.side = <int>side if (side >= 1 and side * this.itemsize == pieces.step
+                                and pieces.run % side == 0) else 0
+    pieces.count = <int>count
     if backward:  # what `which` may hold while others change it
-        memset(job.offset + count, 0, (NUMBERED - count) * sizeof(Py_ssize_t))
+        memset(pieces.offset + count, 0, (NUMBERED - count) * sizeof(Py_ssize_t))
     elif count == 1:  # compared with itself
-        pieces.count, job.offset[1] = 2, 0
-    pieces.side = side_of(pieces, this.itemsize, job.dtype)
+        pieces.count = 2
     this.panel = spread_panel if backward else reduce_panel
     this.job = job
     if bytes >= GIL_BYTES:
         with nogil:
-            walk_panels(this, bytes)
+            walk_panels(&this, bytes)
     elif bytes:
-        walk_panels(this, bytes)
+        walk_panels(&this, bytes)
 
 
 # Arguments.
@@ -214,19 +201,30 @@ cdef tuple as_numbers(str name, str what, numbers):
 
 cdef int find_axes(str name, tuple numbers, int axes, Job *job) except -1:
     cdef int overflow = 0
+    cdef int i
     cdef long axis
-    job.axes = 0
-    memset(job.pooled, 0, sizeof(job.pooled))
+    job.pooled = 0
+    for i in range(axes):
+        job.order[i] = i
     for number in numbers:
         axis = PyLong_AsLongAndOverflow(number, &overflow)
         if overflow or not -axes <= axis < axes:
             raise np.exceptions.AxisError(number, axes, name)
         axis += axes if axis < 0 else 0
-        if job.pooled[axis]:
+        i = 0
+        while job.order[i] != axis:
+            i += 1
+        if i >= axes - job.pooled:
             raise ValueError(f"{name}: axis {numbers} names axis {axis} twice")
-        job.axis[job.axes], job.pooled[axis] = axis, True
-        job.axes += 1
+        memmove(&job.order[i], &job.order[i + 1], (axes - 1 - i) * sizeof(int))
+        job.order[axes - 1] = axis
+        job.pooled += 1
     return 0
+
+
+cdef object ordered(const Job *job, x):
+    """A view of x, with the axes of the pieces last."""
+    return x.transpose([job.order[axis] for axis in range(x.ndim)])
 
 
 cdef exporters():
@@ -242,12 +240,12 @@ cdef native_array(str name, str argument, x, int *dtype):
     """Return an array in the machine's byte order, and write the kernels' dtype for it."""
     array = as_array(name, argument, x)
     dtype[0] = native_dtype(PyArray_DESCR(<PyArrayObject *>array))
-    if dtype[0] < 0 and not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
-        return native_array(name, argument, array, dtype)
-    if dtype[0] < 0 and is_bfloat16(array.dtype):
-        remember_bfloat16(array.dtype)
-        return native_array(name, argument, array, dtype)
+    if dtype[0] < 0:
+        if not array.dtype.isnative:
+            array = array.astype(array.dtype.newbyteorder("="))
+        if is_bfloat16(array.dtype):
+            remember_bfloat16(array.dtype)
+        dtype[0] = native_dtype(PyArray_DESCR(<PyArrayObject *>array))
     if dtype[0] < 0:
         raise TypeError(f"{name}: dtype {array.dtype.type.__name__} of {argument} is not "
                         "supported; use a floating, integer or bool dtype")
@@ -320,31 +318,25 @@ cdef object delivered(result, out, target, tuple operands):
 
 # Forward.
 
-cdef object new_result(const Job *job, PyArray_Descr *dtype, Py_ssize_t size, bint in_c_order):
+cdef object new_result(const Operand *first, PyArray_Descr *dtype, Py_ssize_t size,
+                       bint in_c_order):
     """A new array in the order of x in memory, or in C's as `out` is."""
     cdef Py_ssize_t shape[MOST_AXES]
     cdef Py_ssize_t strides[MOST_AXES]
     if in_c_order:
-        return new_array(dtype, job.first.axes, job.shape, NULL, False)
-    new_layout(shape, strides, size, &job.first, NULL)
-    return new_array(dtype, job.first.axes, shape, strides, False)
+        return new_array(dtype, first.axes, first.shape, NULL, False)
+    new_layout(shape, strides, size, first, NULL)
+    return new_array(dtype, first.axes, shape, strides, False)
 
 
-cdef list pieces_last(int axes, tuple numbers):
-    """The axes of an array, those of the pieces last."""
-    pooled = [number % axes for number in numbers]
-    return [axis for axis in range(axes) if axis not in pooled] + pooled
-
-
-cdef tuple reduce_many(array, tuple axes, bint is_half):
+cdef tuple reduce_many(x, int pooled, Py_ssize_t count, bint is_half):
     """More pieces than a byte can number, by NumPy."""
-    pieces = array.transpose(pieces_last(array.ndim, axes))
-    shape, lengths = pieces.shape[:-len(axes)], pieces.shape[-len(axes):]
-    pieces = pieces.reshape(prod(shape), prod(lengths))
+    shape = x.shape[:-pooled]
+    pieces = x.reshape(prod(shape), count)
     # ml_dtypes has no argmax, and NumPy's of float16 is slow; widened, both keep their order.
     which = (pieces.astype(np.float32) if is_half else pieces).argmax(1)
     return (pieces[np.arange(len(pieces)), which].reshape(shape),
-            which.reshape(shape).astype(np.min_scalar_type(pieces.shape[1] - 1)))
+            which.reshape(shape).astype(np.min_scalar_type(count - 1)))
 
 
 def maxout(x, /, axis=-1, *, out=None, return_which=False):
@@ -428,6 +420,7 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
     cdef bint in_c_order
     cdef Py_ssize_t pieces
     cdef PyArray_Descr *dtype
+    cdef PyArray_Descr *numbered
     cdef tuple numbers = as_numbers("maxout", "axis", axis)
     array = native_array("maxout", "x", x, &job.dtype)
     find_axes("maxout", numbers, cnp.PyArray_NDIM(<cnp.ndarray>array), &job)
@@ -437,20 +430,21 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
     y_out = output("maxout", out, 0, 1 + counted)
     which_out = output("maxout", out, 1, 1 + counted)
     if pieces > NUMBERED:
-        y, which = reduce_many(array, numbers, job.dtype in (FLOAT16, BFLOAT16))
+        y, which = reduce_many(ordered(&job, array), job.pooled, pieces,
+                               job.dtype in (FLOAT16, BFLOAT16))
     else:
         y, which = y_out, which_out
         dtype = PyArray_DESCR(<PyArrayObject *>array)
+        numbered = <PyArray_Descr *>uint8_dtype
         if not (fits(y, DENSE, dtype, job.shape, job.first.axes, array, None)
-                and fits(which, DENSE, <PyArray_Descr *>uint8_dtype, job.shape, job.first.axes,
-                         array, y)):
+                and fits(which, DENSE, numbered, job.shape, job.first.axes, array, y)):
             y = which = None
         in_c_order = out is not None or (
             cnp.PyArray_FLAGS(<cnp.ndarray>array) & cnp.NPY_ARRAY_C_CONTIGUOUS)
         if y is None:
-            y = new_result(&job, dtype, active_table.itemsize[job.dtype], in_c_order)
+            y = new_result(&job.first, dtype, active_table.itemsize[job.dtype], in_c_order)
         if counted and which is None:
-            which = new_result(&job, <PyArray_Descr *>uint8_dtype, 1, in_c_order)
+            which = new_result(&job.first, numbered, 1, in_c_order)
         perform(&job, y, which, pieces, False)
     if out is not None or x is not array or cnp.PyArray_NDIM(<cnp.ndarray>y) == 0:
         y_target = target_of("maxout", y_out, y)
@@ -466,28 +460,22 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
 
 # Backward.
 
-cdef bint can_spread(grad, which, const Py_ssize_t *shape, int axes, Py_ssize_t pieces) noexcept:
-    """Whether the kernels take the arrays as they are: dense, of that shape, and all of `which` is
-    in range."""
+cdef tuple spreadable(grad, which, const Py_ssize_t *shape, int axes, Py_ssize_t pieces):
+    """Return both arrays dense and of that shape, as the kernels take them, or NumPy if there are
+    more pieces.  All of `which` is in range."""
     cdef const uint8 *numbers = <const uint8 *>cnp.PyArray_DATA(<cnp.ndarray>which)
-    cdef Py_ssize_t n = cnp.PyArray_SIZE(<cnp.ndarray>which)
-    cdef Py_ssize_t i
     cdef uint8 last = <uint8>(pieces - 1)
-    cdef uint8 outside = n > 0 and pieces == 0
-    if pieces > NUMBERED or cnp.PyArray_TYPE(<cnp.ndarray>which) != cnp.NPY_UINT8 or not (
-            cnp.PyArray_FLAGS(<cnp.ndarray>grad) & cnp.PyArray_FLAGS(<cnp.ndarray>which)
-            & cnp.NPY_ARRAY_C_CONTIGUOUS and has_shape(grad, shape, axes)
-            and has_shape(which, shape, axes)):
-        return False
-    for i in range(n):
-        outside |= numbers[i] > last
-    return not outside
-
-
-cdef tuple copied_to_spread(grad, which, const Py_ssize_t *shape, int axes, Py_ssize_t pieces):
-    """Return copies that the kernels take, or NumPy if there are more pieces."""
-    cdef int axis
-    whole = tuple([shape[axis] for axis in range(axes)])
+    cdef uint8 outside = pieces == 0 or pieces > NUMBERED
+    cdef Py_ssize_t i
+    if (cnp.PyArray_TYPE(<cnp.ndarray>which) == cnp.NPY_UINT8
+            and cnp.PyArray_FLAGS(<cnp.ndarray>grad) & cnp.PyArray_FLAGS(<cnp.ndarray>which)
+            & cnp.NPY_ARRAY_C_CONTIGUOUS
+            and has_shape(grad, shape, axes) and has_shape(which, shape, axes)):
+        for i in range(cnp.PyArray_SIZE(<cnp.ndarray>which)):
+            outside |= numbers[i] > last
+        if not outside:
+            return grad, which
+    whole = tuple([shape[i] for i in range(axes)])
     for wrong in (which.min(), which.max()) if which.size and prod(whole) else ():
         if not 0 <= wrong < pieces:
             raise IndexError(f"maxout_backward: which has {wrong}, "
@@ -496,12 +484,13 @@ cdef tuple copied_to_spread(grad, which, const Py_ssize_t *shape, int axes, Py_s
         np.uint8 if pieces <= NUMBERED else np.intp, order="C"))
 
 
-cdef object spread_many(grad, which, tuple lengths, tuple axes):
-    """The gradient of more pieces than a byte can number, by NumPy; in C's order."""
-    x = np.zeros((grad.size, prod(lengths)), grad.dtype)
-    x[np.arange(grad.size), which.reshape(-1)] = grad.reshape(-1)
-    x = x.reshape(grad.shape + lengths)
-    return np.ascontiguousarray(x.transpose(np.argsort(pieces_last(x.ndim, axes))))
+cdef int spread_many(x, grad, which, Py_ssize_t count) except -1:
+    """The gradient of more pieces than a byte can number, by NumPy."""
+    pieces = x.reshape(grad.size, count)  # a view if x allows it
+    pieces[...] = 0
+    pieces[np.arange(grad.size), which.reshape(-1)] = grad.reshape(-1)
+    x[...] = pieces.reshape(x.shape)
+    return 0
 
 
 def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
@@ -574,9 +563,9 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
     cdef Py_ssize_t kept[MOST_AXES]
     cdef Py_ssize_t shape[MOST_AXES]
     cdef Py_ssize_t total = 1
+    cdef Py_ssize_t length
     cdef double bytes = 1
-    cdef int axes, i
-    cdef int next = 0
+    cdef int rest, axes, i
     cdef tuple numbers = as_numbers("maxout_backward", "axis", axis)
     cdef tuple lengths = as_numbers("maxout_backward", "pieces", pieces)
     if isinstance(axis, tuple) != isinstance(pieces, tuple):
@@ -584,9 +573,8 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
     if len(lengths) != len(numbers):
         raise ValueError(f"maxout_backward: {len(lengths)} numbers of pieces for "
                          f"{len(numbers)} axes")
-    for one in lengths:
-        if PyNumber_AsSsize_t(one, NULL) < 0:
-            raise ValueError(f"maxout_backward: expected at least 0 pieces, not {min(lengths)}")
+    if min(lengths) < 0:
+        raise ValueError(f"maxout_backward: expected at least 0 pieces, not {min(lengths)}")
     if is_torch_tensor(grad):  # whose memory the Python of which could free
         which = as_array("maxout_backward", "which", which)
     grad_array = native_array("maxout_backward", "grad", grad, &job.dtype)
@@ -598,41 +586,36 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
                         f"{which_array.dtype.type.__name__}, not an integer one")
     describe_ndarray(grad_array, job.dtype, &operands[0])
     describe_ndarray(which_array, UINT8, &operands[1])
-    axes = new_layout(kept, shape, 1, &operands[0], &operands[1])
-    if axes < 0:
+    rest = new_layout(kept, shape, 1, &operands[0], &operands[1])
+    if rest < 0:
         raise ValueError(f"maxout_backward: grad of shape {grad_array.shape} and "
                          f"which of shape {which_array.shape} do not broadcast")
-    axes += <int>len(numbers)
+    axes = rest + <int>len(numbers)
     if axes > MOST_AXES:
         raise ValueError(f"maxout_backward: the result would have {axes} axes; NumPy has at most "
                          f"{MOST_AXES}")
     find_axes("maxout_backward", numbers, axes, &job)
     for i in range(axes):
-        if not job.pooled[i]:
-            shape[i] = kept[next]
-            bytes *= max(shape[i], 1)
-            next += 1
-    for i in range(job.axes):
-        shape[job.axis[i]] = PyNumber_AsSsize_t(lengths[i], NULL)  # at most what it holds
-        bytes *= max(shape[job.axis[i]], 1)
+        # At most what it holds.
+        length = kept[i] if i < rest else PyNumber_AsSsize_t(lengths[i - rest], NULL)
+        shape[job.order[i]] = length
+        bytes *= max(length, 1)
         if bytes >= 1 << 62:
             raise ValueError(
                 f"maxout_backward: a result of {prod(lengths)} pieces is too large")
-        total *= shape[job.axis[i]]
-    if not can_spread(grad_array, which_array, kept, next, total):
-        grad_array, which_array = copied_to_spread(grad_array, which_array, kept, next, total)
-        grad_array = native_array("maxout_backward", "grad", grad_array, &job.dtype)
-    x_out = output("maxout_backward", out, 0, 1)
+        total *= length if i >= rest else 1
+    grad_array, which_array = spreadable(grad_array, which_array, kept, rest, total)
+    grad_array = native_array("maxout_backward", "grad", grad_array, &job.dtype)
+    x = x_out = output("maxout_backward", out, 0, 1)
+    if x is None or not fits(
+            x, cnp.NPY_ARRAY_WRITEABLE, PyArray_DESCR(<PyArrayObject *>grad_array), shape, axes,
+            grad_array, which_array):
+        x = new_array(PyArray_DESCR(<PyArrayObject *>grad_array), axes, shape, NULL, False)
     if total > NUMBERED:
-        x = spread_many(grad_array, which_array, lengths, numbers)
+        spread_many(ordered(&job, x), grad_array, which_array, total)
     else:
-        x = x_out
-        if x is None or not fits(
-                x, cnp.NPY_ARRAY_WRITEABLE, PyArray_DESCR(<PyArrayObject *>grad_array), shape,
-                axes, grad_array, which_array):
-            x = new_array(PyArray_DESCR(<PyArrayObject *>grad_array), axes, shape, NULL, False)
         describe_pieces(&job, x)
         perform(&job, grad_array, which_array, total, True)
-    if x is x_out or out is None and grad is grad_array and which is which_array:
+    if out is None and grad is grad_array and which is which_array:
         return x
     return delivered(x, x_out, target_of("maxout_backward", x_out, x), (grad, which))

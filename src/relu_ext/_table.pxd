@@ -88,20 +88,22 @@ ctypedef void (*Narrow)(void *out, const double *a, Py_ssize_t n) noexcept nogil
 ctypedef void (*StreamCopy)(char *to, const char *source, Py_ssize_t bytes) noexcept nogil
 
 # Maxout.  Piece p of element i lies `offset[p] + i * step` bytes from its row of x; each `run`
-# successive pieces lie side by side.
+# successive pieces lie side by side, and `side` of them next to those of the next element, if not 0.
+cdef enum:
+    NUMBERED = 256  # pieces that a byte can number
+
 cdef struct Pieces:
-    int count  # 1 to 256, of which maxout_rows needs at least 2
+    int count  # up to NUMBERED, of which maxout_rows needs at least 2
     int run
-    Py_ssize_t step
-    const Py_ssize_t *offset  # to the 256th for the gradient, 0 behind `count`
-    unsigned short infinity  # its bits in float16 or bfloat16, which share kernels
-    # How many lie side by side and next to those of the next element; 0 if four of them lie side by
-    # side at least, and -1 if they lie in another way.
     int side
+    Py_ssize_t step
+    Py_ssize_t offset[NUMBERED]  # for the gradient, 0 behind `count`
+    unsigned short infinity  # its bits in float16 or bfloat16, which share kernels
 
 # out and which are `rows` rows of n elements, end to end; which may be NULL.  Rows of x begin
 # row_step bytes apart; up to 64 bytes of items are read at a time, also behind the end of a row.
-ctypedef void (*MaxoutRows)(void *out, unsigned char *which, const char *x, const Pieces *pieces,
+# False, with nothing written, where the pieces lie as no kernel takes them; any takes rows of them.
+ctypedef bint (*MaxoutRows)(void *out, unsigned char *which, const char *x, const Pieces *pieces,
                             Py_ssize_t n, Py_ssize_t rows, Py_ssize_t row_step) noexcept nogil
 
 # The gradient: in each row, the item at x + offset[which[i]] + i * step is grad[i], and the other
