@@ -90,13 +90,14 @@ cdef void reduce_packed(const Plan *this, char **start, uint8 *which, Py_ssize_t
     """The elements of a panel from some one on, whose pieces are packed into rows."""
     cdef const Job *job = <const Job *>this.job
     cdef char memory[PACKED + WIDEST]
-    cdef Pieces packed = job.pieces
+    cdef Pieces packed
     cdef Py_ssize_t n = this.shape[0]
     cdef Py_ssize_t size = this.itemsize
-    cdef Py_ssize_t block = PACKED // (packed.count * size)
+    cdef Py_ssize_t block = PACKED // (job.pieces.count * size)
     cdef Py_ssize_t together, some, piece
     cdef const char *x
     packed.step, packed.run, packed.side = size, 1, 1
+    packed.count, packed.infinity = job.pieces.count, job.pieces.infinity
     for piece in range(packed.count):
         packed.offset[piece] = piece * block * size
     while done < all:
@@ -573,8 +574,9 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
     if len(lengths) != len(numbers):
         raise ValueError(f"maxout_backward: {len(lengths)} numbers of pieces for "
                          f"{len(numbers)} axes")
-    if min(lengths) < 0:
-        raise ValueError(f"maxout_backward: expected at least 0 pieces, not {min(lengths)}")
+    for number in lengths:
+        if number < 0:
+            raise ValueError(f"maxout_backward: expected at least 0 pieces, not {min(lengths)}")
     if is_torch_tensor(grad):  # whose memory the Python of which could free
         which = as_array("maxout_backward", "which", which)
     grad_array = native_array("maxout_backward", "grad", grad, &job.dtype)
