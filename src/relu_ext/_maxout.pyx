@@ -23,7 +23,6 @@ from relu_ext._walk cimport (
     GIL_BYTES, MOST_AXES, Plan, lay_axes, new_layout, row_step, size_of, walk_panels,
 )
 
-from importlib import import_module
 from math import prod
 from operator import index
 
@@ -64,50 +63,40 @@ cdef struct Job:
 # end.
 
 cdef void reduce_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
-    """Of rows that are shorter than a vector the kernels take those whose vectors lie in the memory
-    of x."""
+    """The kernels take the rows whose vectors lie in the memory of x; of the others the pieces are
+    packed into rows of a buffer."""
     cdef const Job *job = <const Job *>this.job
     cdef uint8 *which = <uint8 *>start[WHICH] if this.has[WHICH] else NULL
     cdef Py_ssize_t n = this.shape[0]
+    cdef Py_ssize_t size = this.itemsize
     cdef Py_ssize_t next_row = row_step(this, X)
-    cdef Py_ssize_t fitting = rows
-    cdef Py_ssize_t room
-    if n * this.itemsize < WIDEST:
-        room = job.last - start[X] - (WIDEST // this.itemsize - 1) * job.pieces.step
-        if room < 0 or job.pieces.step < 0:
-            fitting = 0
-        elif next_row > 0:
-            fitting = min(rows, room // next_row + 1)
-    if fitting and not active_table.maxout_rows[job.dtype](
-            start[Y], which, start[X], &job.pieces, n, fitting, next_row):
-        fitting = 0
-    if fitting < rows:
-        reduce_packed(this, start, which, fitting * n, rows * n)
-
-
-cdef void reduce_packed(const Plan *this, char **start, uint8 *which, Py_ssize_t done,
-                        Py_ssize_t all) noexcept nogil:
-    """The elements of a panel from some one on, whose pieces are packed into rows."""
-    cdef const Job *job = <const Job *>this.job
+    cdef Py_ssize_t done = rows
     cdef char memory[PACKED + WIDEST]
     cdef Pieces packed
-    cdef Py_ssize_t n = this.shape[0]
-    cdef Py_ssize_t size = this.itemsize
-    cdef Py_ssize_t block = PACKED // (job.pieces.count * size)
-    cdef Py_ssize_t together, some, piece
+    cdef Py_ssize_t block, together, some, room, piece
     cdef const char *x
-    packed.step, packed.run, packed.side = size, 1, 1
+    if n * size < WIDEST:
+        room = job.last - start[X] - (WIDEST // size - 1) * job.pieces.step
+        if room < 0 or job.pieces.step < 0:
+            done = 0
+        elif next_row > 0:
+            done = min(rows, room // next_row + 1)
+    if done == 0 or not active_table.maxout_rows[job.dtype](
+            start[Y], which, start[X], &job.pieces, n, done, next_row):
+        done = 0
+    done *= n  # elements from here on
     packed.count, packed.infinity = job.pieces.count, job.pieces.infinity
-    for piece in range(packed.count):
-        packed.offset[piece] = piece * block * size
-    while done < all:
-        x = start[X] + done // n * row_step(this, X) + done % n * job.pieces.step
-        together = min(all // n - done // n, max(<Py_ssize_t>1, block // n))
+    packed.step, packed.run, packed.side = size, 1, 1
+    block = PACKED // (packed.count * size)
+    while done < rows * n:
+        x = start[X] + done // n * next_row + done % n * job.pieces.step
+        together = min(rows - done // n, max(<Py_ssize_t>1, block // n))
         some = min(n - done % n, block)
         for piece in range(packed.count):
+            packed.offset[piece] = piece * block * size
             active_table.copy(memory + packed.offset[piece], size, some * size,
-                              x + job.pieces.offset[piece], job.pieces.step, row_step(this, X),
-                              some, together, size)
+                              x + job.pieces.offset[piece], job.pieces.step, next_row, some,
+                              together, size)
         active_table.maxout_rows[job.dtype](
             start[Y] + done * size, NULL if which == NULL else which + done, memory, &packed,
             some * together, 1, 0)
@@ -228,13 +217,11 @@ cdef object ordered(const Job *job, x):
     return x.transpose([job.order[axis] for axis in range(x.ndim)])
 
 
-cdef exporters():
-    """The module _exporters, which is imported when it is first needed: that takes 0.3 ms."""
-    return import_module("relu_ext._exporters")
-
-
 cdef as_array(str name, str argument, x):
-    return x if cnp.PyArray_CheckExact(x) else exporters().array_of(name, argument, x)
+    if cnp.PyArray_CheckExact(x):
+        return x
+    from relu_ext._exporters import array_of  # when it is first needed: that takes 0.3 ms
+    return array_of(name, argument, x)
 
 
 cdef native_array(str name, str argument, x, int *dtype):
@@ -304,7 +291,8 @@ cdef object target_of(str name, out, result):
     """An array over the memory of `out`, if the result has to be copied there."""
     if out is None or out is result:
         return None
-    return exporters().result_array(name, "out", out, result.shape, result.dtype, "SUTmMV")
+    from relu_ext._exporters import result_array
+    return result_array(name, "out", out, result.shape, result.dtype, "SUTmMV")
 
 
 cdef object delivered(result, out, target, tuple operands):
