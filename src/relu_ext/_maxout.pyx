@@ -17,7 +17,9 @@ from relu_ext._ndarrays cimport (
 )
 from relu_ext._operand cimport Operand
 from relu_ext._scalar cimport BFLOAT16_INFINITY, FLOAT16_INFINITY, uint8
-from relu_ext._table cimport BFLOAT16, FLOAT16, NUMBERED, OUT, UINT8, A, B, Pieces
+from relu_ext._table cimport (
+    BFLOAT16, COMPARED, FLOAT16, NUMBERED, OUT, UINT8, A, B, Pieces,
+)
 from relu_ext._tensors cimport is_torch_tensor, new_result_of
 from relu_ext._walk cimport (
     GIL_BYTES, MOST_AXES, Plan, lay_axes, new_layout, row_step, size_of, walk_panels,
@@ -63,44 +65,50 @@ cdef struct Job:
 # end.
 
 cdef void reduce_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
-    """The kernels take the rows whose vectors lie in the memory of x; of the others the pieces are
-    packed into rows of a buffer."""
+    """In blocks.  Where the kernels do not take the pieces as they lie, or vectors of short rows
+    would reach beyond the memory of x, pieces are packed into rows of a buffer."""
     cdef const Job *job = <const Job *>this.job
-    cdef uint8 *which = <uint8 *>start[WHICH] if this.has[WHICH] else NULL
     cdef Py_ssize_t n = this.shape[0]
     cdef Py_ssize_t size = this.itemsize
+    cdef Py_ssize_t step = job.pieces.step
     cdef Py_ssize_t next_row = row_step(this, X)
-    cdef Py_ssize_t done = rows
+    cdef Py_ssize_t block = PACKED // (job.pieces.count * size)
+    cdef Py_ssize_t row = 0
+    cdef Py_ssize_t column = 0
+    cdef Py_ssize_t fitting = rows
+    cdef Py_ssize_t together, some, room, piece
     cdef char memory[PACKED + WIDEST]
     cdef Pieces packed
-    cdef Py_ssize_t block, together, some, room, piece
+    cdef char *y
+    cdef uint8 *which
     cdef const char *x
-    if n * size < WIDEST:
-        room = job.last - start[X] - (WIDEST // size - 1) * job.pieces.step
-        if room < 0 or job.pieces.step < 0:
-            done = 0
-        elif next_row > 0:
-            done = min(rows, room // next_row + 1)
-    if done == 0 or not active_table.maxout_rows[job.dtype](
-            start[Y], which, start[X], &job.pieces, n, done, next_row):
-        done = 0
-    done *= n  # elements from here on
     packed.count, packed.infinity = job.pieces.count, job.pieces.infinity
     packed.step, packed.run, packed.side = size, 1, 1
-    block = PACKED // (packed.count * size)
-    while done < rows * n:
-        x = start[X] + done // n * next_row + done % n * job.pieces.step
-        together = min(rows - done // n, max(<Py_ssize_t>1, block // n))
-        some = min(n - done % n, block)
-        for piece in range(packed.count):
-            packed.offset[piece] = piece * block * size
-            active_table.copy(memory + packed.offset[piece], size, some * size,
-                              x + job.pieces.offset[piece], job.pieces.step, next_row, some,
-                              together, size)
-        active_table.maxout_rows[job.dtype](
-            start[Y] + done * size, NULL if which == NULL else which + done, memory, &packed,
-            some * together, 1, 0)
-        done += some * together
+    while row < rows:
+        y = start[Y] + (row * n + column) * size
+        which = <uint8 *>start[WHICH] + row * n + column if this.has[WHICH] else NULL
+        x = start[X] + row * next_row + column * step
+        some = n - column if n - column <= COMPARED else COMPARED - WIDEST
+        together = min(rows - row, max(<Py_ssize_t>1, COMPARED // n))
+        if n * size < WIDEST:
+            room = job.last - x - (WIDEST // size - 1) * step
+            fitting = 0 if room < 0 or step < 0 else (
+                min(together, room // next_row + 1) if next_row > 0 else together)
+            together = fitting if fitting else together
+        if not fitting or not active_table.maxout_rows[job.dtype](
+                y, which, x, &job.pieces, some, together, next_row):
+            some = min(some, block)
+            together = min(together, max(<Py_ssize_t>1, block // n))
+            for piece in range(packed.count):
+                packed.offset[piece] = piece * block * size
+                active_table.copy(memory + packed.offset[piece], size, some * size,
+                                  x + job.pieces.offset[piece], step, next_row, some, together,
+                                  size)
+            active_table.maxout_rows[job.dtype](y, which, memory, &packed, some * together, 1, 0)
+        column += some
+        if column == n:
+            column = 0
+            row += together
 
 
 cdef void spread_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:

@@ -91,6 +91,7 @@ ctypedef void (*StreamCopy)(char *to, const char *source, Py_ssize_t bytes) noex
 # successive pieces lie side by side, and `side` of them next to those of the next element, if not 0.
 cdef enum:
     NUMBERED = 256  # pieces that a byte can number
+    COMPARED = 576  # elements whose numbers of pieces stay in the first-level cache
 
 cdef struct Pieces:
     int count  # up to NUMBERED, of which maxout_rows needs at least 2
@@ -100,7 +101,7 @@ cdef struct Pieces:
     Py_ssize_t offset[NUMBERED]  # for the gradient, 0 behind `count`
     unsigned short infinity  # its bits in float16 or bfloat16, which share kernels
 
-# out and which are `rows` rows of n elements, end to end; which may be NULL.  Rows of x begin
+# out and which are `rows` rows of n elements, end to end, COMPARED at most; which may be NULL.  Rows of x begin
 # row_step bytes apart; up to 64 bytes of items are read at a time, also behind the end of a row.
 # False, with nothing written, where the pieces lie as no kernel takes them; any takes rows of them.
 ctypedef bint (*MaxoutRows)(void *out, unsigned char *which, const char *x, const Pieces *pieces,
