@@ -75,7 +75,7 @@ cdef void reduce_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept
     cdef Py_ssize_t block = PACKED // (job.pieces.count * size)
     cdef Py_ssize_t row = 0
     cdef Py_ssize_t column = 0
-    cdef Py_ssize_t fitting = rows
+    cdef bint is_inside = True
     cdef Py_ssize_t together, some, room, piece
     cdef char memory[PACKED + WIDEST]
     cdef Pieces packed
@@ -92,10 +92,10 @@ cdef void reduce_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept
         together = min(rows - row, max(<Py_ssize_t>1, COMPARED // n))
         if n * size < WIDEST:
             room = job.last - x - (WIDEST // size - 1) * step
-            fitting = 0 if room < 0 or step < 0 else (
-                min(together, room // next_row + 1) if next_row > 0 else together)
-            together = fitting if fitting else together
-        if not fitting or not active_table.maxout_rows[job.dtype](
+            is_inside = room >= 0 and step >= 0
+            if is_inside and next_row > 0:
+                together = min(together, room // next_row + 1)
+        if not is_inside or not active_table.maxout_rows[job.dtype](
                 y, which, x, &job.pieces, some, together, next_row):
             some = min(some, block)
             together = min(together, max(<Py_ssize_t>1, block // n))

@@ -93,8 +93,9 @@ cdef enum:
     # times as long, and of bytes and int16 up to 1.2 times (Zen 5).
     COMPARED = 1088
 
-# Maxout.  Piece p of element i lies `offset[p] + i * step` bytes from its row of x; each `run`
-# successive pieces lie side by side, and `side` of them next to those of the next element, if not 0.
+# Maxout.  Piece p of element i lies `offset[p] + i * step` bytes from its row of x.  Each `run`
+# successive pieces lie side by side, and `side` of them, unless it is 0, next to as many of the
+# next element.
 cdef struct Pieces:
     int count  # up to NUMBERED, of which maxout_rows needs at least 2
     int run
