@@ -246,16 +246,9 @@ cdef void spread_rows(char *x, const number *grad, const uint8 *which, const Pie
 
 
 cdef void fill_maxout(KernelTable *table, const number *dtype_marker, int dtype) noexcept:
-    if sizeof(number) == 1:
-        table.spread_rows[dtype] = <SpreadRows>spread_rows[uint8]
-    elif sizeof(number) == 2:
-        table.spread_rows[dtype] = <SpreadRows>spread_rows[uint16]
-    elif sizeof(number) == 4:
-        table.spread_rows[dtype] = <SpreadRows>spread_rows[_scalar.uint32]
-    elif sizeof(number) == 8:
-        table.spread_rows[dtype] = <SpreadRows>spread_rows[_scalar.uint64]
-    else:
-        table.spread_rows[dtype] = <SpreadRows>spread_rows[longdouble]
+    if (number is uint8 or number is uint16 or number is _scalar.uint32
+            or number is _scalar.uint64 or number is longdouble):
+        table.spread_rows[sizeof(number)] = <SpreadRows>spread_rows[number]
     if number is bfloat16:  # the kernel of both
         table.maxout_rows[dtype] = <MaxoutRows>maxout_rows[_scalar.float16]
     else:

@@ -113,8 +113,8 @@ cdef void reduce_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept
 
 cdef void spread_panel(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
     cdef const Job *job = <const Job *>this.job
-    active_table.spread_rows[job.dtype](start[X], start[Y], <const uint8 *>start[WHICH],
-                                        &job.pieces, this.shape[0], rows, row_step(this, X))
+    active_table.spread_rows[this.itemsize](start[X], start[Y], <const uint8 *>start[WHICH],
+                                            &job.pieces, this.shape[0], rows, row_step(this, X))
 
 
 # Jobs.

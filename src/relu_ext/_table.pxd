@@ -173,7 +173,7 @@ cdef struct KernelTable:
     StreamCopy stream_copy
     Py_ssize_t stream_block  # bytes of items of 4 and 8 bytes that are streamed at a time
     MaxoutRows maxout_rows[DTYPES]
-    SpreadRows spread_rows[DTYPES]
+    SpreadRows spread_rows[17]  # by the size of an item
     Terms slope_terms[FLOATS]
     Learn learn[FLOATS]  # NULL for longdouble; not for the bias of a Leaky ReLU
     Adders adders[FLOATS]  # by the dtype in which terms are added
