@@ -224,7 +224,8 @@ cdef void spread_rows(char *x, const number *grad, const uint8 *which, const Pie
     """By vectors where there are kernels for the pieces; in blocks that stay in the first-level
     cache."""
     cdef Py_ssize_t size = sizeof(number)
-    cdef Py_ssize_t block = 512 if size <= 8 and 1 <= pieces.side <= MOST_SIDE else (
+    cdef Py_ssize_t side = pieces.side
+    cdef Py_ssize_t block = 512 if size <= 8 and 1 <= side <= MOST_SIDE else (
         4096 // (pieces.count * size) + 1)
     cdef Py_ssize_t start = 0
     cdef Py_ssize_t some, row
@@ -233,9 +234,9 @@ cdef void spread_rows(char *x, const number *grad, const uint8 *which, const Pie
         some = n - start if n - start <= block + MOST_LANES else block
         piece = 0
         while piece < pieces.count:
-            placed = put(x + start * pieces.step, pieces.offset + piece, pieces.count - piece,
-                         pieces.side, row_step, <const char *>(grad + start), which + start, some,
-                         rows, n, piece, sizeof(number))
+            placed = put(x + start * pieces.step, pieces.offset + piece, pieces.count - piece, side,
+                         row_step, <const char *>(grad + start), which + start, some, rows, n,
+                         piece, sizeof(number))
             if placed == 0:
                 for row in range(rows):
                     place_some(x + start * pieces.step + row * row_step, grad + start + row * n,
