@@ -1,4 +1,4 @@
-"""ReLU, its subgradient and Leaky ReLU for NumPy arrays, in place and fast.
+"""ReLU, Leaky ReLU, PReLU, Maxout and max-pooling for NumPy arrays, with their gradients.
 
 The elementwise functions, such as `relu`, `leaky_relu` and `relu_backward`, return new arrays, or
 write into ``out=``; with a trailing underscore, as in `relu_`, they overwrite their first argument

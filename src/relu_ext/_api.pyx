@@ -562,7 +562,7 @@ def relu(x, /, *, out=None, where=True, casting="same_kind", order="K", dtype=No
 
     See Also
     --------
-    relu_ : The same in place, several times as fast.
+    relu_ : The same in place, up to three times as fast.
     add_relu : ReLU of a sum, in one pass.
 
     {examples}
@@ -712,8 +712,8 @@ def leaky_relu_backward(grad, x, /, negative_slope=0.01, *, at_zero=None, out=No
 
     Notes
     -----
-    If the slope is > 0, the output of `leaky_relu` may be given instead of its input, because it
-    has the same sign.
+    If the slope is >= 0 and `at_zero` is None, the output of `leaky_relu` may be given instead of
+    its input: where the output is 0, the slope multiplies the gradient, too.
 
     `prelu_backward` computes the gradient of the slope, too.
 
@@ -826,7 +826,7 @@ def add_leaky_relu(x, y, /, negative_slope=0.01, *, out=None, where=True, castin
     Notes
     -----
     The gradient with respect to x, and to a y of the same shape, is
-    ``leaky_relu_backward(grad, output, negative_slope)`` if the slope is > 0.  Its sum over the
+    ``leaky_relu_backward(grad, output, negative_slope)`` if the slope is >= 0.  Its sum over the
     rows is the gradient with respect to a bias.
 
     {examples}
@@ -886,8 +886,7 @@ at_zero : None, 0 or 1, default None
 # What they return: the elements, and the dtype.
 cdef dict RESULTS = {
     "relu": ("""\
-    x where x > 0 and +0 where x <= 0, -0.0 included, as in ``np.maximum(x, 0)``; NaN
-    stays as it is.""", """\
+    x where x > 0 and +0 where x <= 0, -0.0 included; NaN stays as it is.""", """\
     The dtype is that of `x`."""),
     "relu_subgradient": ("""\
     1 where x > 0, 0 where x < 0, `at_zero` where x is +0 or -0, and NaN where x is NaN.""", """\
@@ -944,11 +943,10 @@ TypeError
     If {unwritable}a dtype is not supported (complex, datetime, structured, string, object), or
     that of the result does not cast to that of `{written}`{promotion}.
 BufferError
-    If the memory of a tensor does not hold its value, or something else depends on it: it
-    requires a gradient, has a lazy negation, is sparse, or has a tangent.  The message says what
-    to call.
+    If a tensor requires a gradient, is sparse or lazily negated, or has a tangent.  The message
+    says what to call.
 ValueError
-    If `{written}` is read-only{shapes}."""
+    If `{written}` is read-only{shapes}{choice}."""
 cdef str EXAMPLES = """\
 Examples
 --------
@@ -965,17 +963,18 @@ cdef fill_docs():
         others = [OTHERS[other] for other in others]
         if chooses:
             others.append(CHOICE)
+        choice = ", or if `at_zero` is not None, 0 or 1" if chooses else ""
         elements, dtype = RESULTS[name]
         new = SECTIONS.format(
             parameters="\n".join([FIRST[first], *others, UFUNC]),
             returns=f"ndarray, scalar or tensor\n{elements}\n{dtype}",
-            unwritable="", written="out", promotion="", shapes=OF_OUT)
+            unwritable="", written="out", promotion="", shapes=OF_OUT, choice=choice)
         in_place = SECTIONS.format(
             parameters="\n".join([TARGET.format(first), *others]),
             returns=f"object\n    `{first}` itself.  Its elements become:\n{elements}",
             unwritable=f"`{first}` cannot be written in place (a list, raw bytes), or if\n    ",
             written=first, promotion=": a float makes integers float64" if parameter else "",
-            shapes=OF_OTHERS if others else "")
+            shapes=OF_OTHERS if others else "", choice=choice)
         paragraphs = {"parameters_and_returns": new, "in_place": f"{in_place}\n\n{EXAMPLES}",
                       "examples": EXAMPLES}
         fill_doc(globals()[name], paragraphs)

@@ -375,8 +375,7 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
         array of `x`, `out` is no ndarray or tensor or cannot hold the result, or `axis` is neither
         an integer nor a tuple of them; None is not, so name all axes.
     BufferError
-        If the memory of a tensor is not its value, or something else depends on it: if it requires
-        a gradient, has a tangent, is sparse, or is a lazy negation.
+        If a tensor requires a gradient, is sparse or lazily negated, or has a tangent.
     ValueError
         If there are no pieces, `axis` is empty or names an axis twice, or `out` is read-only or of
         another shape.
@@ -397,9 +396,10 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
         pooled = relu_ext.maxout(x.reshape(n, h // 2, 2, w // 2, 2, c), axis=(2, 4))  # NHWC
 
     Of odd sizes, pool a slice: ``x[:, :, :24, :24].reshape(n, c, 12, 2, 12, 2)`` copies nothing.
-    Pad with -inf.  Windows that overlap are views by ``sliding_window_view``.  Of several NaN in a
-    window PyTorch's ``max_pool2d`` returns the last and we the first.  Up to 256 pieces a new
-    result lies in memory in the order of the axes of `x`; of more it is in C's order.
+    Pad with -inf, or integers with ``np.iinfo(dtype).min``.  Windows that overlap are views by
+    ``sliding_window_view``.  Of several NaN in a window PyTorch's ``max_pool2d`` returns the last
+    and we the first.  Up to 256 pieces a new result lies in memory in the order of the axes of `x`;
+    of more it is in C's order.
 
     Examples
     --------

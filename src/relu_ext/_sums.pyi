@@ -27,8 +27,8 @@ def add_relu_backward(
         shape.  It may be a PyTorch tensor on the CPU.  A subclass of ndarray is taken as a plain
         array; a mask is ignored.
     output : array_like
-        The output of the forward pass, of grad's shape.  It does not tell a sum that is 0 from a
-        negative one, so that the gradient is the same at both.
+        The output of the forward pass, of grad's shape.  The gradient at a sum of 0 is that at a
+        negative one.
     y : scalar or array_like
         What was added.  Only its shape and its floating dtype count.  Its memory is not read: it may
         have been overwritten, and a tensor may require a gradient.
@@ -58,8 +58,8 @@ def add_relu_backward_(
     grad : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
         The gradient with respect to the output; that of x is written over it without a copy.
     output : array_like
-        The output of the forward pass, of grad's shape.  It does not tell a sum that is 0 from a
-        negative one, so that the gradient is the same at both.
+        The output of the forward pass, of grad's shape.  The gradient at a sum of 0 is that at a
+        negative one.
     y : scalar or array_like
         What was added.  Only its shape and its floating dtype count.  Its memory is not read: it may
         have been overwritten, and a tensor may require a gradient.
@@ -86,8 +86,8 @@ def add_leaky_relu_backward(
         shape.  It may be a PyTorch tensor on the CPU.  A subclass of ndarray is taken as a plain
         array; a mask is ignored.
     output : array_like
-        The output of the forward pass, of grad's shape.  It does not tell a sum that is 0 from a
-        negative one, so that the gradient is the same at both.
+        The output of the forward pass, of grad's shape.  The gradient at a sum of 0 is that at a
+        negative one.
     y : scalar or array_like
         What was added.  Only its shape and its floating dtype count.  Its memory is not read: it may
         have been overwritten, and a tensor may require a gradient.
@@ -120,8 +120,8 @@ def add_leaky_relu_backward_(
     grad : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
         The gradient with respect to the output; that of x is written over it without a copy.
     output : array_like
-        The output of the forward pass, of grad's shape.  It does not tell a sum that is 0 from a
-        negative one, so that the gradient is the same at both.
+        The output of the forward pass, of grad's shape.  The gradient at a sum of 0 is that at a
+        negative one.
     y : scalar or array_like
         What was added.  Only its shape and its floating dtype count.  Its memory is not read: it may
         have been overwritten, and a tensor may require a gradient.

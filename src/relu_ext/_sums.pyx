@@ -613,8 +613,8 @@ grad : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
     The gradient with respect to the output; that of x is written over it without a copy.""",
     "output": """\
 output : array_like
-    The output of the forward pass, of grad's shape.  It does not tell a sum that is 0 from a
-    negative one, so that the gradient is the same at both.""",
+    The output of the forward pass, of grad's shape.  The gradient at a sum of 0 is that at a
+    negative one.""",
     "x": """\
 x : array_like
     The input of `prelu`, of grad's shape.""",
@@ -671,7 +671,7 @@ ValueError
     If grad and {second} differ in shape, if {third} does not broadcast to it{choice}, or if an
     array to write is read-only, of another shape, or shares memory with the other one.
 BufferError
-    If the memory of a tensor does not hold its value, or if something else depends on it.
+    If a tensor requires a gradient, is sparse or lazily negated, or has a tangent.
 
 See Also
 --------
@@ -707,7 +707,7 @@ cdef fill_docs():
              "[7.05, 6.08]"),
             ("prelu_backward", ["x", "slope", "at_zero"], "grad_slope",
              "leaky_relu_backward(grad, x, slope, at_zero=at_zero)",
-             ", if `at_zero` is anything else", "[ -5., -16.]")):
+             ", if `at_zero` is not None, 0 or 1", "[ -5., -16.]")):
         forward = name.removesuffix("_backward")
         for mark, other_mark, where, first, arguments, returned in (
                 ("", "_", "in place", "grad_x", ["grad", *operands, "out"], "grad_x"),
