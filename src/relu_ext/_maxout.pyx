@@ -18,11 +18,12 @@ from relu_ext._ndarrays cimport (
 from relu_ext._operand cimport Operand
 from relu_ext._scalar cimport BFLOAT16_INFINITY, FLOAT16_INFINITY, uint8
 from relu_ext._table cimport (
-    BFLOAT16, COMPARED, FLOAT16, NUMBERED, OUT, UINT8, A, B, Pieces,
+    BFLOAT16, COMPARED, FLOAT16, NUMBERED, OUT, PARAMETER, UINT8, A, B, Pieces,
 )
 from relu_ext._tensors cimport is_torch_tensor, new_result_of
 from relu_ext._walk cimport (
-    GIL_BYTES, MOST_AXES, Plan, lay_axes, new_layout, row_step, size_of, walk_panels,
+    GIL_BYTES, MASK, MOST_AXES, WALKED, Plan, new_layout, row_step, settle, size_of, tabulate,
+    walk_panels,
 )
 
 from math import prod
@@ -143,16 +144,20 @@ cdef Py_ssize_t describe_pieces(Job *job, x) noexcept:
 
 cdef void perform(Job *job, y, which, Py_ssize_t count, bint backward) noexcept:
     """Compute, after x has been described.  y and which, which may be None, are dense."""
-    cdef Operand operands[2]
+    cdef Operand described[2]
+    cdef const Operand *operands[WALKED]
     cdef Plan this
     cdef Pieces *pieces = &job.pieces
     cdef Py_ssize_t bytes, side
     cdef int axis
-    describe_ndarray(y, job.dtype, &operands[0])
+    describe_ndarray(y, job.dtype, &described[0])
+    operands[Y], operands[X] = &described[0], &job.first
+    operands[WHICH] = operands[PARAMETER] = operands[MASK] = NULL
     if which is not None:
-        describe_ndarray(which, UINT8, &operands[1])
-    lay_axes(&this, active_table.itemsize[job.dtype], &operands[0], &job.first,
-             NULL if which is None else &operands[1], NULL)
+        describe_ndarray(which, UINT8, &described[1])
+        operands[WHICH] = &described[1]
+    tabulate(&this, active_table.itemsize[job.dtype], operands)
+    settle(&this)
     bytes = size_of(&this) * count * this.itemsize
     job.last = this.data[X]
     for axis in range(this.axes):

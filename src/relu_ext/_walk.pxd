@@ -69,9 +69,6 @@ cdef void settle(Plan *this) noexcept nogil
 cdef int new_layout(Py_ssize_t *shape, Py_ssize_t *strides, Py_ssize_t itemsize, const Operand *a,
                     const Operand *b) noexcept nogil
 
-# `tabulate` and `settle`.
-cdef bint lay_axes(Plan *this, Py_ssize_t itemsize, const Operand *out, const Operand *a,
-                   const Operand *b, const Operand *parameter) noexcept nogil
 cdef bint is_safe(const Plan *this) noexcept nogil
 cdef bint is_same_or_apart(const Plan *this, int role, Py_ssize_t out_extent) noexcept nogil
 cdef void walk(Plan *this) noexcept nogil

@@ -10,8 +10,8 @@ output's, or the kernels cannot take its rows for another reason, a tile of it i
 scratch buffer; a result is computed in one and copied back.  Bytes between the elements of an array
 are never written.
 
-Maxout lays out its arrays by `lay_axes` and has `walk_panels` call a function of its own; the sums
-lay out theirs by themselves, and compute tiles of them by `run_columns`.
+Maxout has `walk_panels` call a function of its own; the sums lay out their arrays by themselves,
+and compute tiles of them by `run_columns`.
 """
 
 from libc.stdint cimport uintptr_t
@@ -220,17 +220,6 @@ cdef int new_layout(Py_ssize_t *shape, Py_ssize_t *strides, Py_ssize_t itemsize,
         return -1
     order_result(&this, shape, strides)
     return this.axes
-
-
-cdef bint lay_axes(Plan *this, Py_ssize_t itemsize, const Operand *out, const Operand *a,
-                   const Operand *b, const Operand *parameter) noexcept nogil:
-    cdef const Operand *operands[WALKED]
-    operands[OUT], operands[A], operands[B], operands[PARAMETER] = out, a, b, parameter
-    operands[MASK] = NULL
-    if not tabulate(this, itemsize, operands):
-        return False
-    settle(this)
-    return True
 
 
 # Overlap.
