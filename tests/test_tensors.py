@@ -1495,11 +1495,11 @@ def taking(tensor, array, kind):
 
     def take(self, *arguments, **keywords):
         tensor.untyped_storage().resize_(0)
-        return array[0].item() if kind is float else array
+        return array if kind is object else kind(array[0])
 
-    methods = {float: "__float__", object: "__array__"}
-    made = type("Taking", (kind,), {methods[kind]: take})
-    return made(0.5) if kind is float else made()
+    methods = {float: "__float__", int: "__int__", bool: "__bool__", object: "__array__"}
+    made = type("Taking", (object if kind is bool else kind,), {methods[kind]: take})
+    return made(0.5) if kind is float else made(2) if kind is int else made()
 
 
 def calls_on(tensor):
@@ -1508,14 +1508,17 @@ def calls_on(tensor):
     anything = taking(tensor, ones, object)
     number = taking(tensor, ones, float)
     mask = taking(tensor, ones > 0, object)
+    truth = taking(tensor, ones, bool)
+    whole = taking(tensor, ones.astype(int), int)
     for operation in OPERATIONS:
         function = getattr(relu_ext, operation.name)
         in_place = getattr(relu_ext, f"{operation.name}_")
         arrays = [tensor] * len(operation.arrays)
-        yield partial(function, *arrays, where=mask)
+        for where in (mask, truth, [truth]):
+            yield partial(function, *arrays, out=tensor.clone(), where=where)
         yield partial(function, anything, *arrays[1:], out=tensor)
         if operation.parameter:
-            for one in (anything, number):
+            for one in (anything, number, whole):
                 named = {operation.parameter: one}
                 yield partial(function, *arrays, **named)
                 yield partial(in_place, *arrays, **named)
@@ -1545,5 +1548,33 @@ def test_memory_taken_by_an_argument(torch):
     for i in range(count):
         tensor = -torch.ones(1 << 16)
         call = next(islice(calls_on(tensor), i, None))
-        with pytest.raises(BufferError, match="no memory of its own"):
+        with pytest.raises(BufferError, match="memory of"):
             call()
+
+
+@pytest.mark.parametrize("kind", ["list", "tuple", "bool", "uint8", "float32"])
+def test_where_beside_a_tensor(kind, torch):
+    """It is the truth of each element, as NumPy takes it from a list or a tensor."""
+    chosen = [1, 0, 1]
+    where = {"list": chosen, "tuple": tuple(chosen)}.get(kind)
+    if where is None:
+        where = torch.tensor(chosen, dtype=getattr(torch, kind))
+    out = torch.full((3,), 9.0)
+    assert relu_ext.relu(torch.tensor([-1.0, 2, 3]), out=out, where=where) is out
+    assert out.tolist() == [0, 9, 3]
+
+
+def test_a_subclass_of_float_beside_a_tensor(torch):
+    """It is an array_like, whose dtype takes part as beside an ndarray."""
+    slope = type("Slope", (float,), {})(0.1)
+    x = np.linspace(-3, 3, 1000, dtype=np.float32)
+    expected = relu_ext.leaky_relu(x, slope)
+    result = relu_ext.leaky_relu(torch.from_numpy(x), slope)
+    assert_same_bits(array_of(torch, result), expected)
+
+
+def test_a_bias_that_is_an_unusual_tensor(torch):
+    """It is refused by its own message, although it is not read."""
+    grad = torch.ones(2, 3)
+    with pytest.raises(BufferError, match="add_relu_backward: the tensor is torch.sparse_coo"):
+        relu_ext.add_relu_backward(grad, grad, torch.ones(3).to_sparse())

@@ -12,38 +12,23 @@ import numpy as np
 from relu_ext._exporters import array_over, needs_dlpack, writeable_array
 from relu_ext._operations import AT_ZERO, OPERATIONS
 from relu_ext._sparse import call_on_sparse, is_sparse, write_sparse
-from relu_ext._tensors import is_torch_tensor, new_result_of
+from relu_ext._tensors import check_memory, is_torch_tensor, new_result_of
 
 _DESCRIBED = {operation.ufunc_name: operation for operation in (*OPERATIONS, *AT_ZERO)}
 
 
-def arrays_of(name: str, operands: tuple[Any, ...], target: object = None) -> tuple[Any, ...]:
+def arrays_of(name: str, operands: tuple[Any, ...], like: object = None) -> tuple[Any, ...]:
     """Return the operands of a ufunc, with ndarrays instead of those that NumPy would not take.
 
     Every tensor is replaced, because NumPy takes no tensor of bfloat16, and warns when it turns the
     result into a tensor.  Other exporters are replaced if NumPy would take them for Python objects,
-    or if they have the type of `target`, the object that is written.
-
-    Tensors are replaced last, and beside them everything whose conversion may run Python, which
-    could free their memory.
+    or if they have the type of `like`, the object that is written.
     """
-    kind = type(target) if hasattr(type(target), "__dlpack__") else None
-    beside_tensor = any(map(is_torch_tensor, (*operands, target)))
-
-    def settled(x: Any) -> Any:
-        if is_torch_tensor(x):
-            return x
-        if type(x) is kind or needs_dlpack(x):
-            return array_over(name, x)
-        if not beside_tensor or isinstance(x, (np.ndarray, np.generic, int)) or _decides_itself(x):
-            return x
-        if isinstance(x, float):
-            return float(x)  # NumPy calls the __float__ of a subclass, too
-        array = np.asarray(x)
-        return x if array.dtype == object else array  # no ufunc computes on objects
-
-    arrays = [settled(x) for x in operands]
-    return tuple(array_over(name, x) if is_torch_tensor(x) else x for x in arrays)
+    kind = type(like) if hasattr(type(like), "__dlpack__") else None
+    return tuple(
+        array_over(name, x) if is_torch_tensor(x) or type(x) is kind or needs_dlpack(x) else x
+        for x in operands
+    )
 
 
 def call_ufunc(ufunc: np.ufunc, operands: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
@@ -53,26 +38,55 @@ def call_ufunc(ufunc: np.ufunc, operands: tuple[Any, ...], keywords: dict[str, A
     A new result is a tensor if an operand is one.
     """
     name = _DESCRIBED[ufunc.__name__].name
-    out = keywords.get("out")
-    target = _target_of(out)
-    into_tensor = is_torch_tensor(target)
-    # An object may have a dtype, which NumPy asks for; a class of dtypes is no dtype.
-    if not isinstance(keywords.get("dtype"), (type(None), str, type(np.dtype))):
-        keywords["dtype"] = np.dtype(keywords["dtype"])
-    *rest, where = arrays_of(
-        name, (*operands, keywords.get("where", True)), target if into_tensor else None
-    )
-    arrays = tuple(rest)
-    if "where" in keywords:
-        keywords["where"] = where
     if any(map(is_sparse, operands)):
-        return call_on_sparse(name, ufunc, arrays, keywords)
-    if into_tensor:
-        keywords["out"] = array = writeable_array(name, target)
-        result = _call(name, ufunc, arrays, keywords)
+        return call_on_sparse(name, ufunc, arrays_of(name, operands), keywords)
+    out, where, dtype = keywords.get("out"), keywords.get("where"), keywords.get("dtype")
+    target = _target_of(out)
+    if not any(map(is_torch_tensor, (*operands, target, where))):
+        result = _call(name, ufunc, operands, arrays_of(name, operands), keywords)
+        return result if out is not None else new_result_of(result, operands)
+    mask: Any = None
+    if where is not None:
+        keywords["where"] = mask = _mask(name, where)
+    # An object may have a dtype, which NumPy asks for; a class of dtypes is no dtype.
+    if not isinstance(dtype, (type(None), str, type(np.dtype))) and not any(
+        map(_decides_itself, operands)
+    ):
+        keywords["dtype"] = np.dtype(dtype)
+    arrays = arrays_of(name, tuple(map(_settled, operands)))
+    array = writeable_array(name, target) if is_torch_tensor(target) else None
+    if array is not None:
+        keywords["out"] = array
+    check_memory(name, (*operands, where, target), (*arrays, mask, array))
+    if is_torch_tensor(where):
+        keywords["where"] = mask.astype(bool, copy=False)
+    result = _call(name, ufunc, operands, arrays, keywords)
+    if array is not None:
         return target if result is array else result
-    result = _call(name, ufunc, arrays, keywords)
     return result if out is not None else new_result_of(result, operands)
+
+
+def _settled(x: Any) -> Any:
+    """Return what NumPy would make of an operand beside a tensor, whose memory the Python that runs
+    for it could take: after this none runs, but that of an operand with an `__array_ufunc__`."""
+    if (
+        type(x) in (bool, int, float, complex)
+        or isinstance(x, (np.ndarray, np.generic))
+        or is_torch_tensor(x)
+        or needs_dlpack(x)
+        or _decides_itself(x)
+    ):
+        return x
+    return np.asarray(x)
+
+
+def _mask(name: str, where: Any) -> Any:
+    """Return what NumPy would make of `where`, of which it takes the truth, if it is no array."""
+    if is_torch_tensor(where) or needs_dlpack(where):
+        return array_over(name, where)
+    if hasattr(type(where), "__array__"):
+        return _settled(where)
+    return where if isinstance(where, bool) else np.asarray(where, bool)
 
 
 def _target_of(out: Any) -> Any:
@@ -88,10 +102,11 @@ def call_ufunc_in_place(ufunc: np.ufunc, operands: tuple[Any, ...]) -> Any:
         write_sparse(name, ufunc, (target, *arrays_of(name, operands[1:])))
         return target
     array = writeable_array(name, target)
-    others = arrays_of(name, operands[1:], target)
-    if others and is_torch_tensor(target):  # as their Python has left it
-        array = writeable_array(name, target)
-    if _call(name, ufunc, (array, *others), {"out": array}) is array:
+    if any(map(is_torch_tensor, operands)):
+        operands = (target, *map(_settled, operands[1:]))
+    arrays = arrays_of(name, (array, *operands[1:]), target)
+    check_memory(name, operands, arrays)
+    if _call(name, ufunc, operands, arrays, {"out": array}) is array:
         return target
     raise TypeError(
         f"{name}: an __array_ufunc__ or __array_wrap__ of the operands returned "
@@ -102,14 +117,25 @@ def call_ufunc_in_place(ufunc: np.ufunc, operands: tuple[Any, ...]) -> Any:
 # Errors.
 
 
-def _call(name: str, ufunc: np.ufunc, operands: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-    """Call the ufunc; where NumPy's error does not say which argument to mend, say it."""
+def _call(
+    name: str,
+    ufunc: np.ufunc,
+    given: tuple[Any, ...],
+    operands: tuple[Any, ...],
+    keywords: dict[str, Any],
+) -> Any:
+    """Call the ufunc; where NumPy's error does not say which argument to mend, say it, by what was
+    given."""
     try:
         return ufunc(*operands, **keywords)
     except (TypeError, ValueError) as error:
         if any(map(_decides_itself, operands)):
             raise
-        arguments = dict(zip(_DESCRIBED[ufunc.__name__].operands, operands, strict=True))
+        shown = [
+            x if type(array) is np.ndarray and array.dtype.kind == "O" else array
+            for x, array in zip(given, operands, strict=True)
+        ]
+        arguments = dict(zip(_DESCRIBED[ufunc.__name__].operands, shown, strict=True))
         try:
             message = _explanation(name, ufunc.__name__, arguments, keywords, error)
         except Exception:  # of an operand that is asked once more

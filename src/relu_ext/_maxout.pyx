@@ -20,7 +20,7 @@ from relu_ext._scalar cimport BFLOAT16_INFINITY, FLOAT16_INFINITY, uint8
 from relu_ext._table cimport (
     BFLOAT16, COMPARED, FLOAT16, NUMBERED, OUT, PARAMETER, UINT8, A, B, Pieces,
 )
-from relu_ext._tensors cimport is_torch_tensor, new_result_of
+from relu_ext._tensors cimport check_memory, new_result_of
 from relu_ext._walk cimport (
     GIL_BYTES, MASK, MOST_AXES, WALKED, Plan, new_layout, row_step, settle, size_of, tabulate,
     walk_panels,
@@ -451,6 +451,7 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
     if out is not None or x is not array or cnp.PyArray_NDIM(<cnp.ndarray>y) == 0:
         y_target = target_of("maxout", y_out, y)
         which_target = target_of("maxout", which_out, which)
+        check_memory("maxout", (y_out, which_out), (y_target, which_target))
         if which_target is not None and (which_target.dtype.kind not in "iu"
                                          or np.iinfo(which_target.dtype).max < pieces - 1):
             raise TypeError(f"maxout: out of dtype {which_target.dtype} for which cannot number "
@@ -578,12 +579,11 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
     for number in lengths:
         if number < 0:
             raise ValueError(f"maxout_backward: expected at least 0 pieces, not {min(lengths)}")
-    if is_torch_tensor(grad):  # whose memory the Python of which could free
-        which = as_array("maxout_backward", "which", which)
     grad_array = native_array("maxout_backward", "grad", grad, &job.dtype)
     which_array = as_array("maxout_backward", "which", which)
     # As that has left it.
     grad_array = native_array("maxout_backward", "grad", grad_array, &job.dtype)
+    check_memory("maxout_backward", (grad, which), (grad_array, which_array))
     if not cnp.PyArray_ISINTEGER(<cnp.ndarray>which_array):
         raise TypeError("maxout_backward: which has dtype "
                         f"{which_array.dtype.type.__name__}, not an integer one")
@@ -610,7 +610,7 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
     grad_array, which_array = spreadable(grad_array, which_array, kept, rest, total)
     grad_array = native_array("maxout_backward", "grad", grad_array, &job.dtype)
     x = x_out = output("maxout_backward", out, 0, 1)
-    if x is None or not fits(
+    if total > NUMBERED or x is None or not fits(
             x, cnp.NPY_ARRAY_WRITEABLE, PyArray_DESCR(<PyArrayObject *>grad_array), shape, axes,
             grad_array, which_array):
         x = new_array(PyArray_DESCR(<PyArrayObject *>grad_array), axes, shape, NULL, False)

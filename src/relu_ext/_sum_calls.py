@@ -13,7 +13,7 @@ from relu_ext import ufuncs
 from relu_ext._exporters import array_of, result_array, writeable_array
 from relu_ext._operations import AT_ZERO, OPERATIONS
 from relu_ext._sums import add
-from relu_ext._tensors import is_torch_tensor, new_result_of
+from relu_ext._tensors import check_memory, is_torch_tensor, new_result_of
 
 Array = np.ndarray[Any, Any]
 DType = np.dtype[Any]
@@ -30,35 +30,25 @@ def backward(
     second, third = ("x", "slope") if of_slope else ("output", "y")
     fourth = "slope" if of_slope else "negative_slope"
     outs = _pair(name, out)
-    given = {"grad": grad, second: x}
-    if not _is_number(y):
-        given[third] = y if of_slope else _unread(y)
+    if in_place:
+        outs = np.asarray(writeable_array(name, grad)), None
+    arrays = [_array(name, "grad", outs[0] if in_place else grad), _array(name, second, x)]
+    like = _array(name, third, _likeness(y, of_slope, arrays[0].dtype))
     if name.startswith("add_relu"):
-        number = np.asarray(0.0)
-    elif _is_number(parameter):
-        number = _number(name, fourth, parameter)
-    else:
-        given[fourth] = parameter
-    # Tensors last: the Python of another argument could free their memory.
-    for argument in sorted(given, key=lambda argument: is_torch_tensor(given[argument])):
-        if in_place and argument == "grad":
-            given["grad"] = writeable_array(name, grad)
-            outs = np.asarray(given["grad"]), None
-        given[argument] = _array(name, argument, given[argument])
-    own_dtype = given["grad"].dtype
-    like = given.get(third, np.empty((), own_dtype))
-    arrays = [given[argument] for argument in ("grad", second, fourth) if argument in given]
+        parameter = 0
+    if not _is_number(parameter):
+        arrays.append(like if of_slope else _array(name, fourth, parameter))
+    own_dtype = arrays[0].dtype
     dtype = _common_dtype(name, *(array.dtype for array in arrays))
     if len(arrays) == 2:
-        arrays.append(number)
-    grad_array, x_array, parameter = (array.astype(dtype, copy=False) for array in arrays)
+        arrays.append(_number(name, fourth, parameter, dtype))
 
-    shape = grad_array.shape
-    if x_array.shape != shape:
+    shape = arrays[0].shape
+    if arrays[1].shape != shape:
         raise ValueError(
-            f"{name}: grad of shape {shape} and {second} of shape {x_array.shape} differ"
+            f"{name}: grad of shape {shape} and {second} of shape {arrays[1].shape} differ"
         )
-    for argument, array in ((third, like), (fourth, parameter)):
+    for argument, array in ((third, like), (fourth, arrays[2])):
         try:
             np.broadcast_to(array, shape)
         except ValueError:
@@ -66,13 +56,15 @@ def backward(
                 f"{name}: {argument} of shape {array.shape} does not broadcast to the shape "
                 f"{shape} of grad"
             ) from None
+    target = result_array(name, "grad" if in_place else "out[0]", outs[0], shape, dtype)
+    learned_target = result_array(name, "out[1]", outs[1], like.shape, like.dtype)
+    check_memory(name, (grad, x, parameter, *outs), (*arrays, target, learned_target))
+    grad_array, x_array, parameter = (array.astype(dtype, copy=False) for array in arrays)
     if not of_slope and np.any(parameter < 0):
         raise ValueError(
             f"{name}: negative_slope is less than 0, so that the output does not tell the sign of "
             f"the sum; keep the sum and call leaky_relu_backward"
         )
-    target = result_array(name, "grad" if in_place else "out[0]", outs[0], shape, dtype)
-    learned_target = result_array(name, "out[1]", outs[1], like.shape, like.dtype)
     if target is not None and learned_target is not None and _share(target, learned_target):
         raise ValueError(f"{name}: out[0] and out[1] share memory")
 
@@ -143,10 +135,17 @@ def _array(name: str, argument: str, x: Any) -> Array:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _unread(y: Any) -> Any:
-    """Something that has the shape and the dtype of a bias, which may be a tensor that requires a
-    gradient, because it is not read."""
-    return y.detach().new_empty(()).expand(y.shape) if is_torch_tensor(y) else y
+def _likeness(y: Any, of_slope: bool, dtype: DType) -> Any:
+    """Something that has the shape and the dtype of y: a Python number takes that of an array, and
+    a bias that is a tensor may require a gradient, because it is not read."""
+    if _is_number(y):
+        return np.empty((), dtype)
+    if not of_slope and is_torch_tensor(y):
+        try:
+            return y.detach().new_empty(()).expand(y.shape)
+        except RuntimeError:  # of a sparse or a quantised one, which `_array` refuses
+            return y
+    return y
 
 
 def _is_number(x: object) -> bool:
@@ -154,9 +153,10 @@ def _is_number(x: object) -> bool:
     return isinstance(x, (int, float)) and not isinstance(x, (np.generic, bool))
 
 
-def _number(name: str, argument: str, value: Any) -> Array:
+def _number(name: str, argument: str, value: Any, dtype: DType) -> Array:
+    """A Python number as an array of a dtype; one that is out of range is infinite there."""
     try:
-        return np.asarray(float(value))
+        return np.asarray(float(value)).astype(dtype)
     except OverflowError:
         raise OverflowError(f"{name}: {argument} is out of range") from None
 

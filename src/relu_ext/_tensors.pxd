@@ -20,5 +20,10 @@ cdef object new_tensor(str name, object x)
 # Whether `x` is a tensor of PyTorch, of whatever subclass.
 cpdef bint is_torch_tensor(object x) except -1
 
+# Raises, for the function `name`, if a tensor among some objects has other memory than the ndarray
+# that was made of it: Python of another argument may have taken it.  The rest is ignored.  Runs no
+# Python.
+cpdef int check_memory(str name, tuple objects, tuple arrays) except -1
+
 # Returns a new result, as a tensor if an operand is one.
 cpdef object new_result_of(object result, tuple operands)

@@ -10,6 +10,7 @@ may run Python, so all operands are asked first.  `borrow` then reads the pointe
 For the types of other libraries we do not know what to ask, so their tables are not used.
 """
 
+cimport numpy as cnp
 from cpython.exc cimport PyErr_Clear
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid
 from cpython.ref cimport Py_INCREF, PyObject, PyTypeObject
@@ -25,6 +26,8 @@ import sys
 from _thread import allocate_lock  # threading.Lock, but threading takes 0.6 ms to import
 
 import numpy as np
+
+cnp.import_array()
 
 cdef extern from "Python.h":
     unsigned long Py_TPFLAGS_HEAPTYPE
@@ -233,6 +236,19 @@ def capsule_of(str name, x):
     # The capsule keeps a tensor, to which somebody may give other memory, but not to this one.
     kept = call_plainly(torch.Tensor.detach, (x,))
     return call_plainly(torch.utils.dlpack.to_dlpack, (kept,))
+
+
+cpdef int check_memory(str name, tuple objects, tuple arrays) except -1:
+    cdef Tensor tensor
+    for x, array in zip(objects, arrays, strict=True):
+        if array is None or array is x or not (load(is_published) and is_torch_tensor(x)):
+            continue
+        if exchange.borrow(<PyObject *>x, &tensor) != 0:
+            PyErr_Clear()
+        elif cnp.PyArray_SIZE(array) > 0 and (
+                tensor.data + tensor.byte_offset != <char *>cnp.PyArray_DATA(array)):
+            raise BufferError(f"{name}: another argument took the memory of a tensor")
+    return 0
 
 
 cdef object new_tensor(str name, object x):
