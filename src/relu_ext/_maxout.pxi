@@ -224,12 +224,13 @@ cdef void spread_rows(char *x, const number *grad, const uint8 *which, const Pie
     """By vectors where there are kernels for the pieces; in blocks that stay in the first-level
     cache."""
     cdef Py_ssize_t size = sizeof(number)
-    cdef Py_ssize_t side = pieces.side
-    cdef Py_ssize_t block = 512 if size <= 8 and 1 <= side <= MOST_SIDE else (
-        4096 // (pieces.count * size) + 1)
+    cdef Py_ssize_t side = pieces.step // size
+    cdef Py_ssize_t block = 512
     cdef Py_ssize_t start = 0
     cdef Py_ssize_t some, row
     cdef int piece, placed
+    if size > 8 or not 1 <= side <= MOST_SIDE or side * size != pieces.step or pieces.run % side:
+        side, block = 0, 4096 // (pieces.count * size) + 1
     while start < n:
         some = n - start if n - start <= block + MOST_LANES else block
         piece = 0

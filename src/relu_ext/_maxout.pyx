@@ -451,7 +451,8 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
     if out is not None or x is not array or cnp.PyArray_NDIM(<cnp.ndarray>y) == 0:
         y_target = target_of("maxout", y_out, y)
         which_target = target_of("maxout", which_out, which)
-        check_memory("maxout", (y_out, which_out), (y_target, which_target))
+        if y_target is not None and which_target is not None:
+            check_memory("maxout", (y_out, which_out), (y_target, which_target))
         if which_target is not None and (which_target.dtype.kind not in "iu"
                                          or np.iinfo(which_target.dtype).max < pieces - 1):
             raise TypeError(f"maxout: out of dtype {which_target.dtype} for which cannot number "
@@ -464,8 +465,8 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
 # Backward.
 
 cdef tuple spreadable(grad, which, const Py_ssize_t *shape, int axes, Py_ssize_t pieces):
-    """Return both arrays dense and of that shape, as the kernels take them, or NumPy if there are
-    more pieces.  All of `which` is in range."""
+    """Return copies that are dense and of that shape, as the kernels take them, or NumPy if there
+    are more pieces; None where the arrays are.  All of `which` is in range."""
     cdef const uint8 *numbers = <const uint8 *>cnp.PyArray_DATA(<cnp.ndarray>which)
     cdef uint8 last = <uint8>(pieces - 1)
     cdef uint8 outside = pieces == 0 or pieces > NUMBERED
@@ -477,7 +478,7 @@ cdef tuple spreadable(grad, which, const Py_ssize_t *shape, int axes, Py_ssize_t
         for i in range(cnp.PyArray_SIZE(<cnp.ndarray>which)):
             outside |= numbers[i] > last
         if not outside:
-            return grad, which
+            return None
     whole = tuple([shape[i] for i in range(axes)])
     for wrong in (which.min(), which.max()) if which.size and prod(whole) else ():
         if not 0 <= wrong < pieces:
@@ -583,7 +584,8 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
     which_array = as_array("maxout_backward", "which", which)
     # As that has left it.
     grad_array = native_array("maxout_backward", "grad", grad_array, &job.dtype)
-    check_memory("maxout_backward", (grad, which), (grad_array, which_array))
+    if grad is not grad_array and which is not which_array:
+        check_memory("maxout_backward", (grad, which), (grad_array, which_array))
     if not cnp.PyArray_ISINTEGER(<cnp.ndarray>which_array):
         raise TypeError("maxout_backward: which has dtype "
                         f"{which_array.dtype.type.__name__}, not an integer one")
@@ -607,8 +609,10 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
             raise ValueError(
                 f"maxout_backward: a result of {prod(lengths)} pieces is too large")
         total *= length if i >= rest else 1
-    grad_array, which_array = spreadable(grad_array, which_array, kept, rest, total)
-    grad_array = native_array("maxout_backward", "grad", grad_array, &job.dtype)
+    copies = spreadable(grad_array, which_array, kept, rest, total)
+    if copies is not None:
+        grad_array, which_array = copies
+        grad_array = native_array("maxout_backward", "grad", grad_array, &job.dtype)
     x = x_out = output("maxout_backward", out, 0, 1)
     if total > NUMBERED or x is None or not fits(
             x, cnp.NPY_ARRAY_WRITEABLE, PyArray_DESCR(<PyArrayObject *>grad_array), shape, axes,
@@ -619,6 +623,6 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
     else:
         describe_pieces(&job, x)
         perform(&job, grad_array, which_array, total, True)
-    if out is None and grad is grad_array and which is which_array:
+    if x is x_out or out is None and grad is grad_array and which is which_array:
         return x
     return delivered(x, x_out, target_of("maxout_backward", x_out, x), (grad, which))

@@ -240,7 +240,9 @@ def capsule_of(str name, x):
 
 cpdef int check_memory(str name, tuple objects, tuple arrays) except -1:
     cdef Tensor tensor
-    for x, array in zip(objects, arrays, strict=True):
+    cdef Py_ssize_t i
+    for i in range(len(objects)):
+        x, array = objects[i], arrays[i]
         if array is None or array is x or not (load(is_published) and is_torch_tensor(x)):
             continue
         if exchange.borrow(<PyObject *>x, &tensor) != 0:
