@@ -223,7 +223,7 @@ cdef inline number relu(number x) noexcept nogil:
 
 cdef inline number relu_subgradient_0_at_zero(number x) noexcept nogil:
     """NaN stays."""
-    return choose(is_positive(x), one(x), relu(x))
+    return choose(is_positive(x), one(x), choose(is_nan(x), x, <number>0))
 
 
 cdef inline number relu_subgradient(number x, number at_zero) noexcept nogil:
