@@ -1578,3 +1578,9 @@ def test_a_bias_that_is_an_unusual_tensor(torch):
     grad = torch.ones(2, 3)
     with pytest.raises(BufferError, match="add_relu_backward: the tensor is"):
         relu_ext.add_relu_backward(grad, grad, torch.ones(3).to_sparse())
+
+
+def test_an_object_beside_a_tensor_is_named(torch):
+    for function in (relu_ext.add_relu, relu_ext.add_relu_):
+        with pytest.raises(TypeError, match="y is None; it must be a number"):
+            function(torch.ones(3), None)

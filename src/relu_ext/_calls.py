@@ -102,9 +102,10 @@ def call_ufunc_in_place(ufunc: np.ufunc, operands: tuple[Any, ...]) -> Any:
         write_sparse(name, ufunc, (target, *arrays_of(name, operands[1:])))
         return target
     array = writeable_array(name, target)
+    others = operands[1:]
     if any(map(is_torch_tensor, operands)):
-        operands = (target, *map(_settled, operands[1:]))
-    arrays = arrays_of(name, (array, *operands[1:]), target)
+        others = tuple(map(_settled, others))
+    arrays = arrays_of(name, (array, *others), target)
     check_memory(name, operands, arrays)
     if _call(name, ufunc, operands, arrays, {"out": array}) is array:
         return target
