@@ -30,7 +30,7 @@ from relu_ext._ndarrays cimport (
     PyArray_DESCR, PyArray_Descr, PyArrayObject, describe_ndarray, is_writeable, native_dtype,
     new_array,
 )
-from relu_ext._operand cimport Operand, elements_of, is_number, read_number
+from relu_ext._operand cimport Operand, count, is_number, read_number
 from relu_ext._table cimport (
     ADD_LEAKY_RELU, ADD_RELU, BFLOAT16, FLOAT16, FLOAT32, FLOAT64, LEAKY_RELU, LEAKY_RELU_BACKWARD,
     LEAKY_RELU_SUBGRADIENT, LONGDOUBLE, OUT, PARAMETER, RELU, RELU_BACKWARD, RELU_SUBGRADIENT,
@@ -110,14 +110,6 @@ cdef inline int array_dtype(object x, bint takes_bool) noexcept:
     if not takes_bool and cnp.PyArray_ISBOOL(<cnp.ndarray>x):
         return -1
     return native_dtype(PyArray_DESCR(<PyArrayObject *>x))
-
-
-cdef inline Py_ssize_t count(object x) noexcept:
-    cdef Py_ssize_t size = 1
-    cdef int i
-    for i in range(cnp.PyArray_NDIM(<cnp.ndarray>x)):
-        size *= cnp.PyArray_DIMS(<cnp.ndarray>x)[i]
-    return size
 
 
 cdef inline char *data_of(object x) noexcept:
@@ -420,7 +412,7 @@ cdef object compute_walked(int operation, object x, PyObject *y, PyObject *param
             compute(operation, dtype, operands[OUT].data, described[A].data,
                     described[B].data if given[B] != NULL else NULL,
                     described[PARAMETER].data if given[PARAMETER] != NULL else NULL,
-                    elements_of(operands[OUT]), fresh)
+                    count(operands[OUT].shape, operands[OUT].axes), fresh)
             return out
     if not start_plan(&laid, operation, dtype, operands, fresh):
         return None
@@ -468,7 +460,8 @@ cdef inline int common_dtype(int operation, bint in_place, object x, PyObject *y
         return -1
     cdef int dtype = array_dtype(x, operation == RELU)
     cdef bint fresh = not in_place and out is None
-    size[0] = count(x)
+    size[0] = count(<const Py_ssize_t *>cnp.PyArray_DIMS(<cnp.ndarray>x),
+                    cnp.PyArray_NDIM(<cnp.ndarray>x))
     if (dtype >= 0 and (in_place or cnp.PyArray_NDIM(<cnp.ndarray>x) > 0) and (
             fresh or (in_place or match(x, out, size[0])) and is_writeable(out))
             and (y == NULL or match(x, <object>y, size[0])

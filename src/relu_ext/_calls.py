@@ -57,7 +57,7 @@ def call_ufunc(ufunc: np.ufunc, operands: tuple[Any, ...], keywords: dict[str, A
     array = writeable_array(name, target) if is_torch_tensor(target) else None
     if array is not None:
         keywords["out"] = array
-    check_memory(name, (*operands, where, target), (*arrays, mask, array))
+    check_memory(name, (*arrays, mask, array))
     if is_torch_tensor(where):
         keywords["where"] = mask.astype(bool, copy=False)
     result = _call(name, ufunc, operands, arrays, keywords)
@@ -106,7 +106,7 @@ def call_ufunc_in_place(ufunc: np.ufunc, operands: tuple[Any, ...]) -> Any:
     if any(map(is_torch_tensor, operands)):
         others = tuple(map(_settled, others))
     arrays = arrays_of(name, (array, *others), target)
-    check_memory(name, operands, arrays)
+    check_memory(name, arrays)
     if _call(name, ufunc, operands, arrays, {"out": array}) is array:
         return target
     raise TypeError(

@@ -23,8 +23,9 @@ def has_buffer(x):
     return bool(PyObject_CheckBuffer(x))
 
 
-def array_over_capsule(str name, capsule):
+def array_over_capsule(str name, capsule, kept=None):
     """Return an ndarray over the memory of a DLPack capsule, and whether the exporter copied it.
+    It keeps the capsule and, if there is one, a tensor of its memory, which `check_memory` asks.
 
     Return None instead of an array whose memory is not the CPU's.  `name` is for errors.
     """
@@ -63,7 +64,7 @@ def array_over_capsule(str name, capsule):
         &PyArray_Type, <PyArray_Descr *>dtype, tensor.ndim, shape, strides,
         tensor.data + tensor.byte_offset, 0 if flags & READ_ONLY else cnp.NPY_ARRAY_WRITEABLE, NULL)
     cnp.PyArray_UpdateFlags(array, cnp.NPY_ARRAY_UPDATE_ALL)
-    cnp.set_array_base(array, capsule)
+    cnp.set_array_base(array, capsule if kept is None else (capsule, kept))
     return array, is_copied
 
 

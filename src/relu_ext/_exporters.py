@@ -116,17 +116,18 @@ def _is_shown_read_only(target: object, array: np.ndarray[Any, Any]) -> bool:
 
 def _over_tensor(name: str, target: Any) -> tuple[np.ndarray[Any, Any] | None, bool]:
     """Return an ndarray, or None where the memory is not the CPU's, and whether it is a copy."""
-    capsule = capsule_of(name, target)
-    if capsule is None:
-        if _is_no_array_of_jax(target):
-            return None, False
-        device, _ = target.__dlpack_device__()
-        if device != _CPU:
-            return None, False
-        try:
-            capsule = target.__dlpack__(max_version=(1, 0))
-        except TypeError:
-            capsule = target.__dlpack__()  # for exporters older than DLPack 1
+    exported = capsule_of(name, target)
+    if exported is not None:
+        return array_over_capsule(name, *exported)
+    if _is_no_array_of_jax(target):
+        return None, False
+    device, _ = target.__dlpack_device__()
+    if device != _CPU:
+        return None, False
+    try:
+        capsule = target.__dlpack__(max_version=(1, 0))
+    except TypeError:
+        capsule = target.__dlpack__()  # for exporters older than DLPack 1
     return array_over_capsule(name, capsule)
 
 

@@ -224,6 +224,7 @@ cdef void spread_rows(char *x, const number *grad, const uint8 *which, const Pie
     """By vectors where there are kernels for the pieces; in blocks that stay in the first-level
     cache."""
     cdef Py_ssize_t size = sizeof(number)
+    # Not pieces.side: windows of 2 by 2 of float64 then take 1.3 to 1.8 times as long (v4, Zen 5).
     cdef Py_ssize_t side = pieces.step // size
     cdef Py_ssize_t block = 512
     cdef Py_ssize_t start = 0

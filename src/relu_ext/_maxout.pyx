@@ -452,7 +452,7 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
         y_target = target_of("maxout", y_out, y)
         which_target = target_of("maxout", which_out, which)
         if y_target is not None and which_target is not None:
-            check_memory("maxout", (y_out, which_out), (y_target, which_target))
+            check_memory("maxout", (y_target, which_target))
         if which_target is not None and (which_target.dtype.kind not in "iu"
                                          or np.iinfo(which_target.dtype).max < pieces - 1):
             raise TypeError(f"maxout: out of dtype {which_target.dtype} for which cannot number "
@@ -585,7 +585,7 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
     # As that has left it.
     grad_array = native_array("maxout_backward", "grad", grad_array, &job.dtype)
     if grad is not grad_array and which is not which_array:
-        check_memory("maxout_backward", (grad, which), (grad_array, which_array))
+        check_memory("maxout_backward", (grad_array, which_array))
     if not cnp.PyArray_ISINTEGER(<cnp.ndarray>which_array):
         raise TypeError("maxout_backward: which has dtype "
                         f"{which_array.dtype.type.__name__}, not an integer one")

@@ -20,11 +20,12 @@ cdef struct Operand:
     bint writeable
 
 
-cdef inline Py_ssize_t elements_of(const Operand *x) noexcept nogil:
+cdef inline Py_ssize_t count(const Py_ssize_t *shape, int axes) noexcept nogil:
+    """The number of elements."""
     cdef Py_ssize_t size = 1
     cdef int axis
-    for axis in range(x.axes):
-        size *= x.shape[axis]
+    for axis in range(axes):
+        size *= shape[axis]
     return size
 
 

@@ -58,7 +58,7 @@ def backward(
             ) from None
     target = result_array(name, "grad" if in_place else "out[0]", outs[0], shape, dtype)
     learned_target = result_array(name, "out[1]", outs[1], like.shape, like.dtype)
-    check_memory(name, (grad, x, parameter, *outs), (*arrays, target, learned_target))
+    check_memory(name, (*arrays, target, learned_target))
     grad_array, x_array, parameter = (array.astype(dtype, copy=False) for array in arrays)
     if not of_slope and np.any(parameter < 0):
         raise ValueError(

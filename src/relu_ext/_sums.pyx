@@ -30,7 +30,7 @@ from relu_ext._ndarrays cimport (
     PyArray_DESCR, PyArray_Descr, PyArrayObject, bfloat16_number, describe_ndarray, load,
     native_dtype, new_array,
 )
-from relu_ext._operand cimport Operand, elements_of, is_number, read_number
+from relu_ext._operand cimport Operand, count, is_number, read_number
 from relu_ext._table cimport (
     BFLOAT16, FLOAT32, FLOATS, FOLDED, LANES, LEAKY_RELU_BACKWARD, OUT, PARAMETER, RELU_BACKWARD,
     ROLES, RUN, A, B, Add, Adders, Learn, Rows, Terms,
@@ -184,7 +184,7 @@ cdef bint lay(Job *job, const Operand **operands) noexcept nogil:
         job.folded.steps[role] = plan.step[role][1]
     # What it is divided into.
     job.cells = columns * plan.shape[2]
-    if job.cells != elements_of(operands[SUMS]):  # of which some share memory
+    if job.cells != count(operands[SUMS].shape, operands[SUMS].axes):  # of which some share memory
         return False
     job.whole = not job.of_slope and job.cells == size_of(plan)
     if job.whole and (plan.shape[2] > 1 or operands[SUMS].dtype != out.dtype):
@@ -497,7 +497,8 @@ cdef object at_once(str name, int operation, bint of_slope, object grad, object 
     if not (is_taken(name, grad, False) and is_taken(name, x, not are_arrays)
             and describe(grad, &whole)) or cnp.PyArray_CheckExact(x) != are_arrays:
         return None
-    size = elements_of(&whole) if whole.axes > 0 else 0  # before Python may change the shape
+    # Before Python may change the shape.
+    size = count(whole.shape, whole.axes) if whole.axes > 0 else 0
     if not (cnp.PyArray_CheckExact(y) if are_arrays else has_exchange_table(y)):
         y = number_array(y, whole.dtype)
     if of_slope:
@@ -509,7 +510,7 @@ cdef object at_once(str name, int operation, bint of_slope, object grad, object 
         parameter = number_array(parameter, whole.dtype)
         if parameter is None:
             return None
-    if y is None or not describe(y, &like) or elements_of(&like) > size:
+    if y is None or not describe(y, &like) or count(like.shape, like.axes) > size:
         return None
     if is_new:
         learned = (new_array(PyArray_DESCR(<PyArrayObject *>y), like.axes, like.shape, NULL, False)

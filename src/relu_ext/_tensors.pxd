@@ -20,10 +20,9 @@ cdef object new_tensor(str name, object x)
 # Whether `x` is a tensor of PyTorch, of whatever subclass.
 cpdef bint is_torch_tensor(object x) except -1
 
-# Raises, for the function `name`, if a tensor among some objects has other memory than the ndarray
-# that was made of it: Python of another argument may have taken it.  The rest is ignored.  Runs no
-# Python.
-cpdef int check_memory(str name, tuple objects, tuple arrays) except -1
+# Raises, for the function `name`, if the memory of a tensor below one of the arrays is gone: Python
+# of another argument may have taken it.  Other objects are ignored.  Runs no Python.
+cpdef int check_memory(str name, tuple arrays) except -1
 
 # Returns a new result, as a tensor if an operand is one.
 cpdef object new_result_of(object result, tuple operands)

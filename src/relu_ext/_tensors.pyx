@@ -226,26 +226,25 @@ def _refuse_plain_tensor(str name, object x):
 # Capsules and new tensors.
 
 def capsule_of(str name, x):
-    """Return the DLPack capsule of a tensor of PyTorch, or None for any other object."""
+    """Return the DLPack capsule of a tensor of PyTorch and a tensor that keeps its memory, or None
+    for any other object.  Somebody may give other memory to the tensor, but not to that one."""
     cdef Operand operand
     if not is_torch_tensor(x):
         return None
     if not (is_value(name, x) and borrow(x, &operand)):
         refuse_tensor(name, x)
     torch = sys.modules["torch"]
-    # The capsule keeps a tensor, to which somebody may give other memory, but not to this one.
     kept = call_plainly(torch.Tensor.detach, (x,))
-    return call_plainly(torch.utils.dlpack.to_dlpack, (kept,))
+    return call_plainly(torch.utils.dlpack.to_dlpack, (kept,)), kept
 
 
-cpdef int check_memory(str name, tuple objects, tuple arrays) except -1:
+cpdef int check_memory(str name, tuple arrays) except -1:
     cdef Tensor tensor
-    cdef Py_ssize_t i
-    for i in range(len(objects)):
-        x, array = objects[i], arrays[i]
-        if array is None or array is x or not (load(is_published) and is_torch_tensor(x)):
+    for array in arrays:
+        base = cnp.get_array_base(array) if cnp.PyArray_CheckExact(array) else None
+        if type(base) is not tuple or not has_exchange_table(base[-1]):
             continue
-        if exchange.borrow(<PyObject *>x, &tensor) != 0:
+        if exchange.borrow(<PyObject *>base[-1], &tensor) != 0:
             PyErr_Clear()
         elif cnp.PyArray_SIZE(array) > 0 and (
                 tensor.data + tensor.byte_offset != <char *>cnp.PyArray_DATA(array)):

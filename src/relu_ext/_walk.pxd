@@ -1,5 +1,5 @@
 from relu_ext._dispatch cimport active_table
-from relu_ext._operand cimport Operand
+from relu_ext._operand cimport Operand, count
 from relu_ext._table cimport (
     LONGDOUBLE, OUT, PARAMETER, ROLES, SLOPE_AT_ZERO, A, B, Decode, Encode, Kernel,
 )
@@ -146,11 +146,7 @@ cdef inline Py_ssize_t row_step(const Plan *this, int role) noexcept nogil:
 
 cdef inline Py_ssize_t size_of(const Plan *this) noexcept nogil:
     """The number of elements."""
-    cdef Py_ssize_t size = 1
-    cdef int axis
-    for axis in range(this.axes):
-        size *= this.shape[axis]
-    return size
+    return count(this.shape, this.axes)
 
 
 cdef inline void take_back_exceptions(int before) noexcept nogil:
