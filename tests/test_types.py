@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import relu_ext
 from numpy.typing import NDArray
-from relu_ext import _api, _maxout
+from relu_ext import _api, _maxout, _sums
 
 import stubs
 import typing_sample
@@ -61,7 +61,7 @@ def test_stubs_describe_the_modules(tmp_path):
     check(tmp_path, "mypy.stubtest", "relu_ext", "--allowlist", str(allowed))
 
 
-@pytest.mark.parametrize("module", [_api, _maxout], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [_api, _maxout, _sums], ids=lambda module: module.__name__)
 def test_defaults_of_overloads(module):
     """Which stubtest does not compare."""
     stub = ast.parse(

@@ -1,5 +1,5 @@
-"""Write the static types of the front door and of the ufuncs from the operations' descriptions, and
-what functions do into every stub.
+"""Write the static types of the front door, of the ufuncs and of the gradients with what a layer
+learns from the operations' descriptions and from signatures, and what functions do into every stub.
 
     python tools/stubs.py
 
@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 import relu_ext
+from relu_ext import _sums
 from relu_ext._operations import OPERATIONS, Operation
 
 PACKAGE = Path(__file__).parents[1] / "src/relu_ext"
@@ -41,6 +42,23 @@ Out = TypeVar("Out", bound=NDArray[Any] | DLPack, default=Any)
 Written = TypeVar("Written", bound=NDArray[Any] | Buffer | DLPack)
 
 """
+SUMS_HEAD = """\
+# Written by tools/stubs.py.
+
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from typing_extensions import TypeVar
+
+from relu_ext._api import DLPack, Float, Written
+
+Learned = TypeVar("Learned", bound=np.floating[Any])
+First = TypeVar("First", bound=NDArray[Any] | DLPack, default=Any)
+Second = TypeVar("Second", bound=NDArray[Any] | DLPack, default=Any)
+
+def add(grad: NDArray[Any], x: NDArray[Any], learned: NDArray[Any], of_slope: bool) -> bool: ...
+"""
 PRELU = Operation("prelu", ("x",), "slope")
 """A name of leaky_relu's body, which is no operation of its own."""
 KEYWORDS = {
@@ -50,6 +68,21 @@ KEYWORDS = {
     "order": 'Literal["K", "A", "C", "F"]',
     "dtype": "DTypeLike | None",
     "subok": "bool",
+}
+FLOATS = dict.fromkeys(("grad", "output", "x"), "NDArray[Float]")
+LEARNED = dict.fromkeys(("y", "slope"), "NDArray[Learned]")
+NEW = (
+    (FLOATS | LEARNED, "tuple[NDArray[Float], NDArray[Learned]]"),
+    ({"out": "tuple[First | None, Second | None] | None"}, "tuple[First, Second]"),
+)
+IN_PLACE = (
+    ({"grad": "Written"} | LEARNED, "tuple[Written, NDArray[Learned]]"),
+    ({"grad": "Written"}, "tuple[Written, Any]"),
+)
+SUMS = {
+    name: IN_PLACE if name.endswith("_") else NEW
+    for name in relu_ext.__all__
+    if hasattr(_sums, name)
 }
 
 
@@ -65,29 +98,35 @@ def function(name, parameters, result):
 
 
 def typed(name, types):
-    """The parameters of a function that have types."""
+    """The parameters of a function with their types, without keywords that have none here."""
+    types = {"at_zero": "Literal[0, 1] | None"} | types
     parts, before = [], None
     for parameter in inspect.signature(getattr(relu_ext, name)).parameters.values():
         if before == parameter.POSITIONAL_ONLY != parameter.kind:
             parts.append("/")
-        if parameter.name in types:
-            if parameter.kind == parameter.KEYWORD_ONLY and "*" not in parts:
+        keyword = parameter.kind == parameter.KEYWORD_ONLY
+        if not keyword or parameter.name in types:
+            if keyword and "*" not in parts:
                 parts.append("*")
             default = parameter.default
             text = f'"{default}"' if isinstance(default, str) else repr(default)
             given = "" if default is parameter.empty else f" = {text}"
-            parts.append(f"{parameter.name}: {types[parameter.name]}{given}")
+            parts.append(f"{parameter.name}: {types.get(parameter.name, 'ArrayLike')}{given}")
         before = parameter.kind
     return [*parts, "/"] if before == parameter.POSITIONAL_ONLY else parts
 
 
-def at_zero(operation):
-    """The type of `at_zero` where it is a choice and no parameter."""
-    return {"at_zero": "Literal[0, 1] | None"} if operation.chooses else {}
+def overloads(functions):
+    """Functions, each with the types of its parameters and of its result in each overload."""
+    return "".join(
+        "@overload\n" + function(name, typed(name, types), result)
+        for name, each in functions.items()
+        for types, result in each
+    )
 
 
-def overloads(operation):
-    """The parameters and the result of each overload."""
+def of_operation(operation):
+    """The types of the parameters and of the result in each overload."""
     if operation.parameter:
         kept = {"NDArray[Float]": "NDArray[Float]"}
     else:
@@ -95,7 +134,7 @@ def overloads(operation):
     plain = [(array, "float", result, {}) for array, result in kept.items()]
     for array, number, result, others in (*plain, ("ArrayLike", "ArrayLike", "Out", KEYWORDS)):
         types = dict.fromkeys(operation.arrays, array) | {operation.parameter: number}
-        yield typed(operation.name, at_zero(operation) | types | others), result
+        yield types | others, result
 
 
 def exported(names):
@@ -110,11 +149,9 @@ def api():
     parts = [HEAD, exported([*names, *(name + "_" for name in names)])]
     parts.append("\ndef _empty(x: T, /) -> T: ...\n")
     for operation in operations:
-        for parameters, result in overloads(operation):
-            parts.append("@overload\n" + function(operation.name, parameters, result))
-        name, first = operation.name + "_", operation.arrays[0]
-        types = dict.fromkeys(inspect.signature(getattr(relu_ext, name)).parameters, "ArrayLike")
-        types |= {first: "Written"} | at_zero(operation)
+        parts.append(overloads({operation.name: of_operation(operation)}))
+        name, types = operation.name + "_", {operation.parameter: "ArrayLike"}
+        types[operation.arrays[0]] = "Written"
         parts.append(function(name, typed(name, types), "Written"))
     return "".join(parts)
 
@@ -153,7 +190,11 @@ def written(stub):
     return described(importlib.import_module(f"relu_ext.{stub.removesuffix('.pyi')}"), text)
 
 
-GENERATED = {"_api.pyi": api, "ufuncs.pyi": ufuncs}
+GENERATED = {
+    "_api.pyi": api,
+    "_sums.pyi": lambda: SUMS_HEAD + overloads(SUMS),
+    "ufuncs.pyi": ufuncs,
+}
 STUBS = sorted({*GENERATED, *(path.name for path in PACKAGE.glob("*.pyi"))})
 
 if __name__ == "__main__":

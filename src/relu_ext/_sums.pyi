@@ -1,74 +1,18 @@
-from typing import Any, Literal, TypeAlias, overload
+# Written by tools/stubs.py.
+
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from typing_extensions import Buffer, TypeVar
+from typing_extensions import TypeVar
 
-from relu_ext._api import DLPack
+from relu_ext._api import DLPack, Float, Written
 
-Float = TypeVar("Float", bound=np.floating[Any])
 Learned = TypeVar("Learned", bound=np.floating[Any])
-Written = TypeVar("Written", bound=NDArray[Any] | Buffer | DLPack)
 First = TypeVar("First", bound=NDArray[Any] | DLPack, default=Any)
 Second = TypeVar("Second", bound=NDArray[Any] | DLPack, default=Any)
-AtZero: TypeAlias = Literal[0, 1] | None
 
 def add(grad: NDArray[Any], x: NDArray[Any], learned: NDArray[Any], of_slope: bool) -> bool: ...
-@overload
-def add_relu_backward(
-    grad: NDArray[Float], output: NDArray[Float], y: NDArray[Learned], /
-) -> tuple[NDArray[Float], NDArray[Learned]]:
-    """The gradients of a loss through `add_relu`, in one pass: of x, and of a bias or residual y.
-
-    Parameters
-    ----------
-    grad : array_like
-        The gradient with respect to the output: floating (ml_dtypes' bfloat16 included), of any
-        shape.  It may be a PyTorch tensor on the CPU.  A subclass of ndarray is taken as a plain
-        array; a mask is ignored.
-    output : array_like
-        The output of the forward pass, of grad's shape.  The gradient at a sum of 0 is that at a
-        negative one.
-    y : scalar or array_like
-        What was added.  Only its shape and its floating dtype count.  Its memory is not read: it may
-        have been overwritten, and a tensor may require a gradient.
-    out : tuple of two ndarrays or tensors, optional
-        Where to write the results; either may be None.  They may overlap the operands but not each
-        other, and are overwritten: to accumulate, add the results to a total.  With ``out=(grad,
-        buffer)`` nothing is allocated.
-    """
-
-@overload
-def add_relu_backward(
-    grad: ArrayLike,
-    output: ArrayLike,
-    y: ArrayLike,
-    /,
-    *,
-    out: tuple[First | None, Second | None] | None = None,
-) -> tuple[First, Second]: ...
-@overload
-def add_relu_backward_(
-    grad: Written, output: ArrayLike, y: NDArray[Learned], /
-) -> tuple[Written, NDArray[Learned]]:
-    """The gradients through `add_relu` in place: that of x is written over `grad`.
-
-    Parameters
-    ----------
-    grad : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
-        The gradient with respect to the output; that of x is written over it without a copy.
-    output : array_like
-        The output of the forward pass, of grad's shape.  The gradient at a sum of 0 is that at a
-        negative one.
-    y : scalar or array_like
-        What was added.  Only its shape and its floating dtype count.  Its memory is not read: it may
-        have been overwritten, and a tensor may require a gradient.
-    """
-
-@overload
-def add_relu_backward_(
-    grad: Written, output: ArrayLike, y: ArrayLike, /
-) -> tuple[Written, Any]: ...
 @overload
 def add_leaky_relu_backward(
     grad: NDArray[Float],
@@ -134,8 +78,68 @@ def add_leaky_relu_backward_(
     grad: Written, output: ArrayLike, y: ArrayLike, /, negative_slope: ArrayLike = 0.01
 ) -> tuple[Written, Any]: ...
 @overload
+def add_relu_backward(
+    grad: NDArray[Float], output: NDArray[Float], y: NDArray[Learned], /
+) -> tuple[NDArray[Float], NDArray[Learned]]:
+    """The gradients of a loss through `add_relu`, in one pass: of x, and of a bias or residual y.
+
+    Parameters
+    ----------
+    grad : array_like
+        The gradient with respect to the output: floating (ml_dtypes' bfloat16 included), of any
+        shape.  It may be a PyTorch tensor on the CPU.  A subclass of ndarray is taken as a plain
+        array; a mask is ignored.
+    output : array_like
+        The output of the forward pass, of grad's shape.  The gradient at a sum of 0 is that at a
+        negative one.
+    y : scalar or array_like
+        What was added.  Only its shape and its floating dtype count.  Its memory is not read: it may
+        have been overwritten, and a tensor may require a gradient.
+    out : tuple of two ndarrays or tensors, optional
+        Where to write the results; either may be None.  They may overlap the operands but not each
+        other, and are overwritten: to accumulate, add the results to a total.  With ``out=(grad,
+        buffer)`` nothing is allocated.
+    """
+
+@overload
+def add_relu_backward(
+    grad: ArrayLike,
+    output: ArrayLike,
+    y: ArrayLike,
+    /,
+    *,
+    out: tuple[First | None, Second | None] | None = None,
+) -> tuple[First, Second]: ...
+@overload
+def add_relu_backward_(
+    grad: Written, output: ArrayLike, y: NDArray[Learned], /
+) -> tuple[Written, NDArray[Learned]]:
+    """The gradients through `add_relu` in place: that of x is written over `grad`.
+
+    Parameters
+    ----------
+    grad : ndarray, or any writeable typed buffer or DLPack tensor on the CPU
+        The gradient with respect to the output; that of x is written over it without a copy.
+    output : array_like
+        The output of the forward pass, of grad's shape.  The gradient at a sum of 0 is that at a
+        negative one.
+    y : scalar or array_like
+        What was added.  Only its shape and its floating dtype count.  Its memory is not read: it may
+        have been overwritten, and a tensor may require a gradient.
+    """
+
+@overload
+def add_relu_backward_(
+    grad: Written, output: ArrayLike, y: ArrayLike, /
+) -> tuple[Written, Any]: ...
+@overload
 def prelu_backward(
-    grad: NDArray[Float], x: NDArray[Float], slope: NDArray[Learned], /, *, at_zero: AtZero = None
+    grad: NDArray[Float],
+    x: NDArray[Float],
+    slope: NDArray[Learned],
+    /,
+    *,
+    at_zero: Literal[0, 1] | None = None,
 ) -> tuple[NDArray[Float], NDArray[Learned]]:
     """The gradients of PReLU, whose slope broadcasts as ONNX's, not as torch.nn.functional.prelu.
 
@@ -165,12 +169,17 @@ def prelu_backward(
     slope: ArrayLike,
     /,
     *,
-    at_zero: AtZero = None,
+    at_zero: Literal[0, 1] | None = None,
     out: tuple[First | None, Second | None] | None = None,
 ) -> tuple[First, Second]: ...
 @overload
 def prelu_backward_(
-    grad: Written, x: ArrayLike, slope: NDArray[Learned], /, *, at_zero: AtZero = None
+    grad: Written,
+    x: ArrayLike,
+    slope: NDArray[Learned],
+    /,
+    *,
+    at_zero: Literal[0, 1] | None = None,
 ) -> tuple[Written, NDArray[Learned]]:
     """The gradients of PReLU in place, whose slope broadcasts as ONNX's: `grad` is overwritten.
 
@@ -189,5 +198,10 @@ def prelu_backward_(
 
 @overload
 def prelu_backward_(
-    grad: Written, x: ArrayLike, slope: ArrayLike, /, *, at_zero: AtZero = None
+    grad: Written,
+    x: ArrayLike,
+    slope: ArrayLike,
+    /,
+    *,
+    at_zero: Literal[0, 1] | None = None,
 ) -> tuple[Written, Any]: ...
