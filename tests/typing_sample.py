@@ -82,6 +82,10 @@ def accepted() -> None:
     assert_type(grad_x, NDArray[np.float32])
     assert_type(grad_slope, NDArray[np.float64])
     assert_type(relu_ext.add_relu_backward(float32, float32, 0.5)[0], Any)
+    grad_x, grad_bias = relu_ext.add_leaky_relu_backward(float32, float32, float64, 0.2)
+    assert_type(grad_x, NDArray[np.float32])
+    assert_type(grad_bias, NDArray[np.float64])
+    assert_type(relu_ext.add_leaky_relu_backward(float32, float32, float32, float64)[0], Any)
     assert_type(relu_ext.maxout(np.eye(2), out=(out[:2], None), return_which=True)[1], Any)
 
     assert_type(ufuncs.leaky_relu, np.ufunc)

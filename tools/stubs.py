@@ -72,7 +72,7 @@ KEYWORDS = {
 FLOATS = dict.fromkeys(("grad", "output", "x"), "NDArray[Float]")
 LEARNED = dict.fromkeys(("y", "slope"), "NDArray[Learned]")
 NEW = (
-    (FLOATS | LEARNED, "tuple[NDArray[Float], NDArray[Learned]]"),
+    (FLOATS | LEARNED | {"negative_slope": "float"}, "tuple[NDArray[Float], NDArray[Learned]]"),
     ({"out": "tuple[First | None, Second | None] | None"}, "tuple[First, Second]"),
 )
 IN_PLACE = (

@@ -19,7 +19,7 @@ def add_leaky_relu_backward(
     output: NDArray[Float],
     y: NDArray[Learned],
     /,
-    negative_slope: ArrayLike = 0.01,
+    negative_slope: float = 0.01,
 ) -> tuple[NDArray[Float], NDArray[Learned]]:
     """The gradients of a loss through `add_leaky_relu`, in one pass: of x, and of a bias y.
 
