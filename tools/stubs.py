@@ -1,5 +1,5 @@
-"""Write the static types of the front door, of the ufuncs and of the gradients with what a layer
-learns from the operations' descriptions and from signatures, and what functions do into every stub.
+"""Write the static types of what computes, from the operations' descriptions and from signatures,
+and what functions do into every stub.
 
     python tools/stubs.py
 
@@ -59,6 +59,21 @@ Second = TypeVar("Second", bound=NDArray[Any] | DLPack, default=Any)
 
 def add(grad: NDArray[Any], x: NDArray[Any], learned: NDArray[Any], of_slope: bool) -> bool: ...
 """
+MAXOUT_HEAD = """\
+# Written by tools/stubs.py.
+
+from typing import Any, Literal, SupportsIndex, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from typing_extensions import TypeVar
+
+from relu_ext._api import Out, Scalar
+
+Which = TypeVar("Which", bound=NDArray[np.integer[Any]], default=Any)
+Axis: TypeAlias = SupportsIndex | tuple[SupportsIndex, ...]
+
+"""
 PRELU = Operation("prelu", ("x",), "slope")
 """A name of leaky_relu's body, which is no operation of its own."""
 KEYWORDS = {
@@ -69,6 +84,8 @@ KEYWORDS = {
     "dtype": "DTypeLike | None",
     "subok": "bool",
 }
+TYPES = {"at_zero": "Literal[0, 1] | None", "axis": "Axis", "pieces": "Axis"}
+"""Those of parameters that have no other; the rest are like arrays."""
 FLOATS = dict.fromkeys(("grad", "output", "x"), "NDArray[Float]")
 LEARNED = dict.fromkeys(("y", "slope"), "NDArray[Learned]")
 NEW = (
@@ -84,6 +101,20 @@ SUMS = {
     for name in relu_ext.__all__
     if hasattr(_sums, name)
 }
+ARRAYS = {"grad": "NDArray[Scalar]", "which": "NDArray[np.integer[Any]]", "out": "None"}
+PAIR = "tuple[Out | None, Which | None] | None"
+MAXOUT = {
+    "maxout": (
+        ({"out": KEYWORDS["out"], "return_which": "Literal[False]"}, "Out"),
+        ({"out": PAIR, "return_which": "Literal[True]"}, "tuple[Out, Which]"),
+        ({"out": "None", "return_which": "bool"}, "Any"),
+    ),
+    "maxout_backward": (
+        (ARRAYS, "NDArray[Scalar]"),
+        ({"out": "Out | tuple[Out]"}, "Out"),
+        ({"out": "None"}, "NDArray[Any]"),
+    ),
+}
 
 
 def function(name, parameters, result):
@@ -98,8 +129,9 @@ def function(name, parameters, result):
 
 
 def typed(name, types):
-    """The parameters of a function with their types, without keywords that have none here."""
-    types = {"at_zero": "Literal[0, 1] | None"} | types
+    """The parameters of a function with their types, without keywords that have none here and
+    without defaults of other types."""
+    types = TYPES | types
     parts, before = [], None
     for parameter in inspect.signature(getattr(relu_ext, name)).parameters.values():
         if before == parameter.POSITIONAL_ONLY != parameter.kind:
@@ -108,10 +140,11 @@ def typed(name, types):
         if not keyword or parameter.name in types:
             if keyword and "*" not in parts:
                 parts.append("*")
-            default = parameter.default
+            default, annotation = parameter.default, types.get(parameter.name, "ArrayLike")
             text = f'"{default}"' if isinstance(default, str) else repr(default)
-            given = "" if default is parameter.empty else f" = {text}"
-            parts.append(f"{parameter.name}: {types.get(parameter.name, 'ArrayLike')}{given}")
+            listed = default is None or "Literal" in annotation
+            refused = default is parameter.empty or (listed and text not in annotation)
+            parts.append(f"{parameter.name}: {annotation}" + ("" if refused else f" = {text}"))
         before = parameter.kind
     return [*parts, "/"] if before == parameter.POSITIONAL_ONLY else parts
 
@@ -192,6 +225,7 @@ def written(stub):
 
 GENERATED = {
     "_api.pyi": api,
+    "_maxout.pyi": lambda: MAXOUT_HEAD + overloads(MAXOUT),
     "_sums.pyi": lambda: SUMS_HEAD + overloads(SUMS),
     "ufuncs.pyi": ufuncs,
 }

@@ -1,13 +1,13 @@
+# Written by tools/stubs.py.
+
 from typing import Any, Literal, SupportsIndex, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import TypeVar
 
-from relu_ext._api import DLPack
+from relu_ext._api import Out, Scalar
 
-Scalar = TypeVar("Scalar", bound=np.generic)
-Out = TypeVar("Out", bound=NDArray[Any] | DLPack, default=Any)
 Which = TypeVar("Which", bound=NDArray[np.integer[Any]], default=Any)
 Axis: TypeAlias = SupportsIndex | tuple[SupportsIndex, ...]
 
@@ -47,7 +47,12 @@ def maxout(
 ) -> tuple[Out, Which]: ...
 @overload
 def maxout(
-    x: ArrayLike, /, axis: Axis = -1, *, out: None = None, return_which: bool = False
+    x: ArrayLike,
+    /,
+    axis: Axis = -1,
+    *,
+    out: None = None,
+    return_which: bool = False,
 ) -> Any: ...
 @overload
 def maxout_backward(
