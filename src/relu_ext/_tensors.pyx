@@ -178,49 +178,9 @@ cdef object call_plainly(function, tuple arguments):
 
 cdef int refuse_tensor(str name, object x) except -1:
     """Raise if the memory of a tensor does not hold its value, or something else depends on it."""
-    call_plainly(_refuse_plain_tensor, (name, x))
+    from relu_ext._exporters import refuse_plain_tensor  # when it is first needed
+    call_plainly(refuse_plain_tensor, (name, x))
     return 0
-
-
-def _refuse_plain_tensor(str name, object x):
-    torch = sys.modules["torch"]
-    if torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack() > 0:
-        raise BufferError(
-            f"{name}: PyTorch records its operations (torch.jit.trace, torch.onnx.export, make_fx, "
-            f"a dispatch mode) and would lose this one; use torch.nn.functional")
-    if x.is_nested:
-        raise BufferError(f"{name}: the tensor is nested; use its parts, x.unbind()")
-    if x.layout is not torch.strided:
-        raise BufferError(f"{name}: the tensor is {x.layout}; use x.to_dense()")
-    if x.device.type != "cpu":
-        raise TypeError(f"{name}: the tensor is on the device {x.device}; use x.cpu()")
-    if x.is_quantized:
-        raise TypeError(
-            f"{name}: dtype {x.dtype} is not supported; use x.dequantize() or x.int_repr()")
-    if x._is_zerotensor():
-        raise BufferError(f"{name}: the zeros of this tensor are not in memory; use x.clone()")
-    try:
-        nowhere = x.untyped_storage().device.type != "cpu" or x.data_ptr() == 0 and x.numel() > 0
-    except RuntimeError:
-        nowhere = True
-    if nowhere:
-        raise BufferError(
-            f"{name}: the tensor has no memory of its own (as under torch.func, torch.compile or a "
-            f"FakeTensorMode); use torch.nn.functional")
-    if x.requires_grad:
-        raise BufferError(f"{name}: the tensor requires a gradient; use x.detach()")
-    if x.is_conj():
-        raise BufferError(f"{name}: the tensor is a lazy conjugation; use x.resolve_conj()")
-    if x.is_neg():
-        raise BufferError(f"{name}: the tensor is a lazy negation; use x.resolve_neg()")
-    if x.is_complex():
-        raise TypeError(f"{name}: dtype {x.dtype} is not supported; use torch.view_as_real(x)")
-    if x.is_floating_point() and x.element_size() == 1:
-        raise TypeError(f"{name}: dtype {x.dtype} is not supported; use x.float()")
-    unpack_dual = sys.modules["torch.autograd.forward_ad"].unpack_dual
-    if unpack_dual(x).tangent is not None:
-        raise BufferError(
-            f"{name}: the tensor has a tangent; use torch.autograd.forward_ad.unpack_dual(x)")
 
 
 # Capsules and new tensors.
