@@ -35,22 +35,7 @@ X86_64_LEVELS = {
     # type x86-64-v2.  NumPy's wheels need as much since 2.4.  What is left of a row after the last
     # vector is not taken by vectors of 8 bytes: a fifteenth less of machine code, and as fast.
     "v2": Level(["-msse4.2", "-mpopcnt"], ("--param=vect-epilogues-nomask=0",)),
-    # Two vectors in each turn of a loop, so that more of them are on their way from the third-level
-    # cache.  In place on 8 MiB (AMD EPYC, Zen 3, GCC 12): relu_ 1.2 times as fast, leaky_relu_ 1.3,
-    # relu_subgradient_ 1.1, add_relu_ as before; smaller arrays and rows 0.96 to 1.07, rows of 64
-    # int8 0.9.  With four vectors, rows of 100 float32 take 1.5 times as long.  Of what unrolling
-    # turns on, -fweb makes GCC load x twice, and renamed registers make the compressed module a
-    # fifth larger and no kernel faster (Zen 5); nor does unrolling more than 24 instructions.
-    "v3": Level(
-        ["-march=x86-64-v3"],
-        (
-            "-funroll-loops",
-            "--param=max-unroll-times=2",
-            "--param=max-unrolled-insns=48",
-            "-fno-web",
-            "-fno-rename-registers",
-        ),
-    ),
+    "v3": Level(["-march=x86-64-v3"]),
     "v4": Level(["-march=x86-64-v4", "-mprefer-vector-width=512"]),
 }
 OTHER_LEVELS = {"base": Level([])}
@@ -143,19 +128,26 @@ def extension(name: str, modules: list[str]) -> Extension:
     )
 
 
-def without_aliases(text: str) -> str:
-    """Say before each loop over a row that its arrays are one or apart, which is the contract.
+def with_pragmas(text: str) -> str:
+    """Say before each loop over a row that its arrays are one or apart, which is the contract, and
+    before those of the operations that two vectors are to be computed in each turn.
 
-    Cython has no word for it.  GCC then compares no addresses before a loop and keeps no other loop
-    for arrays that overlap: a twelfth less of machine code, and rows of 10 float32 take 0.73 (v4)
-    to 0.88 (v3) of the time (Zen 5).
+    Cython has no words for it.  GCC then compares no addresses before a loop and keeps no other
+    loop for arrays that overlap: a twelfth less of machine code, and rows of 10 float32 take 0.73
+    (v4) to 0.88 (v3) of the time (Zen 5).
     """
     row = re.compile(
         r"^static CYTHON_INLINE void \w+_row\([^;\n]*\{\n.*?^\}", re.MULTILINE | re.DOTALL
     )
     loop = re.compile(r"^ +for \(__pyx_t_\d+ = [^;]+; __pyx_t_\d+ < ", re.MULTILINE)
-    text, rows = row.subn(lambda match: loop.sub("RELU_EXT_NO_ALIASES\n\\g<0>", match[0]), text)
-    if not (rows and "RELU_EXT_NO_ALIASES" in text):
+
+    def marked(function: re.Match[str]) -> str:
+        is_operation = "operate_row(" in function[0].partition("{")[0]
+        pragmas = "RELU_EXT_NO_ALIASES\n" + "RELU_EXT_TWO_VECTORS\n" * is_operation
+        return loop.sub(pragmas + r"\g<0>", function[0])
+
+    text = row.sub(marked, text)
+    if "RELU_EXT_TWO_VECTORS" not in text:
         raise SystemExit("relu_ext: this Cython writes loops in a way that setup.py does not know")
     return text
 
@@ -230,7 +222,7 @@ class BuildExtensions(build_ext):
         for extension in self.extensions:
             package, _, name = extension.name.partition(".")
             if name.startswith("_kernels_"):
-                text = without_aliases(written[f"{package}._kernels"].read_text())
+                text = with_pragmas(written[f"{package}._kernels"].read_text())
                 text = text.replace("_kernels", name)
                 source = written[f"{package}._kernels"].with_stem(name)
                 if not source.exists() or source.read_text() != text:
