@@ -6,7 +6,6 @@ import re
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
 
 import setuptools
 
@@ -22,23 +21,16 @@ from setuptools.errors import CompileError, LinkError
 PACKAGE = Path("src/relu_ext")
 
 
-class Level(NamedTuple):
-    """The flags that target a CPU level, and those that Clang does not know."""
-
-    flags: list[str]
-    gcc_flags: tuple[str, ...] = ()
-
-
-# The last available level runs; `_dispatch.pyx` knows how to ask the CPU.
+# The flags of each CPU level.  The last available one runs; `_dispatch.pyx` knows how to ask the
+# CPU.
 X86_64_LEVELS = {
     # Where AVX2 is missing: Intel's CPUs before 2013 and small cores to 2021, virtual machines of
-    # type x86-64-v2.  NumPy's wheels need as much since 2.4.  What is left of a row after the last
-    # vector is not taken by vectors of 8 bytes: a fifteenth less of machine code, and as fast.
-    "v2": Level(["-msse4.2", "-mpopcnt"], ("--param=vect-epilogues-nomask=0",)),
-    "v3": Level(["-march=x86-64-v3"]),
-    "v4": Level(["-march=x86-64-v4", "-mprefer-vector-width=512"]),
+    # type x86-64-v2.  NumPy's wheels need as much since 2.4.
+    "v2": ["-msse4.2", "-mpopcnt"],
+    "v3": ["-march=x86-64-v3"],
+    "v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
 }
-OTHER_LEVELS = {"base": Level([])}
+OTHER_LEVELS: dict[str, list[str]] = {"base": []}
 X86_64 = {"x86_64", "amd64"}
 
 # Comparisons may become selects, and results are the same at every level. None of these flags
@@ -72,6 +64,9 @@ GCC_KERNEL_FLAGS = [
     "--param=max-completely-peeled-insns=50",
     "-fno-ipa-cp-clone",
 ]
+# What is left of a row after the last vector is not taken by vectors of 8 bytes: a fifteenth less
+# of machine code, and as fast.
+GCC_V2_FLAGS = ["--param=vect-epilogues-nomask=0"]
 # -O3, because GCC 12 vectorises no ReLU at -O2; there, small calls, too, take 1.02 to 1.1 times as
 # long.  Clang would warn of 69 inline helpers of Cython that modules do not use.  Nothing unwinds a
 # frame of ours for an exception, and a call through the table of addresses is as fast as one
@@ -181,11 +176,11 @@ class BuildExtensions(build_ext):
             )
         levels = X86_64_LEVELS if self.plat_name.rpartition("-")[2] in X86_64 else OTHER_LEVELS
         missing = {
-            name: f"the compiler does not take {' '.join(level.flags)}"
-            for name, level in levels.items()
-            if unix and not self.compiles("", level.flags)
+            name: f"the compiler does not take {' '.join(flags)}"
+            for name, flags in levels.items()
+            if unix and not self.compiles("", flags)
         }
-        built = {name: level for name, level in levels.items() if name not in missing}
+        built = {name: flags for name, flags in levels.items() if name not in missing}
         wanted = {*(f"_kernels_{level}" for level in built), "_core"}
         if unix and self.compiles("#include <omp.h>", OPENMP_FLAGS):
             wanted.add("_openmp")
@@ -234,16 +229,18 @@ class BuildExtensions(build_ext):
                 ]
 
     def configure(
-        self, extension: Extension, levels: dict[str, Level], missing: dict[str, str]
+        self, extension: Extension, levels: dict[str, list[str]], missing: dict[str, str]
     ) -> None:
         name = extension.name.removeprefix("relu_ext.")
         unix = self.compiler.compiler_type == "unix"
         if unix:
             extension.extra_compile_args += UNIX_FLAGS
         if name.startswith("_kernels_") and unix:
-            level = levels[name.removeprefix("_kernels_")]
-            extension.extra_compile_args += KERNEL_FLAGS + level.flags
-            extension.extra_compile_args += self.known([*GCC_KERNEL_FLAGS, *level.gcc_flags])
+            level = name.removeprefix("_kernels_")
+            extension.extra_compile_args += KERNEL_FLAGS + levels[level]
+            extension.extra_compile_args += self.known(GCC_KERNEL_FLAGS)
+            if level == "v2":
+                extension.extra_compile_args += self.known(GCC_V2_FLAGS)
         elif name == "_openmp":
             extension.extra_compile_args += OPENMP_FLAGS + COLD_FLAGS
             extension.extra_link_args += OPENMP_FLAGS

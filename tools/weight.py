@@ -35,7 +35,7 @@ LIMITS = {
     "CPU seconds of a build": 150.0,
     "wheel, stripped, bytes": 1_000_000,
     "installed, stripped, bytes": 2_220_000,
-    "source lines": 8_670,
+    "source lines": 8_360,
     # Valgrind runs x86-64-v3.
     "instructions of relu_(x)": 163,
     "instructions of leaky_relu_(x)": 238,
@@ -132,12 +132,10 @@ def wheel_bytes(folder: Path) -> tuple[int, int]:
 
 
 def source_lines() -> int:
-    """Those of the package that are written by hand."""
-    files = [*(ROOT / "src/relu_ext").iterdir(), ROOT / "setup.py"]
-    texts = [
-        file.read_text() for file in files if file.suffix in (".py", ".pyx", ".pxd", ".pxi", ".h")
-    ]
-    return sum(len(text.splitlines()) for text in texts)
+    """Those of the package, without the stubs, which tools/stubs.py writes."""
+    files = (ROOT / "src/relu_ext").iterdir()
+    sources = [file for file in files if file.suffix in (".py", ".pyx", ".pxd", ".pxi", ".h")]
+    return sum(len(file.read_text().splitlines()) for file in sources)
 
 
 def build_seconds(folder: Path) -> tuple[float, float]:
