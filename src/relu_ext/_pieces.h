@@ -96,9 +96,16 @@ static CYTHON_INLINE __m128i relu_ext_few(const uint8_t *which, const int lanes)
         const vector lane = {__VA_ARGS__};                                                        \
         const int lanes = BYTES * 8 / BITS;                                                       \
         const ptrdiff_t last = n - lanes;                                                         \
+        vector pieces[9];                                                                         \
         ptrdiff_t at[4], next;                                                                    \
         int group, i;                                                                             \
         RELU_EXT_EACH(group, groups) at[group] = offset[group * side];                            \
+        RELU_EXT_EACH(i, side)                                                                    \
+        {                                                                                         \
+            const vector piece = (lane + (item)(i * lanes)) % (item)side;                         \
+            RELU_EXT_EACH(group, groups)                                                          \
+            pieces[group * side + i] = piece + (item)(first + group * side);                      \
+        }                                                                                         \
         for (next = 0; next < n; next += lanes) {                                                 \
             const ptrdiff_t start = next < last ? next : last;                                    \
             const vector w = (vector)WIDEN(relu_ext_few(which + start, lanes));                   \
@@ -109,7 +116,7 @@ static CYTHON_INLINE __m128i relu_ext_few(const uint8_t *which, const int lanes)
             {                                                                                     \
                 const vector place = lane + (item)(i * lanes), element = place / (item)side;      \
                 gs[i] = __builtin_shuffle(g, element);                                            \
-                ws[i] = __builtin_shuffle(w, element) - place % (item)side;                       \
+                ws[i] = __builtin_shuffle(w, element);                                            \
             }                                                                                     \
             RELU_EXT_EACH(group, groups)                                                          \
             {                                                                                     \
@@ -117,7 +124,7 @@ static CYTHON_INLINE __m128i relu_ext_few(const uint8_t *which, const int lanes)
                 if (side > 1) RELU_EXT_KEEP(there);                                               \
                 RELU_EXT_EACH(i, side)                                                            \
                 {                                                                                 \
-                    vector out = (vector)(ws[i] == (item)(first + group * side));                 \
+                    vector out = (vector)(ws[i] == pieces[group * side + i]);                     \
                     __asm__("" : "+x"(out)); /* no mask of AVX-512, which takes longer */         \
                     out &= gs[i];                                                                 \
                     relu_ext_copy_vector(there + i * BYTES, &out, BYTES);                         \
