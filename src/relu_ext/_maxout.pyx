@@ -9,7 +9,7 @@ the kernels only C runs, or NumPy on arrays that nobody else has.
 cimport numpy as cnp
 from cpython.long cimport PyLong_AsLongAndOverflow, PyLong_CheckExact
 from cpython.ref cimport PyObject
-from libc.string cimport memcmp, memmove, memset
+from libc.string cimport memcmp, memcpy, memmove, memset
 from relu_ext._dispatch cimport active_table
 from relu_ext._ndarrays cimport (
     PyArray_DESCR, PyArray_Descr, PyArrayObject, describe_ndarray, is_bfloat16, native_dtype,
@@ -22,8 +22,7 @@ from relu_ext._table cimport (
 )
 from relu_ext._tensors cimport check_memory, new_result_of
 from relu_ext._walk cimport (
-    GIL_BYTES, MASK, MOST_AXES, WALKED, Plan, new_layout, row_step, settle, size_of, tabulate,
-    walk_panels,
+    GIL_BYTES, MASK, MOST_AXES, Plan, new_layout, row_step, size_of, walk_panels,
 )
 
 from math import prod
@@ -59,7 +58,9 @@ cdef struct Job:
     Operand first  # the first pieces: x without the axes of the pieces
     Py_ssize_t shape[MOST_AXES]  # of x, in that order
     Py_ssize_t strides[MOST_AXES]
+    Py_ssize_t steps[MOST_AXES]  # of y and which, in elements
     const char *last  # of the first pieces in memory
+    Plan laid
 
 
 # Panels: some rows of n elements, along axes 0 and 1 of the plan.  Those of y and which lie end to
@@ -142,23 +143,62 @@ cdef Py_ssize_t describe_pieces(Job *job, x) noexcept:
     return pieces
 
 
+cdef inline void set_axis(Plan *this, int axis, Py_ssize_t length, Py_ssize_t x_step,
+                          Py_ssize_t y_step, Py_ssize_t which_step) noexcept:
+    this.shape[axis] = length
+    this.step[X][axis], this.step[Y][axis], this.step[WHICH][axis] = x_step, y_step, which_step
+    this.step[PARAMETER][axis] = this.step[MASK][axis] = 0
+
+
+cdef void lay(Job *job, bint in_c_order) noexcept:
+    """Lay out y and which, dense and in C's order or in that of x in memory, and the walk.  `settle`
+    would do the latter for arrays of any layout, in 4 times as many instructions."""
+    cdef Plan *this = &job.laid
+    cdef Py_ssize_t size = active_table.itemsize[job.dtype]
+    cdef Py_ssize_t elements = 1
+    cdef Py_ssize_t shape[MOST_AXES]
+    cdef int order[MOST_AXES]  # the axes of y, innermost first
+    cdef int last = -1
+    cdef int i, k, axis
+    if not in_c_order:
+        new_layout(shape, job.steps, 1, &job.first, NULL)
+    for i in range(job.first.axes):
+        axis = job.first.axes - 1 - i
+        if in_c_order:
+            job.steps[axis] = elements
+            elements *= job.shape[axis]
+        k = i
+        while k > 0 and job.steps[order[k - 1]] > job.steps[axis]:
+            order[k] = order[k - 1]
+            k -= 1
+        order[k] = axis
+    set_axis(this, 0, 1, size, size, 1)
+    for i in range(job.first.axes):
+        axis = order[i]
+        if job.shape[axis] == 1:
+            continue
+        if last >= 0 and job.strides[axis] == this.step[X][last] * this.shape[last]:
+            this.shape[last] *= job.shape[axis]  # y and which are dense
+        else:
+            last += 1
+            set_axis(this, last, job.shape[axis], job.strides[axis], job.steps[axis] * size,
+                     job.steps[axis])
+    this.axes = max(last, 0) + 1
+    this.itemsize = size
+    this.stream = False
+
+
 cdef void perform(Job *job, y, which, Py_ssize_t count, bint backward) noexcept:
-    """Compute, after x has been described.  y and which, which may be None, are dense."""
-    cdef Operand described[2]
-    cdef const Operand *operands[WALKED]
-    cdef Plan this
+    """Compute, after all has been laid out.  `which` may be None."""
+    cdef Plan *this = &job.laid
     cdef Pieces *pieces = &job.pieces
-    cdef Py_ssize_t bytes, side
+    cdef Py_ssize_t bytes = size_of(this) * count * this.itemsize
+    cdef Py_ssize_t side
     cdef int axis
-    describe_ndarray(y, job.dtype, &described[0])
-    operands[Y], operands[X] = &described[0], &job.first
-    operands[WHICH] = operands[PARAMETER] = operands[MASK] = NULL
-    if which is not None:
-        describe_ndarray(which, UINT8, &described[1])
-        operands[WHICH] = &described[1]
-    tabulate(&this, active_table.itemsize[job.dtype], operands)
-    settle(&this)
-    bytes = size_of(&this) * count * this.itemsize
+    this.data[X], this.data[Y] = job.first.data, <char *>cnp.PyArray_DATA(<cnp.ndarray>y)
+    this.has[WHICH] = which is not None
+    this.data[WHICH] = <char *>cnp.PyArray_DATA(<cnp.ndarray>which) if this.has[WHICH] else NULL
+    this.data[PARAMETER] = this.data[MASK] = NULL
     job.last = this.data[X]
     for axis in range(this.axes):
         job.last += max(<Py_ssize_t>0, (this.shape[axis] - 1) * this.step[X][axis])
@@ -180,9 +220,9 @@ cdef void perform(Job *job, y, which, Py_ssize_t count, bint backward) noexcept:
     this.job = job
     if bytes >= GIL_BYTES:
         with nogil:
-            walk_panels(&this, bytes)
+            walk_panels(this, bytes)
     elif bytes:
-        walk_panels(&this, bytes)
+        walk_panels(this, bytes)
 
 
 # Arguments.
@@ -320,15 +360,13 @@ cdef object delivered(result, out, target, tuple operands):
 
 # Forward.
 
-cdef object new_result(const Operand *first, PyArray_Descr *dtype, Py_ssize_t size,
-                       bint in_c_order):
-    """A new array in the order of x in memory, or in C's as `out` is."""
-    cdef Py_ssize_t shape[MOST_AXES]
+cdef object new_result(const Job *job, PyArray_Descr *dtype, Py_ssize_t size, bint in_c_order):
+    """A new array as `lay` laid it out."""
     cdef Py_ssize_t strides[MOST_AXES]
-    if in_c_order:
-        return new_array(dtype, first.axes, first.shape, NULL, False)
-    new_layout(shape, strides, size, first, NULL)
-    return new_array(dtype, first.axes, shape, strides, False)
+    cdef int axis
+    for axis in range(job.first.axes):
+        strides[axis] = job.steps[axis] * size
+    return new_array(dtype, job.first.axes, job.shape, NULL if in_c_order else strides, False)
 
 
 cdef tuple reduce_many(x, int pooled, Py_ssize_t count, bint is_half):
@@ -443,10 +481,11 @@ def maxout(x, /, axis=-1, *, out=None, return_which=False):
             y = which = None
         in_c_order = out is not None or (
             cnp.PyArray_FLAGS(<cnp.ndarray>array) & cnp.NPY_ARRAY_C_CONTIGUOUS)
+        lay(&job, in_c_order)
         if y is None:
-            y = new_result(&job.first, dtype, active_table.itemsize[job.dtype], in_c_order)
+            y = new_result(&job, dtype, job.laid.itemsize, in_c_order)
         if counted and which is None:
-            which = new_result(&job.first, numbered, 1, in_c_order)
+            which = new_result(&job, numbered, 1, in_c_order)
         perform(&job, y, which, pieces, False)
     if out is not None or x is not array or cnp.PyArray_NDIM(<cnp.ndarray>y) == 0:
         y_target = target_of("maxout", y_out, y)
@@ -582,19 +621,22 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
             raise ValueError(f"maxout_backward: expected at least 0 pieces, not {min(lengths)}")
     grad_array = native_array("maxout_backward", "grad", grad, &job.dtype)
     which_array = as_array("maxout_backward", "which", which)
-    # As that has left it.
-    grad_array = native_array("maxout_backward", "grad", grad_array, &job.dtype)
+    if which is not which_array:  # as that has left it
+        grad_array = native_array("maxout_backward", "grad", grad_array, &job.dtype)
     if grad is not grad_array and which is not which_array:
         check_memory("maxout_backward", (grad_array, which_array))
     if not cnp.PyArray_ISINTEGER(<cnp.ndarray>which_array):
         raise TypeError("maxout_backward: which has dtype "
                         f"{which_array.dtype.type.__name__}, not an integer one")
-    describe_ndarray(grad_array, job.dtype, &operands[0])
-    describe_ndarray(which_array, UINT8, &operands[1])
-    rest = new_layout(kept, shape, 1, &operands[0], &operands[1])
-    if rest < 0:
-        raise ValueError(f"maxout_backward: grad of shape {grad_array.shape} and "
-                         f"which of shape {which_array.shape} do not broadcast")
+    rest = cnp.PyArray_NDIM(<cnp.ndarray>grad_array)
+    memcpy(kept, cnp.PyArray_DIMS(<cnp.ndarray>grad_array), rest * sizeof(Py_ssize_t))
+    if not has_shape(which_array, kept, rest):
+        describe_ndarray(grad_array, job.dtype, &operands[0])
+        describe_ndarray(which_array, UINT8, &operands[1])
+        rest = new_layout(kept, shape, 1, &operands[0], &operands[1])
+        if rest < 0:
+            raise ValueError(f"maxout_backward: grad of shape {grad_array.shape} and "
+                             f"which of shape {which_array.shape} do not broadcast")
     axes = rest + <int>len(numbers)
     if axes > MOST_AXES:
         raise ValueError(f"maxout_backward: the result would have {axes} axes; NumPy has at most "
@@ -622,6 +664,7 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
         spread_many(ordered(&job, x), grad_array, which_array, total)
     else:
         describe_pieces(&job, x)
+        lay(&job, True)
         perform(&job, grad_array, which_array, total, True)
     if x is x_out or out is None and grad is grad_array and which is which_array:
         return x
