@@ -507,16 +507,15 @@ cdef tuple spreadable(grad, which, const Py_ssize_t *shape, int axes, Py_ssize_t
     """Return copies that are dense and of that shape, as the kernels take them, or NumPy if there
     are more pieces; None where the arrays are.  All of `which` is in range."""
     cdef const uint8 *numbers = <const uint8 *>cnp.PyArray_DATA(<cnp.ndarray>which)
-    cdef uint8 last = <uint8>(pieces - 1)
-    cdef uint8 outside = pieces == 0 or pieces > NUMBERED
+    cdef uint8 greatest = 0
     cdef Py_ssize_t i
     if (cnp.PyArray_TYPE(<cnp.ndarray>which) == cnp.NPY_UINT8
             and cnp.PyArray_FLAGS(<cnp.ndarray>grad) & cnp.PyArray_FLAGS(<cnp.ndarray>which)
             & cnp.NPY_ARRAY_C_CONTIGUOUS
             and has_shape(grad, shape, axes) and has_shape(which, shape, axes)):
         for i in range(cnp.PyArray_SIZE(<cnp.ndarray>which)):
-            outside |= numbers[i] > last
-        if not outside:
+            greatest = max(greatest, numbers[i])
+        if greatest < pieces <= NUMBERED:
             return None
     whole = tuple([shape[i] for i in range(axes)])
     for wrong in (which.min(), which.max()) if which.size and prod(whole) else ():
