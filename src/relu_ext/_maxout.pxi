@@ -132,9 +132,9 @@ cdef inline bint compare_all(const Pieces *pieces, number *out, number *winners,
     cdef int lanes = lanes_of(sizeof(number))
     cdef int count = pieces.count
     cdef int side = pieces.side
-    # For windows in short rows: 4 windows of 32-bit numbers take 0.7 (2 by 2) and 0.8 (3 by 3) of the
-    # time with 4 lanes instead of 8 (v4), and 12 of 2 by 2 take 0.75 to 0.85 of it with three times 4
-    # instead of twice 8 (v3, Zen 5).
+    # For windows in short rows: 4 windows of 32-bit numbers take 0.7 (2 by 2) and 0.8 (3 by 3) of
+    # the time with 4 lanes instead of 8 (v4), and 12 of 2 by 2 take 0.75 to 0.85 of it with three
+    # times 4 instead of twice 8 (v3, Zen 5).
     cdef int few = 16 // sizeof(number)
     cdef bint is_short = sizeof(number) < 8 and lanes > few and n <= few
     cdef bint is_odd = (sizeof(number) == 1 or sizeof(number) == 4) and (

@@ -151,8 +151,8 @@ cdef inline void set_axis(Plan *this, int axis, Py_ssize_t length, Py_ssize_t x_
 
 
 cdef void lay(Job *job, bint in_c_order) noexcept:
-    """Lay out y and which, dense and in C's order or in that of x in memory, and the walk.  `settle`
-    would do the latter for arrays of any layout, in 4 times as many instructions."""
+    """Lay out y and which, dense and in C's order or in that of x in memory, and the walk.
+    `settle` lays out arrays of any layout, in 4 times as many instructions."""
     cdef Plan *this = &job.laid
     cdef Py_ssize_t size = active_table.itemsize[job.dtype]
     cdef Py_ssize_t elements = 1
