@@ -29,9 +29,7 @@ def backward(
     of_slope = name.startswith("prelu")
     second, third = ("x", "slope") if of_slope else ("output", "y")
     fourth = "slope" if of_slope else "negative_slope"
-    outs = _pair(name, out)
-    if in_place:
-        outs = np.asarray(writeable_array(name, grad)), None
+    outs = (np.asarray(writeable_array(name, grad)), None) if in_place else _pair(name, out)
     arrays = [_array(name, "grad", outs[0] if in_place else grad), _array(name, second, x)]
     like = _array(name, third, _likeness(y, of_slope, arrays[0].dtype))
     if name.startswith("add_relu"):
@@ -41,7 +39,10 @@ def backward(
     own_dtype = arrays[0].dtype
     dtype = _common_dtype(name, *(array.dtype for array in arrays))
     if len(arrays) == 2:
-        arrays.append(_number(name, fourth, parameter, dtype))
+        try:  # A number that is out of the dtype's range is infinite there.
+            arrays.append(np.asarray(float(parameter)).astype(dtype))
+        except OverflowError:
+            raise OverflowError(f"{name}: {fourth} is out of range") from None
 
     shape = arrays[0].shape
     if arrays[1].shape != shape:
@@ -151,14 +152,6 @@ def _likeness(y: Any, of_slope: bool, dtype: DType) -> Any:
 def _is_number(x: object) -> bool:
     """Whether x is a Python number, which takes the dtype of an array."""
     return isinstance(x, (int, float)) and not isinstance(x, (np.generic, bool))
-
-
-def _number(name: str, argument: str, value: Any, dtype: DType) -> Array:
-    """A Python number as an array of a dtype; one that is out of range is infinite there."""
-    try:
-        return np.asarray(float(value)).astype(dtype)
-    except OverflowError:
-        raise OverflowError(f"{name}: {argument} is out of range") from None
 
 
 def _common_dtype(name: str, *dtypes: DType) -> DType:

@@ -42,8 +42,6 @@ from relu_ext._walk cimport (
     size_of, swap_axes,
 )
 
-from importlib import import_module
-
 import numpy as np
 
 cnp.import_array()
@@ -171,10 +169,10 @@ cdef bint lay(Job *job, const Operand **operands) noexcept nogil:
                 and (role != PARAMETER or plan.parameter_step)):
             return False
     job.along = plan.step[SUMS][0] == 0
-    if job.along and plan.shape[1] > 1 and plan.step[SUMS][1] == 0:
-        return False
     if plan.step[SUMS][1] != 0:
         swap_axes(plan, 1, 2)
+    elif job.along and plan.shape[1] > 1:
+        return False
     columns = 1 if job.along else plan.shape[0]
     if (plan.step[SUMS][1] != 0 or columns > 1 and plan.step[SUMS][0] != result_size
             or plan.shape[2] > 1 and plan.step[SUMS][2] != columns * result_size):
@@ -376,10 +374,6 @@ cdef double LARGEST = 65504.0  # of float16
 cdef double SMALLEST = 1.1754943508222875e-38  # below, a cast to bfloat16 may report an underflow
 
 
-cdef inline int summing_dtype(int dtype) noexcept nogil:
-    return max(dtype, <int>FLOAT32)
-
-
 cdef inline bint is_taken(str name, object x, bint beside_tensor) except -1:
     """Whether `describe` takes an array or a tensor.  May run Python."""
     return cnp.PyArray_CheckExact(x) or is_value(name, x, beside_tensor)
@@ -427,13 +421,13 @@ cdef bint run(int operation, bint of_slope, object grad_x, object grad, object x
             and (y is learned or describe(y, &like) and are_alike(&like, operands[SUMS]))):
         return False
     dtype = described[OUT].dtype
-    sums = summing_dtype(dtype)
+    sums = max(dtype, <int>FLOAT32)  # the dtype in which terms are added
     if parameter is None:
         described[PARAMETER] = Operand(&zero[0], 0, NULL, NULL, 1, dtype, False)
     if not (are_alike(operands[OUT], operands[A]) and are_alike(operands[OUT], operands[B])
             and described[OUT].writeable and described[SUMS].writeable
             and described[PARAMETER].dtype == dtype
-            and summing_dtype(described[SUMS].dtype) == sums):
+            and max(described[SUMS].dtype, <int>FLOAT32) == sums):
         return False
     job.operation, job.of_slope = operation, of_slope
     job.adders = &active_table.adders[sums]
@@ -533,10 +527,10 @@ cdef object at_once(str name, int operation, bint of_slope, object grad, object 
 cdef object backward(str name, int operation, bint of_slope, object grad, object x,
                      object parameter, object y, object out, bint in_place):
     result = at_once(name, operation, of_slope, grad, x, parameter, y, out, in_place)
-    if result is None:
-        result = import_module("relu_ext._sum_calls").backward(
-            operation, name, grad, x, parameter, y, out)
-    return result
+    if result is not None:
+        return result
+    from relu_ext._sum_calls import backward as by_ufuncs  # when it is first needed
+    return by_ufuncs(operation, name, grad, x, parameter, y, out)
 
 
 cdef int chosen_at_zero(str name, at_zero) except -1:
