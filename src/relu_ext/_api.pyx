@@ -160,17 +160,23 @@ cdef inline object new_like(object x):
         not cnp.PyArray_FLAGS(array) & cnp.NPY_ARRAY_C_CONTIGUOUS)
 
 
-cdef bint write_number(object value, int dtype, object x, Number *number) noexcept:
-    """Write a Python number in a dtype, that of x or a wider one, as NumPy would.
+cdef inline int scalar_dtype(object value, object x, int dtype) noexcept:
+    """The kernels' dtype for one of NumPy's own scalars, if it is float64 or that of x; else -1."""
+    if type(value) is FLOAT64_SCALAR:
+        return FLOAT64
+    # A scalar of bfloat16 is another package's.
+    is_like_x = Py_TYPE(value) == PyArray_DESCR(<PyArrayObject *>x).typeobj and dtype != BFLOAT16
+    return dtype if is_like_x else -1
 
-    Return False to leave the number to the ufunc: a float that promotes integers, a number out of
-    range, about which NumPy warns or raises, a NaN of half precision, and, beside a tensor,
-    integers but 0.  If the answer is True, no Python has run.
-    """
+
+cdef bint pack_any(object value, int dtype, object x, Number *number) noexcept:
+    """`pack` for the numbers and dtypes that are not the most common."""
     cdef bint is_int = PyLong_CheckExact(value)
     cdef double real
-    if value is ZERO:
-        memset(number, 0, sizeof(Number))
+    if not is_number(value):
+        if scalar_dtype(value, x, dtype) != dtype:
+            return False
+        memcpy(number, number_in(value, active_table.itemsize[dtype]), active_table.itemsize[dtype])
         return True
     if not read_number(value, &real):
         return False
@@ -196,28 +202,14 @@ cdef bint write_number(object value, int dtype, object x, Number *number) noexce
     return True
 
 
-cdef inline int scalar_dtype(object value, object x, int dtype) noexcept:
-    """The kernels' dtype for one of NumPy's own scalars, if it is float64 or that of x; else -1."""
-    if type(value) is FLOAT64_SCALAR:
-        return FLOAT64
-    # A scalar of bfloat16 is another package's.
-    is_like_x = Py_TYPE(value) == PyArray_DESCR(<PyArrayObject *>x).typeobj and dtype != BFLOAT16
-    return dtype if is_like_x else -1
-
-
-cdef bint pack_any(object value, int dtype, object x, Number *number) noexcept:
-    """`pack` for the numbers and dtypes that are not the most common."""
-    if is_number(value):
-        return write_number(value, dtype, x, number)
-    if scalar_dtype(value, x, dtype) != dtype:
-        return False
-    memcpy(number, number_in(value, active_table.itemsize[dtype]), active_table.itemsize[dtype])
-    return True
-
-
 cdef inline bint pack(object value, int dtype, object x, Number *number) noexcept:
-    """Write a Python number, or NumPy's scalar of the dtype of x, in the dtype of an ndarray x;
-    False to leave any other value to the ufunc.  If the answer is True, no Python has run."""
+    """Write a Python number, or NumPy's scalar of the dtype of an ndarray x, in a dtype, that of x
+    or a wider one, as NumPy would.
+
+    Return False to leave any other value to the ufunc: a float that promotes integers, a number out
+    of range, about which NumPy warns or raises, a NaN of half precision, and, beside a tensor,
+    integers but 0.  If the answer is True, no Python has run.
+    """
     if value is ZERO:  # which `at_zero` is by default
         memset(number, 0, sizeof(Number))
         return True
@@ -390,7 +382,7 @@ cdef object compute_walked(int operation, object x, PyObject *y, PyObject *param
             described[role].data = <char *>&numbers[role]
             described[role].axes = 0
             described[role].dtype = dtype
-            if not write_number(<object>given[role], dtype, x, &numbers[role]):
+            if not pack(<object>given[role], dtype, x, &numbers[role]):
                 return None
     if dtype != described[A].dtype and given[B] != NULL and described[B].dtype != FLOAT32 and (
             described[B].dtype != FLOAT64):
