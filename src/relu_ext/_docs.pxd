@@ -1,18 +1,15 @@
 """What all public functions share: docstrings from paragraphs, and no count of references."""
 
 from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.object cimport PyMethodDef
 from cpython.ref cimport Py_INCREF
+
+cdef extern from "Python.h":
+    ctypedef struct PyCFunctionObject:
+        PyMethodDef *m_ml
 
 cdef extern from *:
     """
-    static const char *relu_ext_doc(PyObject *function)
-    {
-        return ((PyCFunctionObject *)function)->m_ml->ml_doc;
-    }
-    static void relu_ext_set_doc(PyObject *function, const char *doc)
-    {
-        ((PyCFunctionObject *)function)->m_ml->ml_doc = doc;
-    }
     /* Without the GIL, threads that call one function contend for its reference count. Two threads
      * with 64 float32 each made 0.65 times the calls of one thread (CPython 3.13t), and make 2.0
      * times since the functions are immortal, which the module never frees anyway. */
@@ -23,17 +20,16 @@ cdef extern from *:
     #define RELU_EXT_STOP_COUNTING(function) ((void)(function))
     #endif
     """
-    const char *doc_of "relu_ext_doc"(object function)
-    void set_doc "relu_ext_set_doc"(object function, const char *doc)
     void stop_counting "RELU_EXT_STOP_COUNTING"(object function)
 
 
 cdef inline int fill_doc(object function, dict paragraphs) except -1:
     """Put paragraphs where the docstring of a function names them, and the function where users
     find it."""
-    cdef bytes doc = doc_of(function).decode().format_map(paragraphs).encode()
+    cdef PyMethodDef *definition = (<PyCFunctionObject *>function).m_ml
+    cdef bytes doc = definition.ml_doc.decode().format_map(paragraphs).encode()
     Py_INCREF(doc)  # The function points to it from now on.
-    set_doc(function, PyBytes_AS_STRING(doc))
+    definition.ml_doc = PyBytes_AS_STRING(doc)
     stop_counting(function)
     function.__module__ = "relu_ext"  # errors name it
     return 0
