@@ -21,7 +21,7 @@ cimport numpy as cnp
 from cpython.exc cimport PyErr_Clear
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from cpython.long cimport PyLong_CheckExact
-from cpython.ref cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_TYPE, PyObject
 from libc.math cimport fabs, isinf
 from libc.string cimport memcpy, memset
 from relu_ext._dispatch cimport active_table
@@ -46,12 +46,12 @@ from relu_ext._walk cimport (
 from importlib import import_module
 
 from relu_ext import ufuncs
+from relu_ext._operations import Operation
 
 cnp.import_array()
 cnp.import_ufunc()
 
 cdef extern from "Python.h":
-    PyTypeObject *Py_TYPE(object) noexcept
     int PyFloat_Pack2(double, char *, int little_endian) noexcept
     int LITTLE_ENDIAN "PY_LITTLE_ENDIAN"
 
@@ -439,11 +439,6 @@ cdef object compute_walked(int operation, object x, PyObject *y, PyObject *param
 # The two bodies of the public functions.  y and parameter are NULL where the operation has none, as
 # the compiler sees where it makes a body of its own for each function.
 
-cdef inline bint are_defaults(casting, order, dtype, subok) noexcept:
-    """Whether the kernels may compute, as far as these keywords go."""
-    return casting is SAME_KIND and order is K_ORDER and dtype is None and subok is True
-
-
 cdef inline int common_dtype(int operation, bint in_place, object x, PyObject *y,
                              PyObject *parameter, object out, Number *number,
                              Py_ssize_t *size) noexcept:
@@ -468,8 +463,7 @@ cdef object evaluate(int operation, object x, PyObject *y, PyObject *parameter, 
     cdef Number number
     cdef Py_ssize_t size
     cdef int common = -1
-    result = None
-    if are_defaults(casting, order, dtype, subok):
+    if casting is SAME_KIND and order is K_ORDER and dtype is None and subok is True:
         if where is True:
             common = common_dtype(operation, False, x, y, parameter, out, &number, &size)
         if common >= 0:
@@ -479,9 +473,9 @@ cdef object evaluate(int operation, object x, PyObject *y, PyObject *parameter, 
                     NULL if parameter == NULL else &number, size, out is None)
             return result
         result = compute_walked(operation, x, y, parameter, out, where)
-    if result is None:
-        return call(operation, False, x, y, parameter, out, where, casting, order, dtype, subok)
-    return result
+        if result is not None:
+            return result
+    return call(operation, False, x, y, parameter, out, where, casting, order, dtype, subok)
 
 
 cdef inline object evaluate_in_place(int operation, object x, PyObject *y, PyObject *parameter):
@@ -500,16 +494,11 @@ cdef inline object evaluate_in_place(int operation, object x, PyObject *y, PyObj
 
 # Every other call.
 
-cdef inline bint is_plain(object x) noexcept:
-    """Whether NumPy alone decides what x is: no tensor, nothing sparse."""
-    return (cnp.PyArray_CheckExact(x) or is_number(x) or type(x) is list
-            or cnp.PyArray_CheckScalar(x))
-
-
 cdef object call(int operation, bint in_place, object x, PyObject *y, PyObject *parameter,
                  object out, where, casting, order, dtype, subok):
     """Call the ufunc, with only the keywords that were given: the `__array_ufunc__` of an operand
     may refuse a keyword that it does not know, even at its default."""
+    # Whether NumPy alone decides what all operands are: no tensor, nothing sparse.
     cdef bint plain = out is None or cnp.PyArray_CheckExact(out)
     cdef int i
     keywords = {}
@@ -523,7 +512,8 @@ cdef object call(int operation, bint in_place, object x, PyObject *y, PyObject *
     if parameter != NULL:
         operands += (<object>parameter,)
     for one in operands:
-        plain = plain and is_plain(one)
+        plain = plain and (cnp.PyArray_CheckExact(one) or is_number(one) or type(one) is list
+                           or cnp.PyArray_CheckScalar(one))
     if plain:
         try:
             result = ufunc(*operands, **keywords)
@@ -941,15 +931,11 @@ cdef str OF_OUT = " or has another shape, or the shapes do not broadcast"
 cdef str OF_OTHERS = ", or the others do not broadcast to its shape"
 
 cdef fill_docs():
-    described = [(one.name, one.operands, one.parameter, one.chooses)
-                 for one in ufuncs.descriptions]
-    for name, (first, *others), parameter, chooses in [
-            *described, ("prelu", ("x", "slope"), "slope", False)]:
-        others = [OTHERS[other] for other in others]
-        if chooses:
-            others.append(CHOICE)
-        choice = ", or if `at_zero` is not None, 0 or 1" if chooses else ""
-        elements, dtype = RESULTS[name]
+    for one in (*ufuncs.descriptions, Operation("prelu", ("x",), "slope")):
+        first, *others = one.operands
+        others = [OTHERS[other] for other in others] + [CHOICE] * one.chooses
+        choice = ", or if `at_zero` is not None, 0 or 1" if one.chooses else ""
+        elements, dtype = RESULTS[one.name]
         new = SECTIONS.format(
             parameters="\n".join([FIRST[first], *others, UFUNC]),
             returns=f"ndarray, scalar or tensor\n{elements}\n{dtype}",
@@ -958,12 +944,12 @@ cdef fill_docs():
             parameters="\n".join([TARGET.format(first), *others]),
             returns=f"object\n    `{first}` itself.  Its elements become:\n{elements}",
             unwritable=f"`{first}` cannot be written in place (a list, raw bytes), or if\n    ",
-            written=first, promotion=": a float makes integers float64" if parameter else "",
+            written=first, promotion=": a float makes integers float64" if one.parameter else "",
             shapes=OF_OTHERS if others else "", choice=choice)
         paragraphs = {"parameters_and_returns": new, "in_place": f"{in_place}\n\n{EXAMPLES}",
                       "examples": EXAMPLES}
-        fill_doc(globals()[name], paragraphs)
-        fill_doc(globals()[name + "_"], paragraphs)
+        fill_doc(globals()[one.name], paragraphs)
+        fill_doc(globals()[f"{one.name}_"], paragraphs)
 
 
 fill_docs()

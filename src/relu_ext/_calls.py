@@ -43,8 +43,7 @@ def call_ufunc(ufunc: np.ufunc, operands: tuple[Any, ...], keywords: dict[str, A
     out, where, dtype = keywords.get("out"), keywords.get("where"), keywords.get("dtype")
     target = _target_of(out)
     if not any(map(is_torch_tensor, (*operands, target, where))):
-        result = _call(name, ufunc, operands, arrays_of(name, operands), keywords)
-        return result if out is not None else new_result_of(result, operands)
+        return _call(name, ufunc, operands, arrays_of(name, operands), keywords)
     mask: Any = None
     if where is not None:
         keywords["where"] = mask = _mask(name, where)

@@ -13,7 +13,7 @@ For the types of other libraries we do not know what to ask, so their tables are
 cimport numpy as cnp
 from cpython.exc cimport PyErr_Clear
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid
-from cpython.ref cimport Py_INCREF, PyObject, PyTypeObject
+from cpython.ref cimport Py_INCREF, Py_TYPE, PyObject, PyTypeObject
 from libc.stdint cimport int64_t
 from relu_ext._dlpack cimport (
     BFLOAT, CPU, DIMENSIONS, FLOAT, INT, UINT, ExchangeTable, Tensor, has_memory,
@@ -32,7 +32,6 @@ cnp.import_array()
 cdef extern from "Python.h":
     unsigned long Py_TPFLAGS_HEAPTYPE
     bint PyType_HasFeature(PyTypeObject *, unsigned long) noexcept
-    PyTypeObject *Py_TYPE(object) noexcept
 
 
 # PyTorch has tensors of zeros that have no memory, and a part of one begins some bytes past NULL.
