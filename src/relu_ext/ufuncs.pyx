@@ -111,10 +111,6 @@ cdef dict operations = {}  # ufunc: _Operation
 
 # Promotion.
 
-cdef str name_of(dtype):
-    return (getattr(dtype, "type", None) or dtype).__name__
-
-
 cdef register_bfloat16(ufunc, _Operation this, dtype):
     """Give a ufunc its bfloat16 loop: ml_dtypes may be imported long after this module.
 
@@ -182,7 +178,8 @@ cdef int promote(PyObject *c_ufunc, PyObject **operand_dtypes, PyObject **fixed,
         register_bfloat16(ufunc, this, dtype)
     if dtype not in this.dtypes:
         # If each of them is supported, the dtype to which they promote is not.
-        names = [name_of(dtype) + operand for operand, dtype in (unsupported or dtypes).items()]
+        names = [(getattr(dtype, "type", None) or dtype).__name__ + operand
+                 for operand, dtype in (unsupported or dtypes).items()]
         raise TypeError(f"{this.description.name}: dtype {', '.join(names)} is not supported; "
                         "use a floating or an integer dtype")
     for i in range(inputs + 1):
