@@ -80,12 +80,12 @@ UNIX_FLAGS = [
 ]
 # The modules that `relu_ext/__init__.py` finds in one file, `_core`.
 MODULES = ["_walk", "_tensors", "_api", "_maxout", "_sums", "_dispatch", "_threads", "_ndarrays",
-           "ufuncs", "_dlpack"]  # fmt: skip
+           "ufuncs"]  # fmt: skip
 # Those that are compiled for three fifths of the size.  A call with a small array runs the loop of
 # `ufuncs` alone: 1,023 instructions instead of 1,016.  The front door would run 274 instead of 191;
 # maxout of (64, 32, 4) float32 would take 1.1 times as long, its gradient 1.8 times, and a call
 # with a tensor of 64 float32 1.1 times.
-COLD = {"_dispatch", "_threads", "_ndarrays", "ufuncs", "_dlpack"}
+COLD = {"_dispatch", "_threads", "_ndarrays", "ufuncs"}
 COLD_FLAGS = ["-Os"]
 # The bodies of the front door's functions in place, inlined, so that each knows its operands:
 # add_relu_ takes 270 instructions instead of 300.

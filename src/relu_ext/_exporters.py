@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from relu_ext._dlpack import array_over_capsule, has_buffer
 from relu_ext._sparse import is_sparse
-from relu_ext._tensors import capsule_of, is_torch_tensor
+from relu_ext._tensors import array_over_capsule, check_tensor, has_buffer, is_torch_tensor
 
 _CPU = 1
 _ARRAY_PROTOCOLS = ("__array__", "__array_interface__", "__array_struct__")
@@ -34,8 +33,7 @@ def array_over(name: str, target: Any, *, writing: bool = False) -> np.ndarray[A
     if issubclass(kind, np.ndarray):
         return target
     if hasattr(kind, "__dlpack__") and not issubclass(kind, np.generic):
-        array, is_copied = _over_tensor(name, target)
-        if array is not None and not (writing and is_copied):
+        if (array := _over_tensor(name, target, writing)) is not None:
             return array
     elif has_buffer(target) and not issubclass(kind, np.generic):
         return _over_buffer(name, target)
@@ -101,9 +99,14 @@ def result_array(
     return array
 
 
-def refuse_plain_tensor(name: str, x: Any) -> None:
+def refuse_tensor(name: str, x: Any) -> None:
     """Raise if the memory of a tensor of PyTorch does not hold its value, or something else depends
-    on it."""
+    on it, with no Python of a subclass."""
+    with sys.modules["torch"]._C.DisableTorchFunctionSubclass():
+        _refuse_plainly(name, x)
+
+
+def _refuse_plainly(name: str, x: Any) -> None:
     torch = sys.modules["torch"]
     if torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack() > 0:
         raise BufferError(
@@ -161,21 +164,24 @@ def _is_shown_read_only(target: object, array: np.ndarray[Any, Any]) -> bool:
     return not shown.flags.writeable and addresses[0] == addresses[1]
 
 
-def _over_tensor(name: str, target: Any) -> tuple[np.ndarray[Any, Any] | None, bool]:
-    """Return an ndarray, or None where the memory is not the CPU's, and whether it is a copy."""
-    exported = capsule_of(name, target)
-    if exported is not None:
-        return array_over_capsule(name, *exported)
+def _over_tensor(name: str, target: Any, writing: bool) -> np.ndarray[Any, Any] | None:
+    """Return an ndarray, or None where the memory is not the CPU's, or a copy that is written."""
+    if is_torch_tensor(target):
+        check_tensor(name, target)
+        torch = sys.modules["torch"]
+        with torch._C.DisableTorchFunctionSubclass():  # no subclass runs Python of its own
+            kept = torch.Tensor.detach(target)  # nobody can give other memory to this one
+            return array_over_capsule(name, torch.utils.dlpack.to_dlpack(kept), False, kept)
     if _is_no_array_of_jax(target):
-        return None, False
+        return None
     device, _ = target.__dlpack_device__()
     if device != _CPU:
-        return None, False
+        return None
     try:
         capsule = target.__dlpack__(max_version=(1, 0))
     except TypeError:
         capsule = target.__dlpack__()  # for exporters older than DLPack 1
-    return array_over_capsule(name, capsule)
+    return array_over_capsule(name, capsule, writing)
 
 
 def _is_no_array_of_jax(x: Any) -> bool:

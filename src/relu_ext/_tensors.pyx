@@ -1,4 +1,5 @@
-"""PyTorch's tensors, read and written in place through DLPack's table of C functions.
+"""Tensors, read and written in place: PyTorch's through DLPack's table of C functions, and any
+others as ndarrays over DLPack's capsules.
 
 Contract: from the moment a pointer is read to the end of the kernel no Python may run, because it
 could give a tensor other memory.  Therefore there are two steps.  `is_value` asks a tensor for what
@@ -11,14 +12,18 @@ For the types of other libraries we do not know what to ask, so their tables are
 """
 
 cimport numpy as cnp
+from cpython.buffer cimport PyObject_CheckBuffer
 from cpython.exc cimport PyErr_Clear
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid
 from cpython.ref cimport Py_INCREF, Py_TYPE, PyObject, PyTypeObject
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 from relu_ext._dlpack cimport (
-    BFLOAT, CPU, DIMENSIONS, FLOAT, INT, UINT, ExchangeTable, Tensor, has_memory,
+    BFLOAT, CPU, DIMENSIONS, FLOAT, INT, IS_COPIED, LEAST_ADDRESS, READ_ONLY, UINT, ExchangeTable,
+    Tensor, VersionedTensor, has_memory,
 )
-from relu_ext._ndarrays cimport load, store
+from relu_ext._ndarrays cimport (
+    PyArray_Descr, PyArray_NewFromDescr, PyArray_Type, load, store,
+)
 from relu_ext._operand cimport Operand
 from relu_ext._table cimport BFLOAT16, FLOAT16, FLOAT32, INT8, UINT8
 
@@ -113,7 +118,7 @@ cdef bint is_value(str name, object x, bint beside_another=False) except -1:
             and forward_ad["_current_level"] == -1  # no dual tensors live
             and (beside_another or is_tracing() is False
                  and dispatch_modes["_is_in_torch_dispatch_mode"] is False)):
-        refuse_tensor(name, x)  # It returns if nothing is wrong with the tensor after all.
+        refuse(name, x)  # It returns if nothing is wrong with the tensor after all.
     return True
 
 
@@ -164,37 +169,89 @@ cpdef bint is_torch_tensor(object x) except -1:
     return isinstance(tensor, type) and issubclass(type(x), tensor)
 
 
-cdef object call_plainly(function, tuple arguments):
-    """Call a function of PyTorch while no subclass of Tensor runs Python of its own."""
-    # Cython's `with` crashes where an error gets no traceback because there is no memory for one.
-    plainly = sys.modules["torch"]._C.DisableTorchFunctionSubclass()
-    plainly.__enter__()
-    try:
-        return function(*arguments)
-    finally:
-        plainly.__exit__(None, None, None)
-
-
-cdef int refuse_tensor(str name, object x) except -1:
-    """Raise if the memory of a tensor does not hold its value, or something else depends on it."""
-    from relu_ext._exporters import refuse_plain_tensor  # when it is first needed
-    call_plainly(refuse_plain_tensor, (name, x))
+cdef int refuse(str name, object x) except -1:
+    from relu_ext._exporters import refuse_tensor  # when it is first needed
+    refuse_tensor(name, x)
     return 0
 
 
-# Capsules and new tensors.
-
-def capsule_of(str name, x):
-    """Return the DLPack capsule of a tensor of PyTorch and a tensor that keeps its memory, or None
-    for any other object.  Somebody may give other memory to the tensor, but not to that one."""
+def check_tensor(str name, x):
+    """Raise if the memory of a tensor of PyTorch does not hold its value."""
     cdef Operand operand
-    if not is_torch_tensor(x):
-        return None
     if not (is_value(name, x) and borrow(x, &operand)):
-        refuse_tensor(name, x)
-    torch = sys.modules["torch"]
-    kept = call_plainly(torch.Tensor.detach, (x,))
-    return call_plainly(torch.utils.dlpack.to_dlpack, (kept,)), kept
+        refuse(name, x)
+
+
+# ndarrays over the memory of tensors.
+
+cdef dict dtype_kinds = {0: "i", 1: "u", 2: "f", 5: "c", 6: "b"}
+
+
+def has_buffer(x):
+    """Whether `x` has the buffer protocol, which Python code cannot ask before 3.12."""
+    return bool(PyObject_CheckBuffer(x))
+
+
+def array_over_capsule(str name, capsule, bint writing, kept=None):
+    """Return an ndarray over the memory of a DLPack capsule, or None if that is not the CPU's, or
+    if it is a copy and to be written.  `name` is for errors, and `kept` is a tensor of that memory,
+    which `check_memory` asks.
+
+    The capsule is not consumed but kept as the array's base: its destructor frees the tensor.
+    NumPy's own `from_dlpack` marks what it makes as read-only if the exporter is older than
+    DLPack 1.
+    """
+    cdef Tensor *tensor
+    cdef VersionedTensor *versioned
+    cdef uint64_t flags = 0
+    cdef cnp.npy_intp shape[DIMENSIONS]
+    cdef cnp.npy_intp strides[DIMENSIONS]
+    cdef cnp.npy_intp step
+    cdef int i
+    if PyCapsule_IsValid(capsule, "dltensor_versioned"):
+        versioned = <VersionedTensor *>PyCapsule_GetPointer(capsule, "dltensor_versioned")
+        if versioned.major != 1:
+            raise BufferError(f"{name}: DLPack version {versioned.major} is not known")
+        flags = versioned.flags
+        tensor = &versioned.tensor
+    else:
+        tensor = <Tensor *>PyCapsule_GetPointer(capsule, "dltensor")
+    if tensor.device_type != CPU or writing and flags & IS_COPIED:
+        return None
+    if tensor.ndim < 0 or tensor.ndim > DIMENSIONS:
+        raise BufferError(f"{name}: a tensor of {tensor.ndim} dimensions is not supported")
+    dtype = dlpack_dtype(name, tensor.dtype_code, tensor.dtype_bits, tensor.dtype_lanes)
+    step = <cnp.npy_intp>dtype.itemsize
+    for i in range(tensor.ndim - 1, -1, -1):
+        shape[i] = tensor.shape[i]
+        strides[i] = tensor.strides[i] * dtype.itemsize if tensor.strides != NULL else step
+        step *= tensor.shape[i]
+    if step == 0:
+        return np.empty([shape[i] for i in range(tensor.ndim)], dtype)
+    if not has_memory(tensor, LEAST_ADDRESS):
+        raise BufferError(f"{name}: the tensor has no memory")
+    Py_INCREF(dtype)  # PyArray_NewFromDescr steals it
+    array = PyArray_NewFromDescr(
+        &PyArray_Type, <PyArray_Descr *>dtype, tensor.ndim, shape, strides,
+        tensor.data + tensor.byte_offset, 0 if flags & READ_ONLY else cnp.NPY_ARRAY_WRITEABLE, NULL)
+    cnp.PyArray_UpdateFlags(array, cnp.NPY_ARRAY_UPDATE_ALL)
+    cnp.set_array_base(array, capsule if kept is None else (capsule, kept))
+    return array
+
+
+cdef dlpack_dtype(str name, code, bits, lanes):
+    try:
+        if code == BFLOAT and bits == 16 and lanes == 1:
+            from ml_dtypes import bfloat16
+            return np.dtype(bfloat16)
+        if code in dtype_kinds and bits % 8 == 0 and lanes == 1:
+            return np.dtype(f"{dtype_kinds[code]}{bits // 8}")
+    except ImportError:
+        raise TypeError(f"{name}: a tensor of bfloat16 needs the package ml_dtypes") from None
+    except TypeError:
+        pass  # NumPy has no dtype of this width
+    raise TypeError(
+        f"{name}: DLPack dtype of code {code}, {bits} bits and {lanes} lanes is not supported")
 
 
 cpdef int check_memory(str name, tuple arrays) except -1:
@@ -211,11 +268,13 @@ cpdef int check_memory(str name, tuple arrays) except -1:
     return 0
 
 
+# New tensors.
+
 cdef object new_tensor(str name, object x):
     try:
         return empty_like(x)
     except Exception:
-        refuse_tensor(name, x)  # What cannot be allocated alike is refused by its own message.
+        refuse(name, x)  # What cannot be allocated alike is refused by its own message.
         raise
 
 
