@@ -41,6 +41,7 @@ cdef extern from "Python.h":
 
 # PyTorch has tensors of zeros that have no memory, and a part of one begins some bytes past NULL.
 cdef size_t FAR_FROM_NULL = <size_t>1 << 32
+cdef const char *TABLE = "dlpack_exchange_api"
 
 
 # What PyTorch offers.
@@ -61,34 +62,29 @@ cdef int publish_exchange_table() except -1:
     """Publish PyTorch's table, if PyTorch is imported and has all that `is_value` asks."""
     global exchange, is_tracing, is_neg, dispatch_modes, forward_ad, empty_like
     global parameter_type, tensor_type
-    torch = sys.modules.get("torch")
-    tensor = getattr(torch, "Tensor", None)
-    parameter = getattr(getattr(torch, "nn", None), "Parameter", None)
-    autograd = sys.modules.get("torch.autograd.forward_ad")
-    modes = sys.modules.get("torch.utils._python_dispatch")
-    tracing = getattr(getattr(torch, "_C", None), "_is_tracing", None)
-    if not (isinstance(tensor, type) and isinstance(parameter, type) and callable(tracing)
-            and isinstance(getattr(autograd, "_current_level", None), int)
-            and isinstance(getattr(modes, "_is_in_torch_dispatch_mode", None), bool)):
+    try:
+        torch = sys.modules["torch"]
+        tensor, parameter = torch.Tensor, torch.nn.Parameter
+        is_tracing, is_neg, empty_like = torch._C._is_tracing, tensor.is_neg, torch.empty_like
+        dispatch_modes = vars(sys.modules["torch.utils._python_dispatch"])
+        forward_ad = vars(sys.modules["torch.autograd.forward_ad"])
+        if not (isinstance(tensor, type) and isinstance(parameter, type) and callable(is_tracing)
+                and hasattr(tensor, "requires_grad")
+                and isinstance(dispatch_modes["_is_in_torch_dispatch_mode"], bool)
+                and isinstance(forward_ad["_current_level"], int)):
+            return 0
+        capsule = vars(tensor)["__dlpack_c_exchange_api__"]
+    except (AttributeError, KeyError, TypeError):
         return 0
-    capsule = vars(tensor).get("__dlpack_c_exchange_api__")
-    if not (PyCapsule_IsValid(capsule, "dlpack_exchange_api")
-            and hasattr(tensor, "requires_grad") and hasattr(tensor, "is_neg")
-            and sizeof(int64_t) == sizeof(Py_ssize_t)):
+    if sizeof(int64_t) != sizeof(Py_ssize_t) or not PyCapsule_IsValid(capsule, TABLE):
         return 0
-    table = <const ExchangeTable *>PyCapsule_GetPointer(capsule, "dlpack_exchange_api")
-    while table != NULL and table.major != 1:
-        table = table.previous
-    if table == NULL or table.borrow == NULL:
+    exchange = <const ExchangeTable *>PyCapsule_GetPointer(capsule, TABLE)
+    while exchange != NULL and exchange.major != 1:
+        exchange = exchange.previous
+    if exchange == NULL or exchange.borrow == NULL:
         return 0
     for immortal in (tensor, parameter, capsule):
         Py_INCREF(immortal)
-    exchange = table
-    is_tracing = tracing
-    is_neg = tensor.is_neg
-    dispatch_modes = vars(modes)
-    forward_ad = vars(autograd)
-    empty_like = getattr(torch, "empty_like", None)
     parameter_type = <PyTypeObject *>parameter
     tensor_type = <PyTypeObject *>tensor
     store(is_published, True)
