@@ -1,6 +1,7 @@
 """Where NumPy's arrays and dtypes meet the kernels': an ndarray as an operand, and back."""
 
 cimport numpy as cnp
+from libc.string cimport memset
 from relu_ext._table cimport (
     FLOAT16, FLOAT32, FLOAT64, INT8, INT16, INT32, INT64, LONGDOUBLE, UINT8, UINT16, UINT32, UINT64,
 )
@@ -24,13 +25,10 @@ cdef fill_kernel_dtypes():
         "i1": INT8, "i2": INT16, "i4": INT32, "i8": INT64,
         "u1": UINT8, "u2": UINT16, "u4": UINT32, "u8": UINT64,
     }
-    cdef int number
-    for number in range(TYPES):
-        kernel_dtypes[number] = -1
+    memset(kernel_dtypes, -1, sizeof(kernel_dtypes))
     for character in OPERATIONS[0].dtypes:  # relu has all of them
         dtype = np.dtype(character)
-        number = dtype.num
-        kernel_dtypes[number] = dtypes.get(dtype.str[1:], LONGDOUBLE)
+        kernel_dtypes[<int>dtype.num] = dtypes.get(dtype.str[1:], LONGDOUBLE)
 
 
 fill_kernel_dtypes()

@@ -4,7 +4,7 @@ from relu_ext._operand cimport Operand
 # the function `name`, if it is such a tensor and its memory is not its value.  May run Python.
 # Beside another tensor that was asked in the same call, what is asked of PyTorch as a whole, such
 # as whether it records its operations, is not asked again.
-cdef bint is_value(str name, object x, bint beside_another=*) except -1
+cdef bint is_value(str name, object x, bint beside_another) except -1
 
 # Whether `borrow` can be asked about `x`, whatever becomes of its memory.  May run Python.
 cdef bint has_exchange_table(object x) except -1

@@ -107,7 +107,7 @@ cdef bint has_exchange_table(object x) except -1:
 
 # The two steps.
 
-cdef bint is_value(str name, object x, bint beside_another=False) except -1:
+cdef bint is_value(str name, object x, bint beside_another) except -1:
     if not has_exchange_table(x):
         return False
     if not (x.requires_grad is False and is_neg(x) is False
@@ -174,7 +174,7 @@ cdef int refuse(str name, object x) except -1:
 def check_tensor(str name, x):
     """Raise if the memory of a tensor of PyTorch does not hold its value."""
     cdef Operand operand
-    if not (is_value(name, x) and borrow(x, &operand)):
+    if not (is_value(name, x, False) and borrow(x, &operand)):
         refuse(name, x)
 
 

@@ -125,8 +125,7 @@ cdef register_bfloat16(ufunc, _Operation this, dtype):
 
 
 # relu has all of them.
-cdef dict numpy_dtypes = {character: np.dtype(character) for character in descriptions[0].dtypes}
-cdef set supported = {type(dtype) for dtype in numpy_dtypes.values()}
+cdef set supported = {type(np.dtype(character)) for character in descriptions[0].dtypes}
 cdef dict numbers = {<object>PY_FLOAT: 0.0, <object>PY_LONG: 0}
 
 
@@ -218,7 +217,7 @@ cdef define(int operation, description):
     this.description = description
     this.name = description.ufunc_name.encode()
     this.doc = documentation(description.name, description.operands).encode()
-    dtypes = [numpy_dtypes[character] for character in description.dtypes]
+    dtypes = [np.dtype(character) for character in description.dtypes]
     this.types = bytes([dtype.num for dtype in dtypes for _ in range(inputs + 1)])
     this.dtypes = {type(dtype) for dtype in dtypes}
     for i in range(DTYPES):
