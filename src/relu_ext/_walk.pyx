@@ -18,6 +18,7 @@ from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy
 from relu_ext._dispatch cimport active_table, last_level_cache
 from relu_ext._operand cimport Operand
+from relu_ext._operand cimport count as count_elements
 from relu_ext._table cimport OUT, PARAMETER, ROLES, SLOPE_AT_ZERO, A, B, Rows
 from relu_ext._threads cimport Part, effective_threads, share
 
@@ -245,28 +246,23 @@ cdef bint is_safe(const Plan *this) noexcept nogil:
 
 
 cdef bint is_same_or_apart(const Plan *this, int role, Py_ssize_t out_extent) noexcept nogil:
+    # Distances in bytes from out's first element.
     cdef Py_ssize_t offset = this.data[role] - this.data[OUT]
+    cdef Py_ssize_t first = offset
+    cdef Py_ssize_t end = offset + this.size[role]
     cdef bint same_steps = this.size[role] == this.size[OUT]
-    cdef int axis
-    for axis in range(this.axes):
-        same_steps &= this.step[role][axis] == this.step[OUT][axis]
-    return (same_steps and offset == 0
-            or is_apart(this, role, 0, out_extent)
-            or same_steps and this.axes <= 8 and not meets(this, offset, this.axes - 1))
-
-
-cdef bint is_apart(const Plan *this, int role, Py_ssize_t low, Py_ssize_t high) noexcept nogil:
-    """Whether the elements of an array all lie below `low`, or all from `high` on: distances in
-    bytes from out's first element."""
-    cdef Py_ssize_t first = this.data[role] - this.data[OUT]
-    cdef Py_ssize_t last = first
     cdef Py_ssize_t reach
     cdef int axis
     for axis in range(this.axes):
+        same_steps &= this.step[role][axis] == this.step[OUT][axis]
+    if same_steps and offset == 0:
+        return True
+    for axis in range(this.axes):
         reach = this.step[role][axis] * (this.shape[axis] - 1)
         first += min(reach, <Py_ssize_t>0)
-        last += max(reach, <Py_ssize_t>0)
-    return last + this.size[role] <= low or high <= first
+        end += max(reach, <Py_ssize_t>0)
+    return (end <= 0 or out_extent <= first
+            or same_steps and this.axes <= 8 and not meets(this, offset, this.axes - 1))
 
 
 cdef bint meets(const Plan *this, Py_ssize_t offset, int axis) noexcept nogil:
@@ -500,20 +496,17 @@ cdef void run_box(const Plan *this, char **start, const Box *box, int runs,
     takes.  The rows are along the next one."""
     cdef char *at[ROLES]
     cdef Rows rows
-    cdef Py_ssize_t n = 1
     cdef Py_ssize_t i
-    cdef int role, inner
+    cdef int role
     if axis > 0 and axis > runs:  # `runs` is 1 at least, which GCC does not see
         for i in range(box.shape[axis]):
             for role in range(ROLES):
                 at[role] = start[role] + i * box.step[role][axis]
             run_box(this, at, box, runs, axis - 1)
         return
-    for inner in range(runs):
-        n *= box.shape[inner]
     for role in range(ROLES):
         rows.steps[role] = box.step[role][runs]
-    apply_rows(this, start, n, box.shape[runs], &rows)
+    apply_rows(this, start, count_elements(box.shape, runs), box.shape[runs], &rows)
 
 
 cdef void run_tiles(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
@@ -770,11 +763,7 @@ cdef bint has_gaps(const Plan *this, int role) noexcept nogil:
     """Whether the kernel cannot take an array's part in a box as it lies, because its rows there
     are too short."""
     cdef int runs = run_axes(this.step[role], this.box)
-    cdef Py_ssize_t run = 1
-    cdef int axis
-    for axis in range(runs):
-        run *= this.box[axis]
-    return runs < BOX_AXES and is_short(this, run)
+    return runs < BOX_AXES and is_short(this, count_elements(this.box, runs))
 
 
 cdef Panel lay_tiles(Plan *this) noexcept nogil:
