@@ -473,13 +473,6 @@ cdef inline void repeat(char *to, const char *row, Py_ssize_t columns, Py_ssize_
         filled += more
 
 
-cdef inline bint is_taken(const Plan *this, int role) noexcept nogil:
-    """Whether the kernels can read this array's rows where they lie."""
-    cdef Py_ssize_t step = this.step[role][0]
-    return (step == this.itemsize or not this.has[role]
-            or role == PARAMETER and step == 0)
-
-
 cdef inline int run_axes(const Py_ssize_t *step, const Py_ssize_t *shape) noexcept nogil:
     """How many axes of a box are a single run in an array or a tile."""
     cdef Py_ssize_t run = shape[0]
@@ -633,20 +626,6 @@ cdef void store_tile(const Plan *this, char *to, const char *tile, const char *m
         active_table.copy_box(to, this.step[OUT], raw.bytes, step, box.shape, this.size[OUT])
 
 
-cdef void run_steps(const Plan *this, char **start, Py_ssize_t rows) noexcept nogil:
-    """Compute elements where they lie, as rows of one element each."""
-    cdef char *at[ROLES]
-    cdef Rows elements
-    cdef Py_ssize_t row
-    cdef int role
-    for role in range(ROLES):
-        elements.steps[role] = this.step[role][0]
-    for row in range(rows):
-        for role in range(ROLES):
-            at[role] = start[role] + row * row_step(this, role)
-        apply_rows(this, at, 1, this.shape[0], &elements)
-
-
 # The whole walk.
 
 cdef void walk_part(const Plan *this) noexcept nogil:
@@ -712,14 +691,13 @@ cdef inline Py_ssize_t transposed_at_once(const Plan *this) noexcept nogil:
 
 cdef int next_axis(const Plan *this, int role, int last) noexcept nogil:
     """Behind `last`, or -1, the axis along which an array's elements lie closest, or -1."""
+    cdef Py_ssize_t beyond = distance(this.step[role][last]) if last >= 0 else 0
     cdef Py_ssize_t step
     cdef int nearest = -1
     cdef int axis
     for axis in range(this.axes):
         step = distance(this.step[role][axis])
-        if step == 0 or last >= 0 and (
-                step < distance(this.step[role][last])
-                or step == distance(this.step[role][last]) and axis <= last):
+        if step == 0 or step < beyond or step == beyond and axis <= last:
             continue
         if nearest < 0 or step < distance(this.step[role][nearest]):
             nearest = axis
@@ -774,17 +752,20 @@ cdef Panel lay_tiles(Plan *this) noexcept nogil:
     because its memory order differs from out's, it holds runs of both, of that input for two cache
     lines.
     """
-    cdef Py_ssize_t room, lines, block
+    cdef Py_ssize_t step, room, lines, block
     cdef Py_ssize_t reach[MOST_AXES]
     cdef bint tiled = False
     cdef int other = OUT  # an input whose order differs
     cdef int role, axis, k, spanned
     for role in range(ROLES):
-        this.copied[role] = (this.converted[role] or not is_taken(this, role)
-                             or role == OUT and this.has[MASK])
+        step = this.step[role][0]
+        # The kernels take rows without gaps, and a single parameter.
+        this.copied[role] = (this.converted[role] or role == OUT and this.has[MASK]
+                             or this.has[role] and step != this.itemsize
+                             and (step != 0 or role != PARAMETER))
         tiled |= this.copied[role]
-        if (role != OUT and other == OUT and this.copied[role] and this.step[role][0] != 0
-                and next_axis(this, role, -1) != 0):
+        if (role != OUT and other == OUT and this.copied[role] and step != 0
+                and this.axes > 1 and next_axis(this, role, -1) != 0):
             other = role
     # The rows of inputs, if they are short and out's lie end to end, are put together.
     if not tiled and not (this.axes > 1 and is_short(this, this.shape[0])
@@ -794,7 +775,14 @@ cdef Panel lay_tiles(Plan *this) noexcept nogil:
             size_of(this) <= FEW or other == OUT and takes_elements(this)):
         if this.axes > 1 and this.shape[0] < SHORT_ROW and this.shape[1] > this.shape[0]:
             swap_axes(this, 0, 1)
-        return run_steps
+        # As rows of one element.
+        for axis in range(this.axes, 0, -1):
+            this.shape[axis] = this.shape[axis - 1]
+            for role in range(WALKED):
+                this.step[role][axis] = this.step[role][axis - 1]
+        this.shape[0] = 1
+        this.axes += 1
+        return NULL
     room = TILE_BYTES // max(this.itemsize, this.size[B])
     lines = 2 * CACHE_LINE // this.itemsize
     block = transposed_at_once(this)
