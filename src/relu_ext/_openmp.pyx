@@ -69,9 +69,5 @@ cdef void run_as(const fenv_t *caller, Part part_of, const void *whole, int part
     fesetenv(&own)
 
 
-cdef Team exported
-exported.most_threads = omp_get_max_threads
-exported.share = share
-exported.can_start = can_start
-
+cdef Team exported = Team(omp_get_max_threads, share, can_start)
 team = PyCapsule_New(&exported, "relu_ext.Team", NULL)

@@ -149,8 +149,8 @@ cdef check_stack():
     digits = text.rstrip("BKMG ")
     if not digits.isdecimal():
         return  # OpenMP's own default, which is the system's
-    unit = text[len(digits):].strip() or "K"
-    kib = int(digits) * {"B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(unit, 1 << 10) >> 10
+    unit = text[len(digits):].strip()
+    kib = int(digits) * {"B": 1, "M": 1 << 20, "G": 1 << 30}.get(unit, 1 << 10) >> 10
     if kib < LEAST_STACK:
         raise RuntimeError(f"set_num_threads: OMP_STACKSIZE={text} is too small; give the threads "
                            f"at least {LEAST_STACK}K")
