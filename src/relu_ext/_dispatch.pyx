@@ -41,17 +41,12 @@ cdef extern from *:
     }
     #undef HAS
     #else
-    static int relu_ext_x86_64_level(void)
-    {
-        return 0;
-    }
+    #define relu_ext_x86_64_level() 0
     #endif
     """
     int x86_64_level "relu_ext_x86_64_level"()
     const char *RELU_EXT_LEVELS
     const char *RELU_EXT_LEVELS_MISSING
-
-last_level_cache = 32 << 20  # where the system does not tell its size
 
 cdef tuple built = tuple(RELU_EXT_LEVELS.decode().split())
 cdef int highest = x86_64_level()
@@ -88,18 +83,16 @@ def cpu_levels():
     return CPULevels(built, available, active)
 
 
-def read_last_level_cache():
-    """The size in bytes of the last-level cache of the first core, or None if Linux does not tell.
-
-    That is the third-level cache or, where there is none, the second-level cache.
-    """
+cdef Py_ssize_t read_last_level_cache() except -1:
+    """The size in bytes of the first core's third-level cache or, where there is none, of its
+    second-level cache; 0 if Linux does not tell."""
     for level in (3, 2):
         try:
             with open(f"/sys/devices/system/cpu/cpu0/cache/index{level}/size", "rb") as file:
                 return int(file.read().strip().removesuffix(b"K")) << 10
         except (OSError, ValueError):
             continue
-    return None
+    return 0
 
 
 def use(level):
@@ -127,7 +120,7 @@ cdef start():
     if not available:
         raise ImportError(
             "relu_ext needs a CPU that runs x86-64-v2 (SSE4.2 and POPCNT); this one does not")
-    last_level_cache = read_last_level_cache() or last_level_cache
+    last_level_cache = read_last_level_cache() or 32 << 20
     try:
         use(os.environ.get("RELU_EXT_CPU_LEVEL") or available[-1])
     except ValueError as error:
