@@ -273,8 +273,7 @@ cdef bint meets(const Plan *this, Py_ssize_t offset, int axis) noexcept nogil:
     axes extend no further than one step of it.
     """
     cdef Py_ssize_t step, steps
-    if offset < 0:
-        offset = -offset
+    offset = distance(offset)
     if axis < 0:
         return offset < this.size[OUT]
     step = this.step[OUT][axis]
@@ -311,11 +310,8 @@ cdef void apply_streamed(const Plan *this, char **at, Py_ssize_t n) noexcept nog
     cdef Tile scratch
     cdef bint has_two = this.step[B][0] != 0
     cdef Py_ssize_t ahead = 0 if has_two else STREAM_AHEAD
-    cdef Py_ssize_t bytes = LARGEST_BLOCK
-    cdef Py_ssize_t block
-    if 4 <= this.itemsize <= 8:
-        bytes = active_table.stream_block
-    block = bytes // this.itemsize
+    cdef Py_ssize_t bytes = active_table.stream_block if 4 <= this.itemsize <= 8 else LARGEST_BLOCK
+    cdef Py_ssize_t block = bytes // this.itemsize
     while n >= block:
         prefetch_for_read(at[A] + ahead, bytes)
         if has_two:
@@ -335,15 +331,13 @@ cdef void run_row(const Plan *this, char **at, Py_ssize_t n) noexcept nogil:
     to 35.6 us.
     """
     cdef Py_ssize_t head = -<uintptr_t>at[OUT] % CACHE_LINE
-    if head % this.itemsize != 0 or LARGEST_BLOCK % this.itemsize != 0:
-        apply(this, at, at[OUT], n)
-        return
-    head = min(head // this.itemsize, n)
-    if head:
+    cdef bint aligned = head % this.itemsize == 0 and LARGEST_BLOCK % this.itemsize == 0
+    if aligned and head > 0:
+        head = min(head // this.itemsize, n)
         apply(this, at, at[OUT], head)
         advance(this, at, 0, head)
         n -= head
-    if this.stream:
+    if aligned and this.stream:
         apply_streamed(this, at, n)
     else:
         apply(this, at, at[OUT], n)
@@ -752,7 +746,7 @@ cdef Panel lay_tiles(Plan *this) noexcept nogil:
     because its memory order differs from out's, it holds runs of both, of that input for two cache
     lines.
     """
-    cdef Py_ssize_t step, room, lines, block
+    cdef Py_ssize_t step, room, block
     cdef Py_ssize_t reach[MOST_AXES]
     cdef bint tiled = False
     cdef int other = OUT  # an input whose order differs
@@ -784,7 +778,6 @@ cdef Panel lay_tiles(Plan *this) noexcept nogil:
         this.axes += 1
         return NULL
     room = TILE_BYTES // max(this.itemsize, this.size[B])
-    lines = 2 * CACHE_LINE // this.itemsize
     block = transposed_at_once(this)
     if (this.axes == 1 and has_codes(this) and not this.copied[OUT] and not this.copied[A]
             and this.step[B][0] == this.size[B]):
@@ -802,7 +795,7 @@ cdef Panel lay_tiles(Plan *this) noexcept nogil:
     if other != OUT and reach_along(this, other, reach, block, 0, room, 0) < block:
         for axis in range(this.axes):
             reach[axis] = 1
-        reach_along(this, other, reach, block, lines, room, BOX_AXES - 1)
+        reach_along(this, other, reach, block, 2 * CACHE_LINE // this.itemsize, room, BOX_AXES - 1)
         reach_along(this, OUT, reach, SHORT_RUN, room, room, BOX_AXES)
     # The axes of a tile come first.
     spanned = 0
