@@ -234,17 +234,20 @@ static CYTHON_INLINE __m128i relu_ext_part(const char *x, int part, ptrdiff_t st
         vector all[5], rest[5];                                                                   \
         int i, k, piece, parted;                                                                  \
         RELU_EXT_EACH(i, pieces)                                                                  \
-        if (!apart && bytes == BYTES)                                                             \
-            memcpy(&all[i], x + i * BYTES, BYTES);                                                \
-        else {                                                                                    \
+        {                                                                                         \
             __m128i parts[BYTES / 16];                                                            \
-            RELU_EXT_EACH(k, BYTES / 16)                                                          \
-            parts[k] = apart ? relu_ext_part(x, k * 4 + i, step, BITS / 8)                        \
-                             : _mm_loadu_si128((const __m128i *)(x + (k * pieces + i) * 16));     \
-            all[i] = (vector)RELU_EXT_JOIN_##BYTES(parts);                                        \
+            vector one;                                                                           \
+            if (!apart && bytes == BYTES)                                                         \
+                memcpy(&one, x + i * BYTES, BYTES);                                               \
+            else {                                                                                \
+                RELU_EXT_EACH(k, BYTES / 16)                                                      \
+                parts[k] = apart ? relu_ext_part(x, k * 4 + i, step, BITS / 8)                    \
+                                 : _mm_loadu_si128((const __m128i *)(x + (k * pieces + i) * 16)); \
+                one = (vector)RELU_EXT_JOIN_##BYTES(parts);                                       \
+            }                                                                                     \
+            __asm__("" : "+x"(one)); /* GCC would load a vector again for each shuffle. */        \
+            all[i] = one;                                                                         \
         }                                                                                         \
-        /* GCC would load a vector again for each shuffle. */                                     \
-        RELU_EXT_EACH(i, pieces) __asm__("" : "+x"(all[i]));                                      \
         if (pieces % 2 == 0)                                                                      \
             RELU_EXT_UNROLL(8) for (parted = 1; parted < pieces; parted *= 2)                     \
             {                                                                                     \
