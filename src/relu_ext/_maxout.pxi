@@ -137,7 +137,7 @@ cdef inline bint compare_all(const Pieces *pieces, number *out, number *winners,
     # times 4 instead of twice 8 (v3, Zen 5).
     cdef int few = 16 // sizeof(number)
     cdef bint is_short = sizeof(number) < 8 and lanes > few and n <= few
-    cdef bint is_odd = (sizeof(number) == 1 or sizeof(number) == 4) and (
+    cdef bint is_one_and_a_half = (sizeof(number) == 1 or sizeof(number) == 4) and (
         lanes * sizeof(number) == 32 and lanes < n <= lanes + few)
     if number is longdouble:
         if side != 1:
@@ -153,7 +153,7 @@ cdef inline bint compare_all(const Pieces *pieces, number *out, number *winners,
         compare(pieces, out, winners, x, n, rows, row_step, 3, ROWS, 0, counted, lanes)
     elif side == 2 and count == 2:
         compare(pieces, out, winners, x, n, rows, row_step, 2, SIDE, 1, counted, lanes)
-    elif side == 2 and count == 4 and (is_short or is_odd):
+    elif side == 2 and count == 4 and (is_short or is_one_and_a_half):
         compare(pieces, out, winners, x, n, rows, row_step, 2, SIDE, 2, counted, few)
     elif side == 2 and count == 4:
         compare(pieces, out, winners, x, n, rows, row_step, 2, SIDE, 2, counted, lanes)
