@@ -155,6 +155,36 @@ def test_number_of_threads():
         relu_ext.set_num_threads(before)
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads in Linux's /proc")
+@pytest.mark.parametrize(
+    "call",
+    [
+        "relu(x)",
+        "leaky_relu_(x[:, ::2])",
+        "add_relu_(x, y[:1024])",
+        "add_relu_backward(x, x, y[:1024])",
+        "maxout(x.reshape(-1, 4))",
+        "maxout(x.reshape(512, 2, 512, 2), (1, 3), return_which=True)",
+        "maxout_backward(y, y.astype(np.uint8), 4)",
+    ],
+)
+def test_large_calls_are_shared(call):
+    """The first one that two threads share starts the second one."""
+    finished = run_python(
+        f"""
+import os, numpy as np, relu_ext
+relu_ext.set_num_threads(2)
+x, y = np.ones((1024, 1024), np.float32), np.ones(1 << 18, np.float32)
+alone = len(os.listdir("/proc/self/task"))
+relu_ext.{call}
+print(relu_ext.get_num_threads(), len(os.listdir("/proc/self/task")) - alone)
+"""
+    )
+    assert finished.stdout in ("2 1\n", "1 0\n"), (finished.stdout, finished.stderr)
+    if finished.stdout == "1 0\n":
+        pytest.skip("no OpenMP, or its settings allow one thread only")
+
+
 def test_openmp_settings_prevail():
     """OMP_NUM_THREADS and threadpoolctl are upper bounds."""
     program = "import relu_ext; relu_ext.set_num_threads(8); print(relu_ext.get_num_threads())"

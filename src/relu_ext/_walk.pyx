@@ -828,7 +828,7 @@ cdef inline void walk_as(Plan *this, Panel panel, Py_ssize_t bytes) noexcept nog
     # The size of the whole array decides, not that of a part: threads share the cache.
     this.stream = (not in_place and not this.fresh
                    and bytes >= last_level_cache // STREAM_CACHES)
-    walk_panels(this, bytes)
+    walk_panels(this, 0 if this.rounds else bytes)  # on one thread, as `start_plan` promises
 
 
 cdef void walk_share(const Plan *whole, int part, int parts) noexcept nogil:
@@ -883,7 +883,7 @@ cdef int parts_of(Py_ssize_t bytes) noexcept nogil:
 
 cdef void walk_panels(const Plan *this, Py_ssize_t bytes) noexcept nogil:
     """Split a walk of `bytes` of memory into as many parts as pay off, each on its own thread."""
-    cdef int parts = 1 if this.rounds else parts_of(bytes)
+    cdef int parts = parts_of(bytes)
     if parts == 1:
         walk_part(this)
     else:
