@@ -35,7 +35,7 @@ LIMITS = {
     "CPU seconds of a build": 150.0,
     "wheel, stripped, bytes": 1_000_000,
     "installed, stripped, bytes": 2_250_000,
-    "source lines": 8_320,
+    "source lines": 8_315,
     # Valgrind runs x86-64-v3.
     "instructions of relu_(x)": 163,
     "instructions of leaky_relu_(x)": 238,

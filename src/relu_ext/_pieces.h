@@ -138,6 +138,7 @@ RELU_EXT_DEFINE_PUT(16, 16, _mm_cvtepu8_epi16, RELU_EXT_8)
 RELU_EXT_DEFINE_PUT(32, 32, _mm256_cvtepu8_epi32, RELU_EXT_8)
 RELU_EXT_DEFINE_PUT(64, 32, _mm256_cvtepu8_epi64, RELU_EXT_4)
 #if defined(__AVX512BW__)
+RELU_EXT_DEFINE_PUT(16, 32, _mm256_cvtepu8_epi16, RELU_EXT_16)
 RELU_EXT_DEFINE_PUT(64, 64, _mm512_cvtepu8_epi64, RELU_EXT_8)
 #endif
 #else
@@ -174,10 +175,11 @@ static CYTHON_INLINE int relu_ext_put(char *x, const ptrdiff_t *offset, int piec
         RELU_EXT_PUT(32, BYTES, 7, 1) RELU_EXT_PUT(32, BYTES, 8, 1)                           \
         RELU_EXT_PUT(32, BYTES, 9, 1)                                                         \
     }
-    RELU_EXT_PUTS(8, 16) RELU_EXT_PUTS(16, 16)
 #if defined(__AVX512BW__)
+    RELU_EXT_PUTS(16, 32) /* 1.05 to 1.45 times as fast as 16 bytes (Zen 5) */
     RELU_EXT_PUTS(64, 64) /* 1.1 to 1.4 times as fast as 32 bytes; 32-bit items 0.9 to 1.1 (Zen 5) */
 #endif
+    RELU_EXT_PUTS(8, 16) RELU_EXT_PUTS(16, 16)
 #if defined(__AVX2__)
     RELU_EXT_PUTS_32(32) RELU_EXT_PUTS(64, 32)
 #else
