@@ -9,7 +9,7 @@ the kernels only C runs, or NumPy on arrays that nobody else has.
 cimport numpy as cnp
 from cpython.long cimport PyLong_AsLongAndOverflow, PyLong_CheckExact
 from cpython.ref cimport PyObject
-from libc.string cimport memcmp, memcpy, memmove, memset
+from libc.string cimport memcmp, memmove, memset
 from relu_ext._dispatch cimport active_table
 from relu_ext._ndarrays cimport (
     PyArray_DESCR, PyArray_Descr, PyArrayObject, describe_ndarray, is_bfloat16, native_dtype,
@@ -630,7 +630,8 @@ def maxout_backward(grad, which, pieces, /, axis=-1, *, out=None):
         raise TypeError("maxout_backward: which has dtype "
                         f"{which_array.dtype.type.__name__}, not an integer one")
     rest = cnp.PyArray_NDIM(<cnp.ndarray>grad_array)
-    memcpy(kept, cnp.PyArray_DIMS(<cnp.ndarray>grad_array), rest * sizeof(Py_ssize_t))
+    for i in range(rest):
+        kept[i] = cnp.PyArray_DIM(<cnp.ndarray>grad_array, i)
     if not has_shape(which_array, kept, rest):
         describe_ndarray(grad_array, job.dtype, &operands[0])
         describe_ndarray(which_array, UINT8, &operands[1])
