@@ -125,7 +125,7 @@ def extension(name: str, modules: list[str]) -> Extension:
 
 def with_pragmas(text: str) -> str:
     """Say before each loop over a row that its arrays are one or apart, which is the contract, and
-    before those of the operations that two vectors are to be computed in each turn.
+    before those of the operations that two vectors may be computed in each turn.
 
     Cython has no words for it.  GCC then compares no addresses before a loop and keeps no other
     loop for arrays that overlap: a twelfth less of machine code, and rows of 10 float32 take 0.73

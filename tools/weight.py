@@ -34,7 +34,7 @@ LIMITS = {
     "import, ratio to an empty extension": 7.0,
     "CPU seconds of a build": 150.0,
     "wheel, stripped, bytes": 1_000_000,
-    "installed, stripped, bytes": 2_250_000,
+    "installed, stripped, bytes": 2_220_000,
     "source lines": 8_315,
     # Valgrind runs x86-64-v3.
     "instructions of relu_(x)": 163,
@@ -132,7 +132,7 @@ def wheel_bytes(folder: Path) -> tuple[int, int]:
 
 
 def source_lines() -> int:
-    """Those of the package, without the stubs, which tools/stubs.py writes."""
+    """Those of the package, without its stubs, most of which tools/stubs.py writes."""
     files = (ROOT / "src/relu_ext").iterdir()
     sources = [file for file in files if file.suffix in (".py", ".pyx", ".pxd", ".pxi", ".h")]
     return sum(len(file.read_text().splitlines()) for file in sources)

@@ -22,15 +22,15 @@
 #define RELU_EXT_SEES_ONE_ARRAY 1
 /* setup.py puts it before a loop whose arrays are one or apart. */
 #define RELU_EXT_NO_ALIASES _Pragma("GCC ivdep")
-/* And this before a loop of an operation. In place on 4,096 float32 (v4, Zen 5): relu_ and
- * leaky_relu_ 1.36 times as fast, relu_backward_ 1.27; on 65,536 leaky_relu_ 1.25, because a turn
- * with one vector takes 1.5 times as long where the branch at its end crosses a cache line. All
- * operations, dtypes and sizes from 256 to 16,384 by their geometric mean: 1.03 (v4, v3) and 1.05
- * (v2), for 3 % of the wheel. Four vectors add nothing (v4, v3) or 0.03 (v2), for another 4 %. */
-#define RELU_EXT_TWO_VECTORS _Pragma("GCC unroll 2")
 #else
 #define RELU_EXT_SEES_ONE_ARRAY 0
 #define RELU_EXT_NO_ALIASES
+#endif
+/* And this before a loop of an operation: relu_ of 4,096 float32 1.36 times as fast (v4), 493 calls
+ * 1.03 (v4, v3); four vectors gain no more. v2 would gain 1.05 for 41 KB (Zen 5). */
+#if RELU_EXT_SEES_ONE_ARRAY && defined(__AVX2__)
+#define RELU_EXT_TWO_VECTORS _Pragma("GCC unroll 2")
+#else
 #define RELU_EXT_TWO_VECTORS
 #endif
 
